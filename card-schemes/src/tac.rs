@@ -1,0 +1,305 @@
+//! Bulk TAC verification: records to batches, outcomes to verdicts.
+
+use std::fmt;
+use std::sync::Arc;
+
+use claviger_hsm_api::{
+    Algorithm, Batch, Column, Finish, Input, KeyColumn, KeyVersion, Message, Recipe, Step, Verdict,
+};
+
+use crate::csv::LineFault;
+use crate::fields::{Field, FieldSet};
+use crate::scheme::{CardScheme, Transaction};
+
+/// A key of the TAC role that records may select.
+#[derive(Debug, Clone)]
+pub struct SelectableKey {
+    /// Selected by the record's algorithm id.
+    pub algorithm: Algorithm,
+    /// Selected by the record's key version.
+    pub version: KeyVersion,
+    /// Dispersion factors already in the key: other cities' records are foreign to it.
+    pub factors: Vec<Vec<u8>>,
+}
+
+/// Why a record has its verdict: the closed list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Valid records have none.
+    None,
+    /// A field is not what its column says.
+    BadField(Field),
+    /// No readable record id; the number of the line, counted from one with the header.
+    Line(u64),
+    /// A field that the TAC covers, or that selects its key, is empty.
+    Missing(Field),
+    /// The TAC's layout for this transaction type is not known.
+    UnknownType,
+    /// No key of ours is of that city or issuer.
+    ForeignIssuer,
+    /// No key of that version.
+    UnknownVersion,
+    /// No key of that algorithm.
+    UnknownAlgorithm,
+    /// The TAC is wrong.
+    Mac,
+}
+
+/// What verification says of one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::BadField(field) => write!(f, "bad_field:{field}"),
+            Self::Line(number) => write!(f, "line:{number}"),
+            Self::Missing(field) => write!(f, "missing:{field}"),
+            Self::UnknownType => f.write_str("unknown_type"),
+            Self::ForeignIssuer => f.write_str("foreign_issuer"),
+            Self::UnknownVersion => f.write_str("unknown_version"),
+            Self::UnknownAlgorithm => f.write_str("unknown_algorithm"),
+            Self::Mac => f.write_str("mac"),
+        }
+    }
+}
+
+/// Sorts records into batches of one recipe each, and puts the verdicts back in order.
+pub struct TacVerifier {
+    scheme: Arc<CardScheme>,
+    keys: Vec<SelectableKey>,
+    groups: Vec<Group>,
+    verdicts: Vec<Verified>,
+    scratch: Vec<u8>,
+}
+
+/// Records that take the same recipe.
+struct Group {
+    transaction: usize,
+    algorithm: Algorithm,
+    held: usize,
+    recipe: Recipe,
+    batch: Batch,
+    /// Number of each row's record.
+    records: Vec<u32>,
+}
+
+/// Runs a recipe over a batch and gives a verdict for each row.
+pub type RunBatch<'a, E> = dyn FnMut(&Recipe, &Batch) -> Result<Vec<bool>, E> + 'a;
+
+impl TacVerifier {
+    /// A verifier for the keys of the scheme's TAC role; batches number them as given here.
+    pub fn new(scheme: Arc<CardScheme>, keys: Vec<SelectableKey>) -> Self {
+        Self { scheme, keys, groups: Vec::new(), verdicts: Vec::new(), scratch: Vec::with_capacity(64) }
+    }
+
+    /// Records that wait for [`finish`](Self::finish).
+    pub fn len(&self) -> usize {
+        self.verdicts.len()
+    }
+
+    /// Whether none wait.
+    pub fn is_empty(&self) -> bool {
+        self.verdicts.is_empty()
+    }
+
+    /// Takes a record that could not be read.
+    pub fn push_fault(&mut self, fault: LineFault, line: u64) {
+        let reason = match fault {
+            LineFault::NoId => Reason::Line(line),
+            LineFault::Field(field) => Reason::BadField(field),
+        };
+        self.verdicts.push(Verified { verdict: Verdict::Malformed, reason });
+    }
+
+    /// Takes a record.
+    pub fn push(&mut self, fields: &FieldSet) {
+        let verified = match self.place(fields) {
+            // Holds until the batch has run.
+            Ok(()) => Verified { verdict: Verdict::Invalid, reason: Reason::Mac },
+            Err(verified) => verified,
+        };
+        self.verdicts.push(verified);
+    }
+
+    /// Runs the batches and hands over the verdicts of all records taken since the last time, in order.
+    ///
+    /// # Errors
+    /// That of `run`; the records are then forgotten.
+    pub fn finish<E>(&mut self, run: &mut RunBatch<'_, E>, mut each: impl FnMut(Verified)) -> Result<(), E> {
+        let mut result = Ok(());
+        for group in self.groups.iter_mut().filter(|group| !group.records.is_empty()) {
+            group.batch.rows = group.records.len();
+            match run(&group.recipe, &group.batch) {
+                Ok(valid) => {
+                    for (record, _) in group.records.iter().zip(valid).filter(|(_, valid)| *valid) {
+                        self.verdicts[*record as usize] = Verified { verdict: Verdict::Valid, reason: Reason::None };
+                    }
+                }
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        if result.is_ok() {
+            self.verdicts.iter().copied().for_each(&mut each);
+        }
+        self.verdicts.clear();
+        for group in &mut self.groups {
+            group.records.clear();
+            group.batch.columns.iter_mut().for_each(Column::clear);
+            if let [KeyColumn::PerRow(keys)] = group.batch.keys.as_mut_slice() {
+                keys.clear();
+            }
+        }
+        result
+    }
+
+    /// Puts a record into its group, or says why it has a verdict already.
+    fn place(&mut self, fields: &FieldSet) -> Result<(), Verified> {
+        let unverifiable = |reason| Verified { verdict: Verdict::Unverifiable, reason };
+        let unknown = |reason| Verified { verdict: Verdict::UnknownKey, reason };
+        let scheme = Arc::clone(&self.scheme);
+        let transaction = fields.byte(Field::TxnType).map(|byte| scheme.transaction_of_type(byte));
+        let transaction = transaction.map(|found| found.filter(|transaction| !transaction.rules.tac.is_empty()));
+        if let Some(reason) = first_missing(&scheme, transaction, fields) {
+            return Err(unverifiable(reason));
+        }
+        let Some(Some(transaction)) = transaction else { return Err(unverifiable(Reason::UnknownType)) };
+        let key = self.select(fields).map_err(unknown)?;
+        let SelectableKey { algorithm, factors, .. } = &self.keys[key];
+        let (algorithm, held) = (*algorithm, factors.len());
+        let group = self.group(transaction, algorithm, held).map_err(unknown)?;
+        let Group { batch, records, .. } = &mut self.groups[group];
+        // What is missing was found above, so these cannot fail.
+        let levels = scheme.level_count();
+        for (level, column) in (held..levels).zip(&mut batch.columns) {
+            self.scratch.clear();
+            scheme
+                .append_factor(level, fields, &mut self.scratch)
+                .map_err(|field| unverifiable(Reason::Missing(field)))?;
+            column.push(&self.scratch);
+        }
+        self.scratch.clear();
+        transaction
+            .rules
+            .tac
+            .iter()
+            .try_for_each(|piece| piece.append(fields, &mut self.scratch))
+            .map_err(|field| unverifiable(Reason::Missing(field)))?;
+        batch.columns[levels - held].push(&self.scratch);
+        batch.columns[levels - held + 1].push(fields.get(Field::Tac).unwrap_or_default());
+        if let [KeyColumn::PerRow(keys)] = batch.keys.as_mut_slice() {
+            keys.push(key as u16);
+        }
+        records.push(self.verdicts.len() as u32);
+        Ok(())
+    }
+
+    /// Picks the key of a record, or says which part of the choice failed first in column order: city or
+    /// issuer, version, algorithm.
+    fn select(&mut self, fields: &FieldSet) -> Result<usize, Reason> {
+        let version = fields.byte(Field::KeyVersion);
+        let algorithm = fields.byte(Field::AlgId).and_then(|id| self.scheme.algorithm(id));
+        let (mut ours, mut of_version, mut of_algorithm) = (false, false, false);
+        for (number, key) in self.keys.iter().enumerate() {
+            let mut levels = key.factors.iter().enumerate();
+            let scratch = &mut self.scratch;
+            let same_city = levels.all(|(level, held)| {
+                scratch.clear();
+                self.scheme.append_factor(level, fields, scratch).is_ok() && scratch == held
+            });
+            if !same_city {
+                continue;
+            }
+            let (version, algorithm) = (Some(key.version.0) == version, Some(key.algorithm) == algorithm);
+            if version && algorithm {
+                return Ok(number);
+            }
+            ours = true;
+            of_version |= version;
+            of_algorithm |= algorithm;
+        }
+        Err(match (ours, of_version, of_algorithm) {
+            (false, ..) => Reason::ForeignIssuer,
+            (_, false, _) => Reason::UnknownVersion,
+            (.., false) => Reason::UnknownAlgorithm,
+            // Both exist, though not together.
+            _ => Reason::UnknownVersion,
+        })
+    }
+
+    fn group(&mut self, transaction: Transaction<'_>, algorithm: Algorithm, held: usize) -> Result<usize, Reason> {
+        let found = self.groups.iter().position(|group| {
+            group.transaction == transaction.number && group.algorithm == algorithm && group.held == held
+        });
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let recipe = self.scheme.tac_recipe(algorithm, held).ok_or(Reason::UnknownAlgorithm)?;
+        let factors = (held..self.scheme.level_count())
+            .map(|level| self.scheme.level(level).map_or(8, |level| crate::piece::width(&level.factor)));
+        let widths = factors.chain([crate::piece::width(&transaction.rules.tac), Field::Tac.width()]);
+        let columns = widths.map(|width| Column::with_capacity(width, 0)).collect();
+        let batch = Batch { rows: 0, columns, keys: vec![KeyColumn::PerRow(Vec::new())] };
+        self.groups.push(Group {
+            transaction: transaction.number,
+            algorithm,
+            held,
+            recipe,
+            batch,
+            records: Vec::new(),
+        });
+        Ok(self.groups.len() - 1)
+    }
+}
+
+/// The first thing, in column order, for want of which the TAC cannot be checked.
+fn first_missing(
+    scheme: &CardScheme,
+    transaction: Option<Option<Transaction<'_>>>,
+    fields: &FieldSet,
+) -> Option<Reason> {
+    let needed = |field: Field| {
+        matches!(field, Field::TxnType | Field::KeyVersion | Field::AlgId | Field::Tac)
+            || (0..scheme.level_count())
+                .filter_map(|level| scheme.level(level))
+                .flat_map(|level| &level.factor)
+                .any(|piece| piece.field() == Some(field))
+            || matches!(transaction, Some(Some(t)) if t.rules.tac.iter().any(|piece| piece.field() == Some(field)))
+    };
+    for field in Field::OF_RECORDS {
+        if needed(*field) && fields.get(*field).is_none() {
+            return Some(Reason::Missing(*field));
+        }
+        if *field == Field::TxnType && matches!(transaction, Some(None)) {
+            return Some(Reason::UnknownType);
+        }
+    }
+    None
+}
+
+impl CardScheme {
+    /// Verifies TACs under keys with `held` levels in them. Columns: the remaining factors root first, the
+    /// message, the TAC. `None` if the scheme has no TAC or no such cipher.
+    pub fn tac_recipe(&self, algorithm: Algorithm, held: usize) -> Option<Recipe> {
+        self.tac_role()?.admit(crate::RoleFinish::VerifyMac).ok()?;
+        let rules = self.cipher(algorithm)?;
+        let mut path = self.path_to_card(0, algorithm, held, 0);
+        path.steps.extend(rules.tac_key.fold().map(|rule| Step::FoldHalves { rule }));
+        let message = self.level_count() - held;
+        let finish = Finish::VerifyMac {
+            spec: self.purse_mac(rules.tac_truncation.rule()),
+            message: Message::column(message),
+            expected: Input::Column(message + 1),
+        };
+        Some(Recipe::single(path, finish))
+    }
+}

@@ -1,0 +1,186 @@
+//! The one trait that a backend's driver implements.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Batch, Exposure, Kcv, KcvRule, KeyAttributes, KeyName, KeyState, KeyVersion, MalformedBatch, Outcome, Recipe,
+    RecipeRefused, Secret,
+};
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// The driver's name in the registry.
+    pub driver: &'static str,
+    /// Maker and model.
+    pub model: String,
+    /// Serial number or label.
+    pub serial: String,
+    /// Firmware or library version.
+    pub firmware: String,
+    /// Counts what the driver knows of losses: handles of an older epoch are dead.
+    pub epoch: u64,
+}
+
+/// One capability that was shown by a known answer, never by a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Proof {
+    /// What was tried, as `3des ecb`.
+    pub capability: String,
+    /// Whether the answer was the known one.
+    pub proved: bool,
+}
+
+/// What a key to be stored is; the backend adds the KCV and the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewKey {
+    /// Unique for ever; not a name.
+    pub id: String,
+    /// Whose, of which scheme, for what.
+    pub name: KeyName,
+    /// As the card records write it.
+    pub version: KeyVersion,
+    /// The dispersion factors already in the key, root first.
+    pub factors: Vec<String>,
+    /// What it may do.
+    pub attributes: KeyAttributes,
+    /// The state it starts in.
+    pub state: KeyState,
+    /// How its KCV is made.
+    pub kcv_rule: KcvRule,
+}
+
+/// A key as the store keeps it for a backend: public facts and an opaque part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Public; authenticated by the backend where it can.
+    pub key: NewKey,
+    /// Shown by the backend.
+    pub kcv: Kcv,
+    /// The backend's own: a wrapped key, an object's id. Never a plain key.
+    pub opaque: Vec<u8>,
+}
+
+/// An opened key. Dies with its epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyHandle {
+    /// The driver's number for the object.
+    pub object: u64,
+    /// The epoch it was opened in.
+    pub epoch: u64,
+    /// So that a recipe can be checked without asking the backend.
+    pub attributes: KeyAttributes,
+}
+
+/// Whose fault an error is: the one thing that the router must know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The request's: every backend would refuse it. Never fail over.
+    Caller,
+    /// This backend's: fail over, and count it.
+    Backend,
+    /// Nobody knows whether it ran: repeat only what is repeatable.
+    Unknown,
+}
+
+/// An error of a driver. Holds no secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{driver}: {function}: {reason}")]
+pub struct DriverError {
+    /// Whose fault.
+    pub fault: Fault,
+    /// The driver's name.
+    pub driver: &'static str,
+    /// The function that failed, as the device calls it.
+    pub function: &'static str,
+    /// In words for an operator.
+    pub reason: String,
+}
+
+/// A backend: something that holds keys and runs recipes over batches.
+pub trait HsmDriver: Send + Sync {
+    /// Who is there.
+    fn identity(&self) -> Identity;
+
+    /// What it can do, shown by known answers.
+    ///
+    /// # Errors
+    /// Of [`Fault::Backend`] if it does not answer at all.
+    fn probe(&self) -> Result<Vec<Proof>, DriverError>;
+
+    /// For each key slot of the recipe, the greatest secret that would leave the backend.
+    ///
+    /// # Errors
+    /// Of [`Fault::Caller`] if it cannot run the recipe however much may leave.
+    fn exposure(&self, recipe: &Recipe) -> Result<Vec<Exposure>, DriverError>;
+
+    /// Runs a recipe over a batch.
+    ///
+    /// # Errors
+    /// A [`DriverError`]; of [`Fault::Caller`] for a malformed batch or a recipe that the keys do not
+    /// admit.
+    fn run(&self, keys: &[KeyHandle], recipe: &Recipe, batch: &Batch) -> Result<Outcome, DriverError>;
+
+    /// Makes a key inside.
+    ///
+    /// # Errors
+    /// A [`DriverError`].
+    fn generate(&self, key: NewKey) -> Result<StoredKey, DriverError>;
+
+    /// Takes a plain key in; the only way by which one comes from outside.
+    ///
+    /// # Errors
+    /// A [`DriverError`]; of [`Fault::Caller`] for a wrong length or a key that is no key.
+    fn import(&self, key: NewKey, secret: Secret) -> Result<StoredKey, DriverError>;
+
+    /// Makes a stored key ready for use.
+    ///
+    /// # Errors
+    /// A [`DriverError`]; of [`Fault::Backend`] if the opaque part is not what it was.
+    fn open(&self, key: &StoredKey) -> Result<KeyHandle, DriverError>;
+
+    /// Forgets an opened key and everything derived from it, before it returns.
+    fn close(&self, handle: &KeyHandle);
+
+    /// The same key in another state, authenticated anew.
+    ///
+    /// # Errors
+    /// A [`DriverError`].
+    fn restate(&self, key: &StoredKey, state: KeyState) -> Result<StoredKey, DriverError>;
+
+    /// Removes what the backend keeps of the key.
+    ///
+    /// # Errors
+    /// A [`DriverError`]; that it is already gone is none.
+    fn destroy(&self, key: &StoredKey) -> Result<(), DriverError>;
+
+    /// Random bytes of the backend's own generator.
+    ///
+    /// # Errors
+    /// A [`DriverError`].
+    fn random(&self, len: usize) -> Result<Vec<u8>, DriverError>;
+}
+
+impl DriverError {
+    /// An error that is the request's fault.
+    pub fn caller(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
+        Self { fault: Fault::Caller, driver, function, reason: reason.to_string() }
+    }
+
+    /// An error that is the backend's fault.
+    pub fn backend(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
+        Self { fault: Fault::Backend, driver, function, reason: reason.to_string() }
+    }
+}
+
+impl From<RecipeRefused> for DriverError {
+    fn from(refused: RecipeRefused) -> Self {
+        Self::caller("engine", "run", refused)
+    }
+}
+
+impl From<MalformedBatch> for DriverError {
+    fn from(malformed: MalformedBatch) -> Self {
+        Self::caller("engine", "run", malformed)
+    }
+}

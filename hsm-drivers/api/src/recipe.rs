@@ -1,0 +1,352 @@
+//! Idea one: an operation is a value.
+//!
+//! A recipe is one or more *legs*. A leg leads from a stored key down a path of derivation steps to a
+//! finish. The API, the card schemes, the drivers, the policy check and the audit record all speak of
+//! the same recipe.
+
+use crate::{Algorithm, KcvRule, KeyAttributes};
+
+/// One or more legs over one batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// Run in order, row by row; a leg may use what an earlier one put out.
+    pub legs: Vec<Leg>,
+}
+
+/// A key path, what is done at its end, and for which rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leg {
+    /// From a stored key downwards.
+    pub path: KeyPath,
+    /// What is done with the key at the end of the path.
+    pub finish: Finish,
+    /// For which rows.
+    pub when: When,
+}
+
+/// For which rows a leg runs. The numbers are those of earlier legs that verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// All.
+    Always,
+    /// Those whose MAC was right in that leg.
+    AfterValid(usize),
+    /// Those whose MAC was wrong in that leg.
+    AfterInvalid(usize),
+}
+
+/// A stored key and the steps that lead down from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPath {
+    /// Which key column of the batch names the stored key.
+    pub slot: usize,
+    /// The recipe is for keys of this algorithm; a batch with another is refused.
+    pub algorithm: Algorithm,
+    /// Root first.
+    pub steps: Vec<Step>,
+}
+
+/// One derivation: a key to a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Dispersion (分散) by a factor: a level of the scheme, down to a card.
+    Disperse {
+        /// How the factor is enciphered.
+        rule: DispersionRule,
+        /// Of the derived key's bytes.
+        parity: Parity,
+        /// 8 bytes, or 16 for [`DispersionRule::Raw`].
+        factor: Input,
+    },
+    /// A session key of a purse transaction from 8 bytes of input. DES family: `E(K, x)`, 8 bytes, then
+    /// single DES. Others: `E(K, x || ~x)`, 16 bytes.
+    Session {
+        /// 8 bytes.
+        input: Input,
+    },
+    /// The two halves of a 16-byte key XORed.
+    FoldHalves {
+        /// What becomes of the 8 bytes.
+        rule: FoldRule,
+    },
+}
+
+/// How a factor disperses a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DispersionRule {
+    /// `E(K, f) || E(K, ~f)` for 8-byte blocks; `E(K, f || ~f)` for 16-byte blocks.
+    FactorAndComplement,
+    /// A 16-byte factor used as the block itself (16-byte blocks only).
+    Raw,
+}
+
+/// The parity bits of a derived DES key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parity {
+    /// As computed: PBOC, MOHURD and JT/T purses.
+    AsComputed,
+    /// Adjusted to odd: EMV.
+    Odd,
+}
+
+/// What folding makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FoldRule {
+    /// A single-DES key `L ^ R`: the TAC rule of 3DES cards.
+    SingleDes,
+    /// A 16-byte key `(L ^ R) || ~(L ^ R)`: a candidate for the TAC of SM4 cards.
+    WithComplement,
+}
+
+/// Where bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A column of the batch.
+    Column(usize),
+    /// The same bytes for every row.
+    Constant(Vec<u8>),
+    /// What an earlier leg put out, by its number.
+    Output(usize),
+}
+
+/// The concatenation of its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message(pub Vec<Input>);
+
+impl Message {
+    /// One column, whole.
+    pub fn column(index: usize) -> Self {
+        Self(vec![Input::Column(index)])
+    }
+}
+
+/// What is done with the key at the end of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// Puts out a MAC.
+    Mac {
+        /// How.
+        spec: MacSpec,
+        /// Over what.
+        message: Message,
+    },
+    /// Compares a MAC in constant time and puts out whether it was right, never the MAC.
+    VerifyMac {
+        /// How.
+        spec: MacSpec,
+        /// Over what.
+        message: Message,
+        /// The MAC to compare with.
+        expected: Input,
+    },
+    /// Puts out a ciphertext.
+    Encrypt {
+        /// How.
+        mode: CipherMode,
+        /// Padding of what is not authenticated encryption.
+        padding: Padding,
+        /// What.
+        data: Message,
+    },
+    /// Puts out a plaintext; for GCM, rows whose tag is wrong do not run.
+    Decrypt {
+        /// How.
+        mode: CipherMode,
+        /// What.
+        data: Message,
+    },
+    /// Puts out a key check value.
+    Kcv {
+        /// How.
+        rule: KcvRule,
+    },
+    /// Puts out the key itself under another.
+    Wrap {
+        /// The wrapping key, which may be dispersed as well.
+        under: KeyPath,
+        /// The layout.
+        format: WrapFormat,
+    },
+    /// Keeps the key inside as a stored key of its own.
+    Store {
+        /// What the child will be.
+        attributes: KeyAttributes,
+    },
+    /// An SM2 signature `r || s`, 64 bytes (GB/T 32918.2), over `SM3(Z_A || M)`.
+    Sign {
+        /// The signer's identity that goes into `Z_A`; the standard's default is `1234567812345678`.
+        signer_id: String,
+        /// M.
+        message: Message,
+    },
+    /// Verifies such a signature with the key's public half.
+    VerifySignature {
+        /// The signer's identity that goes into `Z_A`; the standard's default is `1234567812345678`.
+        signer_id: String,
+        /// M.
+        message: Message,
+        /// `r || s`.
+        signature: Input,
+    },
+}
+
+/// The layout of a wrapped key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WrapFormat {
+    /// `E(prefix || key)` in ECB, padded by 80 00.. to whole blocks only where it must be: a key-set
+    /// file with no prefix, a WRITE KEY command with `LD || header` as prefix.
+    Ecb {
+        /// What stands before the key.
+        prefix: Message,
+    },
+}
+
+/// How a MAC is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MacSpec {
+    /// Which.
+    pub algorithm: MacAlgorithm,
+    /// The second key K'' of algorithms 2 to 4, where it is not the right half of a 16-byte DES key.
+    pub second: Option<KeyPath>,
+    /// Of the message; HMAC and CMAC have their own and take [`Padding::None`].
+    pub padding: Padding,
+    /// First chaining value of a CBC chain, one block; zeros if absent.
+    pub initial: Option<Input>,
+    /// What is kept.
+    pub truncation: Truncation,
+}
+
+/// MAC algorithms, numbered as ISO/IEC 9797-1:2011 and GB/T 15852.1-2020 number them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MacAlgorithm {
+    /// Algorithm 1: CBC-MAC.
+    CbcMac,
+    /// Algorithm 2: CBC-MAC, the result enciphered under K''.
+    Emac,
+    /// Algorithm 3: the retail MAC of ANSI X9.19: chain under K', last block decrypted under K'' and
+    /// enciphered under K'.
+    Retail,
+    /// Algorithm 4: as 2, with the first block enciphered twice.
+    MacDes,
+    /// Algorithm 5: CMAC (SP 800-38B).
+    Cmac,
+    /// Algorithm 6: LMAC, the last block under a derived key.
+    Lmac,
+    /// Algorithm 7: TrCBC.
+    TrCbc,
+    /// HMAC (FIPS 198-1) with the hash that the key is for.
+    Hmac,
+}
+
+/// How a message is made whole blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// Must already be whole.
+    None,
+    /// ISO 9797-1 method 1: zeros where needed, one zero block for nothing.
+    Zeros,
+    /// ISO 9797-1 method 2: always 80, then zeros.
+    One,
+    /// ISO 9797-1 method 3: zeros, and a block with the length in bits in front.
+    Length,
+    /// 80 and zeros, but only where needed: secure-messaging encryption (not MACs).
+    OneIfNeeded,
+    /// PKCS #7.
+    Pkcs7,
+}
+
+/// What is kept of a MAC's last block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truncation {
+    /// The leftmost bytes.
+    Left(usize),
+    /// The rightmost bytes.
+    Right(usize),
+    /// 16 bytes XOR-folded to 8, then the leftmost.
+    FoldLeft(usize),
+    /// 16 bytes XOR-folded to 8 and again to 4.
+    FoldTwice,
+}
+
+impl Truncation {
+    /// Bytes that remain.
+    pub fn len(self) -> usize {
+        match self {
+            Self::Left(n) | Self::Right(n) | Self::FoldLeft(n) => n,
+            Self::FoldTwice => 4,
+        }
+    }
+
+    /// Whether nothing remains, which no rule allows.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A mode of a block cipher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CipherMode {
+    /// Block by block.
+    Ecb,
+    /// Chained (SP 800-38A).
+    Cbc {
+        /// One block.
+        initial: Input,
+    },
+    /// Authenticated (SP 800-38D, RFC 8998 for SM4); a 16-byte tag follows the ciphertext.
+    Gcm {
+        /// 12 bytes, never twice under one key.
+        nonce: Input,
+        /// Authenticated, not enciphered.
+        associated: Message,
+    },
+}
+
+impl Recipe {
+    /// A recipe of one leg.
+    pub fn single(path: KeyPath, finish: Finish) -> Self {
+        Self { legs: vec![Leg { path, finish, when: When::Always }] }
+    }
+
+    /// How many key columns a batch for this recipe has.
+    pub fn slots(&self) -> usize {
+        self.paths().map(|path| path.slot + 1).max().unwrap_or(0)
+    }
+
+    /// Every key path, wrapping ones included.
+    pub fn paths(&self) -> impl Iterator<Item = &KeyPath> {
+        self.legs.iter().flat_map(|leg| std::iter::once(&leg.path).chain(leg.finish.other_path()))
+    }
+
+    /// Whether running it twice gives the same answer and leaves nothing behind: what may be retried or
+    /// sent to two backends at once.
+    pub fn is_repeatable(&self) -> bool {
+        !self.legs.iter().any(|leg| matches!(leg.finish, Finish::Store { .. } | Finish::Sign { .. }))
+    }
+}
+
+impl Finish {
+    /// The second key path of a finish that needs one: the wrapping key, or K'' of a MAC.
+    pub fn other_path(&self) -> Option<&KeyPath> {
+        match self {
+            Self::Wrap { under, .. } => Some(under),
+            Self::Mac { spec, .. } | Self::VerifyMac { spec, .. } => spec.second.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The verb, as policies, profiles and audit records name it.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Mac { .. } => "mac",
+            Self::VerifyMac { .. } => "verify-mac",
+            Self::Encrypt { .. } => "encrypt",
+            Self::Decrypt { .. } => "decrypt",
+            Self::Kcv { .. } => "kcv",
+            Self::Wrap { .. } => "wrap",
+            Self::Store { .. } => "store",
+            Self::Sign { .. } => "sign",
+            Self::VerifySignature { .. } => "verify-signature",
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What keys admit, whatever the backend: checked before any driver runs a recipe.
+//!
+//! - A key above card level is never an oracle for messages: until every dispersion step that it lacks
+//!   stands in the path it admits wrapping, storing and a KCV of at most three bytes.
+//! - The mode of use says in which direction a finish may run, the usage of generic keys which finish.
+//! - A key leaves wrapped only if it is exportable, or once it has become one card's.
+
+use crate::{
+    Batch, DriverError, Exportability, Finish, KeyAttributes, KeyHandle, KeyPath, KeyRank, Leg, ModeOfUse, Recipe,
+    Step, When,
+};
+
+/// Why keys do not admit a recipe.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecipeRefused {
+    /// A leg refers to a leg that is not before it, or that does not verify.
+    #[error("leg {leg} depends on leg {on}, which is not an earlier leg of the right kind")]
+    Order {
+        /// The leg.
+        leg: usize,
+        /// What it refers to.
+        on: usize,
+    },
+    /// The key given is of another algorithm than the recipe.
+    #[error("the recipe is for {wanted}, the key is {found}")]
+    Algorithm {
+        /// Of the recipe.
+        wanted: crate::Algorithm,
+        /// Of the key.
+        found: crate::Algorithm,
+    },
+    /// Too many, too few or misplaced dispersion steps for the key's level.
+    #[error("the path has {found} dispersion steps where the key's level leaves {wanted}")]
+    Level {
+        /// In the path.
+        found: usize,
+        /// That the key lacks.
+        wanted: usize,
+    },
+    /// A finish that a key above card level does not admit.
+    #[error("a dispersion key above card level does not admit `{finish}`")]
+    Oracle {
+        /// The finish's verb.
+        finish: &'static str,
+    },
+    /// A finish that the mode of use or the usage does not admit.
+    #[error("a key of usage {usage} and mode {mode} does not admit `{finish}`")]
+    Usage {
+        /// X9.143 usage.
+        usage: crate::KeyUsage,
+        /// X9.143 mode of use.
+        mode: ModeOfUse,
+        /// The finish's verb.
+        finish: &'static str,
+    },
+    /// The key may not leave, wrapped or not.
+    #[error("the key is not exportable")]
+    NotExportable,
+}
+
+impl Recipe {
+    /// Whether a key with these attributes admits all that the recipe does in `slot`.
+    ///
+    /// # Errors
+    /// The first reason why not.
+    pub fn check_slot(&self, slot: usize, key: &KeyAttributes) -> Result<(), RecipeRefused> {
+        for (index, leg) in self.legs.iter().enumerate() {
+            self.check_order(index, leg)?;
+            if leg.path.slot == slot {
+                leg.path.check(key)?;
+                leg.check_finish(&leg.path, key)?;
+            }
+            if let Some(path) = leg.finish.other_path().filter(|path| path.slot == slot) {
+                path.check(key)?;
+                match leg.finish {
+                    Finish::Wrap { .. } => check_wrapper(key, path)?,
+                    _ => leg.check_finish(path, key)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a batch fits the recipe and every key that one of its rows names admits it: what each driver
+    /// asks first.
+    ///
+    /// # Errors
+    /// A [`DriverError`] of [`Fault::Caller`](crate::Fault::Caller).
+    pub fn check_batch(&self, keys: &[KeyHandle], batch: &Batch) -> Result<(), DriverError> {
+        batch.check(self.slots(), keys.len())?;
+        for (slot, column) in batch.keys.iter().enumerate() {
+            let mut used: Vec<u16> = column.used().to_vec();
+            used.sort_unstable();
+            used.dedup();
+            for key in used {
+                self.check_slot(slot, &keys[usize::from(key)].attributes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_order(&self, index: usize, leg: &Leg) -> Result<(), RecipeRefused> {
+        let (When::AfterValid(on) | When::AfterInvalid(on)) = leg.when else { return Ok(()) };
+        let verifies = matches!(
+            self.legs.get(on).map(|leg| &leg.finish),
+            Some(Finish::VerifyMac { .. } | Finish::VerifySignature { .. })
+        );
+        if on < index && verifies { Ok(()) } else { Err(RecipeRefused::Order { leg: index, on }) }
+    }
+}
+
+impl KeyPath {
+    /// How many dispersion steps the path takes.
+    pub fn dispersions(&self) -> usize {
+        self.steps.iter().filter(|step| matches!(step, Step::Disperse { .. })).count()
+    }
+
+    /// Whether the path ends at or below a card's key.
+    fn reaches_card(&self, key: &KeyAttributes) -> bool {
+        match key.rank {
+            KeyRank::Dispersion { steps_left } => self.dispersions() == usize::from(steps_left),
+            KeyRank::Card | KeyRank::Plain => true,
+        }
+    }
+
+    fn check(&self, key: &KeyAttributes) -> Result<(), RecipeRefused> {
+        if key.algorithm != self.algorithm {
+            return Err(RecipeRefused::Algorithm { wanted: self.algorithm, found: key.algorithm });
+        }
+        let wanted = match key.rank {
+            KeyRank::Dispersion { steps_left } => usize::from(steps_left),
+            KeyRank::Card | KeyRank::Plain => 0,
+        };
+        let found = self.dispersions();
+        let leading = self.steps.iter().take_while(|step| matches!(step, Step::Disperse { .. })).count();
+        let below_card = self.steps.len() > found;
+        if found > wanted || leading != found || (below_card && found < wanted) {
+            return Err(RecipeRefused::Level { found, wanted });
+        }
+        Ok(())
+    }
+}
+
+impl Leg {
+    fn check_finish(&self, path: &KeyPath, key: &KeyAttributes) -> Result<(), RecipeRefused> {
+        use ModeOfUse as M;
+        let finish = self.finish.verb();
+        let at_card = path.reaches_card(key);
+        match &self.finish {
+            Finish::Kcv { rule } if at_card || rule.take <= 3 => return Ok(()),
+            Finish::Store { .. } if key.rank != KeyRank::Plain && !path.steps.is_empty() => return Ok(()),
+            Finish::Wrap { .. } => {
+                let free = key.exportability != Exportability::None;
+                let of_a_card = at_card && matches!(key.rank, KeyRank::Dispersion { .. } | KeyRank::Card);
+                return if free || of_a_card { Ok(()) } else { Err(RecipeRefused::NotExportable) };
+            }
+            _ if !at_card => return Err(RecipeRefused::Oracle { finish }),
+            _ => {}
+        }
+        let by_mode = match &self.finish {
+            Finish::Mac { .. } => matches!(key.mode, M::GenerateOnly | M::GenerateAndVerify | M::Any),
+            Finish::VerifyMac { .. } => matches!(key.mode, M::VerifyOnly | M::GenerateAndVerify | M::Any),
+            Finish::Encrypt { .. } => matches!(key.mode, M::EncryptOnly | M::Both | M::Any),
+            Finish::Decrypt { .. } => matches!(key.mode, M::DecryptOnly | M::Both | M::Any),
+            Finish::Sign { .. } => matches!(key.mode, M::SignOnly | M::GenerateAndVerify | M::Any),
+            Finish::VerifySignature { .. } => {
+                matches!(key.mode, M::SignOnly | M::VerifyOnly | M::GenerateAndVerify | M::Any)
+            }
+            Finish::Kcv { .. } | Finish::Store { .. } | Finish::Wrap { .. } => false,
+        };
+        let by_usage = match key.usage.as_str().as_bytes() {
+            // The standard's own letters; its numbers are the schemes' roles, which profiles restrict.
+            [b'M', _] => matches!(self.finish, Finish::Mac { .. } | Finish::VerifyMac { .. }),
+            [b'D', _] => matches!(self.finish, Finish::Encrypt { .. } | Finish::Decrypt { .. }),
+            [b'S', _] => matches!(self.finish, Finish::Sign { .. } | Finish::VerifySignature { .. }),
+            [first, _] => first.is_ascii_digit(),
+            _ => false,
+        };
+        if by_mode && by_usage {
+            Ok(())
+        } else {
+            Err(RecipeRefused::Usage { usage: key.usage, mode: key.mode, finish })
+        }
+    }
+}
+
+/// A wrapping key is a key-encryption key, or a scheme's role (a card's master protects WRITE KEY).
+fn check_wrapper(key: &KeyAttributes, under: &KeyPath) -> Result<(), RecipeRefused> {
+    let by_usage = matches!(key.usage.as_str().as_bytes(), [b'K' | b'0'..=b'9', _]);
+    let by_mode = matches!(key.mode, ModeOfUse::EncryptOnly | ModeOfUse::Both | ModeOfUse::Any);
+    if !under.reaches_card(key) {
+        return Err(RecipeRefused::Oracle { finish: "wrap" });
+    }
+    if by_usage && by_mode {
+        Ok(())
+    } else {
+        Err(RecipeRefused::Usage { usage: key.usage, mode: key.mode, finish: "wrap under" })
+    }
+}

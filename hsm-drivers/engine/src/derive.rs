@@ -1,0 +1,223 @@
+//! Key paths: dispersion, session keys, folding.
+
+use std::collections::HashMap;
+
+use claviger_bulk_mac::LANES;
+use claviger_hsm_api::{Algorithm, DispersionRule, FoldRule, Input, KeyPath, MalformedBatch, Parity, Step};
+use claviger_locked_memory::LockedBytes;
+use zeroize::Zeroize;
+
+use crate::group::{Blocks, CipherGroup};
+use crate::input::Inputs;
+use crate::run::{EngineError, PlainKey};
+
+/// The keys of a run of rows, in locked memory. Rows may share a key: a day's cards come from a few
+/// cities, and a city's key is derived once.
+pub struct KeyRows {
+    algorithm: Algorithm,
+    keys: LockedBytes,
+    /// Which key each row uses.
+    index: Vec<u32>,
+}
+
+/// Beyond this many distinct pairs of key and factor in a run of rows, sharing no longer pays.
+const SHARED: usize = 128;
+
+impl KeyRows {
+    /// The stored keys themselves, chosen row by row.
+    pub(crate) fn stored(
+        keys: &[&PlainKey],
+        chosen: impl Iterator<Item = u16>,
+        algorithm: Algorithm,
+    ) -> Result<Self, EngineError> {
+        let len =
+            keys.iter().find(|key| key.algorithm == algorithm).map_or(algorithm.key_len(), |key| key.secret.len());
+        let mut bytes = LockedBytes::zeroed(len * keys.len());
+        for (to, key) in bytes.expose_mut().chunks_exact_mut(len.max(1)).zip(keys) {
+            // A key of another algorithm is never chosen: the recipe check saw to that.
+            if key.algorithm == algorithm && key.secret.len() == len {
+                to.copy_from_slice(key.secret.expose());
+            }
+        }
+        Ok(Self { algorithm, keys: bytes, index: chosen.map(u32::from).collect() })
+    }
+
+    pub(crate) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The key of one row.
+    pub(crate) fn key(&self, row: usize) -> &[u8] {
+        let len = self.key_len();
+        &self.keys.expose()[self.index[row] as usize * len..][..len]
+    }
+
+    fn key_len(&self) -> usize {
+        // HMAC keys come in all lengths, but one at a time.
+        if self.algorithm.block_len().is_some() { self.algorithm.key_len() } else { self.keys.len().max(1) }
+    }
+
+    /// A cipher for each of the given rows; `part` cuts the key, as the retail MAC does.
+    pub(crate) fn group(
+        &self,
+        rows: &[u32],
+        algorithm: Algorithm,
+        part: std::ops::Range<usize>,
+    ) -> Result<CipherGroup, EngineError> {
+        let mut gathered = LockedBytes::zeroed(rows.len() * part.len());
+        for (to, row) in gathered.expose_mut().chunks_exact_mut(part.len()).zip(rows) {
+            to.copy_from_slice(&self.key(*row as usize)[part.clone()]);
+        }
+        CipherGroup::new(algorithm, gathered.expose()).ok_or(EngineError::NoBlockCipher(algorithm))
+    }
+
+    /// Walks a path down from stored keys, for rows `first..first + rows` of the batch.
+    pub(crate) fn walk(
+        keys: &[&PlainKey],
+        path: &KeyPath,
+        inputs: &Inputs<'_>,
+        first: usize,
+        rows: usize,
+    ) -> Result<Self, EngineError> {
+        let column = &inputs.batch.keys[path.slot];
+        let mut here = Self::stored(keys, (first..first + rows).map(|row| column.at(row)), path.algorithm)?;
+        for step in &path.steps {
+            here = here.step(step, inputs, first)?;
+        }
+        Ok(here)
+    }
+
+    fn step(self, step: &Step, inputs: &Inputs<'_>, first: usize) -> Result<Self, EngineError> {
+        match step {
+            Step::Disperse { rule, parity, factor } => {
+                let shared = self.shared(inputs, factor, first)?;
+                self.disperse(*rule, *parity, &shared)
+            }
+            Step::Session { input } => self.session(inputs, input, first),
+            Step::FoldHalves { rule } => self.fold(*rule),
+        }
+    }
+
+    /// The distinct pairs of key and factor, and which pair each row uses; one pair a row where they
+    /// hardly repeat.
+    fn shared<'a>(&self, inputs: &Inputs<'a>, factor: &'a Input, first: usize) -> Result<Shared<'a>, EngineError> {
+        let mut seen: HashMap<(u32, &[u8]), u32> = HashMap::with_capacity(SHARED);
+        let mut pairs = Vec::new();
+        let mut index = Vec::with_capacity(self.rows());
+        for (row, key) in self.index.iter().enumerate() {
+            let pair = (*key, inputs.cell(factor, first + row)?);
+            if pairs.len() > SHARED {
+                index.push(pairs.len() as u32);
+                pairs.push(pair);
+                continue;
+            }
+            let number = *seen.entry(pair).or_insert_with(|| {
+                pairs.push(pair);
+                pairs.len() as u32 - 1
+            });
+            index.push(number);
+        }
+        Ok(Shared { pairs, index })
+    }
+
+    fn disperse(self, rule: DispersionRule, parity: Parity, shared: &Shared<'_>) -> Result<Self, EngineError> {
+        let wide = self.algorithm.block_len() == Some(16);
+        if self.algorithm.key_len() != 16 {
+            return Err(EngineError::Underivable(self.algorithm));
+        }
+        let mut children = LockedBytes::zeroed(16 * shared.pairs.len());
+        for (pairs, children) in shared.pairs.chunks(LANES).zip(children.expose_mut().chunks_mut(16 * LANES)) {
+            let mut keys = LockedBytes::zeroed(16 * pairs.len());
+            let mut blocks: Blocks = [[0; 16]; LANES];
+            for (at, (key, factor)) in pairs.iter().enumerate() {
+                keys.expose_mut()[16 * at..][..16].copy_from_slice(&self.keys.expose()[*key as usize * 16..][..16]);
+                blocks[at] = dispersion_block(rule, wide, factor)?;
+            }
+            let group =
+                CipherGroup::new(self.algorithm, keys.expose()).ok_or(EngineError::Underivable(self.algorithm))?;
+            let mut complements = blocks;
+            group.encrypt(&mut blocks);
+            if !wide {
+                // The second half of the key is the complement of the factor enciphered.
+                complements.iter_mut().for_each(|block| block.rotate_left(8));
+                group.encrypt(&mut complements);
+                for (block, half) in blocks.iter_mut().zip(&complements) {
+                    block[8..].copy_from_slice(&half[..8]);
+                }
+                complements.zeroize();
+            }
+            for (child, block) in children.chunks_exact_mut(16).zip(&blocks) {
+                child.copy_from_slice(block);
+            }
+            blocks.zeroize();
+        }
+        if parity == Parity::Odd && self.algorithm.is_des() {
+            children.expose_mut().iter_mut().for_each(|byte| *byte ^= u8::from(byte.count_ones().is_multiple_of(2)));
+        }
+        Ok(Self { algorithm: self.algorithm, keys: children, index: shared.index.clone() })
+    }
+
+    fn session(self, inputs: &Inputs<'_>, input: &Input, first: usize) -> Result<Self, EngineError> {
+        let (child, wide) = match self.algorithm {
+            Algorithm::Des | Algorithm::TripleDes => (Algorithm::Des, false),
+            Algorithm::Sm4 | Algorithm::Aes128 => (self.algorithm, true),
+            other => return Err(EngineError::Underivable(other)),
+        };
+        let len = child.key_len();
+        let rows: Vec<u32> = (0..self.rows() as u32).collect();
+        let mut keys = LockedBytes::zeroed(len * rows.len());
+        for (rows, keys) in rows.chunks(LANES).zip(keys.expose_mut().chunks_mut(len * LANES)) {
+            let mut blocks: Blocks = [[0; 16]; LANES];
+            for (block, row) in blocks.iter_mut().zip(rows) {
+                let x: [u8; 8] = inputs.exactly(input, first + *row as usize, "session input", "8")?;
+                *block = dispersion_block(DispersionRule::FactorAndComplement, wide, &x)?;
+            }
+            self.group(rows, self.algorithm, 0..self.algorithm.key_len())?.encrypt(&mut blocks);
+            for (key, block) in keys.chunks_exact_mut(len).zip(&blocks) {
+                key.copy_from_slice(&block[..len]);
+            }
+            blocks.zeroize();
+        }
+        Ok(Self { algorithm: child, keys, index: rows })
+    }
+
+    fn fold(self, rule: FoldRule) -> Result<Self, EngineError> {
+        if self.algorithm.key_len() != 16 {
+            return Err(EngineError::Underivable(self.algorithm));
+        }
+        let (algorithm, len) = match rule {
+            FoldRule::SingleDes => (Algorithm::Des, 8),
+            FoldRule::WithComplement => (self.algorithm, 16),
+        };
+        let mut keys = LockedBytes::zeroed(self.keys.len() / 16 * len);
+        for (folded, key) in keys.expose_mut().chunks_exact_mut(len).zip(self.keys.expose().chunks_exact(16)) {
+            for (i, byte) in folded.iter_mut().enumerate() {
+                let sum = key[i % 8] ^ key[i % 8 + 8];
+                *byte = if i < 8 { sum } else { !sum };
+            }
+        }
+        Ok(Self { algorithm, keys, index: self.index })
+    }
+}
+
+struct Shared<'a> {
+    pairs: Vec<(u32, &'a [u8])>,
+    index: Vec<u32>,
+}
+
+/// `f || ~f`, or 16 bytes as they are. For 8-byte blocks the two halves are two blocks.
+fn dispersion_block(rule: DispersionRule, wide: bool, factor: &[u8]) -> Result<[u8; 16], MalformedBatch> {
+    let wrong = |wanted| MalformedBatch::Length { what: "dispersion factor", found: factor.len(), wanted };
+    match rule {
+        DispersionRule::FactorAndComplement => {
+            let f: [u8; 8] = factor.try_into().map_err(|_| wrong("8"))?;
+            Ok(std::array::from_fn(|i| if i < 8 { f[i] } else { !f[i - 8] }))
+        }
+        DispersionRule::Raw if wide => factor.try_into().map_err(|_| wrong("16")),
+        DispersionRule::Raw => Err(wrong("8, since the block has 8")),
+    }
+}

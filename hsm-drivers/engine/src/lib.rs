@@ -1,0 +1,32 @@
+//! Runs recipes on plain keys: all of them for the software driver, and the tail of a recipe for a
+//! device that cannot run it to the end.
+//!
+//! Everything is done in *groups* of up to 64 rows that take the same steps side by side
+//! ([`group::CipherGroup`]), so that one record and a million take the same path. Derived keys live in
+//! locked memory for as long as a batch runs.
+
+#![forbid(unsafe_code)]
+
+mod cipher;
+mod derive;
+mod group;
+mod input;
+mod kcv;
+pub mod lowering;
+mod mac;
+mod padding;
+mod run;
+mod signature;
+mod wrap;
+
+pub use derive::KeyRows;
+pub use kcv::kcv;
+pub use run::{EngineError, PlainKey, run};
+
+/// Fills `bytes` from the operating system's generator.
+///
+/// # Errors
+/// If the generator fails, which a running Linux kernel does not.
+pub fn fill_random(bytes: &mut [u8]) -> Result<(), EngineError> {
+    getrandom::fill(bytes).map_err(|_| EngineError::Random)
+}

@@ -1,0 +1,303 @@
+//! Runs a recipe over a batch.
+
+use claviger_hsm_api::{
+    Algorithm, Batch, Column, Finish, KeyPath, LegOutcome, LegValue, MalformedBatch, Outcome, Recipe, RecipeRefused,
+    Secret, StoredKey, When,
+};
+use subtle::ConstantTimeEq;
+
+use crate::cipher::{decrypt, encrypt};
+use crate::derive::KeyRows;
+use crate::input::Inputs;
+use crate::kcv::kcv_of_row;
+use crate::mac::macs;
+use crate::signature::{sign, verify};
+use crate::wrap::wrap;
+
+/// A key in plain, in locked memory.
+pub struct PlainKey {
+    /// What it is a key of.
+    pub algorithm: Algorithm,
+    /// Its bytes.
+    pub secret: Secret,
+}
+
+/// Why the engine could not run a recipe. Always the request's fault; holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The batch does not fit.
+    #[error(transparent)]
+    Batch(#[from] MalformedBatch),
+    /// The keys do not admit it.
+    #[error(transparent)]
+    Refused(#[from] RecipeRefused),
+    /// Only block ciphers do this.
+    #[error("{0} is no block cipher of this mode")]
+    NoBlockCipher(Algorithm),
+    /// Only HMAC keys do this.
+    #[error("{0} is no HMAC key")]
+    NoHmac(Algorithm),
+    /// No such derivation exists for this algorithm.
+    #[error("no derivation of this kind is defined for {0}")]
+    Underivable(Algorithm),
+    /// The MAC algorithm takes two keys, or one of another length.
+    #[error("the MAC algorithm needs a second key of the same algorithm")]
+    SecondKey,
+    /// The rule does not fit.
+    #[error("the KCV rule does not fit {0}")]
+    KcvRule(Algorithm),
+    /// Zero, or not below the group order.
+    #[error("the key is not an SM2 private key")]
+    NoSm2Key,
+    /// More than the mode can take.
+    #[error("the message is too long")]
+    TooLong,
+    /// The backend does not keep child keys.
+    #[error("this backend cannot keep a derived key")]
+    NoStore,
+    /// The operating system gave no randomness.
+    #[error("the operating system's random generator failed")]
+    Random,
+}
+
+/// Rows that are taken down a path at once: bounds the locked memory a batch needs.
+const RUN: usize = 4096;
+
+/// Runs `recipe` over `batch` on plain keys. `store` keeps a derived key for `Finish::Store`.
+///
+/// # Errors
+/// An [`EngineError`]; then nothing of the outcome is given.
+pub fn run(
+    keys: &[&PlainKey],
+    recipe: &Recipe,
+    batch: &Batch,
+    store: &dyn Fn(&claviger_hsm_api::KeyAttributes, PlainKey) -> Result<StoredKey, EngineError>,
+) -> Result<Outcome, EngineError> {
+    batch.check(recipe.slots(), keys.len())?;
+    for path in recipe.paths() {
+        check_algorithms(keys, path, batch)?;
+    }
+    let mut legs: Vec<LegOutcome> = recipe.legs.iter().map(|leg| empty_outcome(&leg.finish, batch.rows)).collect();
+    let mut outputs: Vec<Option<Column>> = recipe.legs.iter().map(|_| None).collect();
+    let mut first = 0;
+    while first < batch.rows {
+        let rows = RUN.min(batch.rows - first);
+        let mut derived: Vec<(&KeyPath, KeyRows)> = Vec::new();
+        for (number, leg) in recipe.legs.iter().enumerate() {
+            let inputs = Inputs { batch, outputs: &outputs };
+            for path in std::iter::once(&leg.path).chain(leg.finish.other_path()) {
+                if !derived.iter().any(|(known, _)| *known == path) {
+                    derived.push((path, KeyRows::walk(keys, path, &inputs, first, rows)?));
+                }
+            }
+            let of = |path: &KeyPath| derived.iter().find(|(known, _)| *known == path).map(|(_, rows)| rows);
+            let (Some(main), other) = (of(&leg.path), leg.finish.other_path().and_then(of)) else { continue };
+            let chosen = choose(leg.when, &legs, first, rows);
+            let task = Task { keys: main, other, inputs, first, chosen: &chosen };
+            task.finish(&leg.finish, &mut legs[number], store)?;
+            if let LegValue::Bytes(column) = &legs[number].value
+                && recipe.legs[number..].iter().any(|later| reads_output(&later.finish, number))
+            {
+                outputs[number] = Some(column.clone());
+            }
+        }
+        first += rows;
+    }
+    Ok(Outcome { legs })
+}
+
+/// One leg over one run of rows.
+struct Task<'a> {
+    keys: &'a KeyRows,
+    other: Option<&'a KeyRows>,
+    inputs: Inputs<'a>,
+    first: usize,
+    /// Rows that run, counted from `first`.
+    chosen: &'a [u32],
+}
+
+impl Task<'_> {
+    fn finish(
+        &self,
+        finish: &Finish,
+        outcome: &mut LegOutcome,
+        store: &dyn Fn(&claviger_hsm_api::KeyAttributes, PlainKey) -> Result<StoredKey, EngineError>,
+    ) -> Result<(), EngineError> {
+        let Self { keys, other, inputs, first, chosen } = self;
+        let mut out = Sink { outcome, first: *first, next: *first };
+        match finish {
+            Finish::Mac { spec, message } => macs(keys, *other, spec, message, inputs, *first, chosen, |row, mac| {
+                out.bytes(row, mac);
+                Ok(())
+            })?,
+            Finish::VerifyMac { spec, message, expected } => {
+                macs(keys, *other, spec, message, inputs, *first, chosen, |row, mac| {
+                    let expected = inputs.cell(expected, first + row as usize)?;
+                    if expected.len() != mac.len() {
+                        return Err(MalformedBatch::Length {
+                            what: "MAC",
+                            found: expected.len(),
+                            wanted: "as the rule truncates",
+                        }
+                        .into());
+                    }
+                    out.verdict(row, mac.ct_eq(expected).into());
+                    Ok(())
+                })?;
+            }
+            Finish::Encrypt { mode, padding, data } => {
+                for row in *chosen {
+                    out.bytes(*row, &encrypt(keys, mode, *padding, data, inputs, *first, *row)?);
+                }
+            }
+            Finish::Decrypt { mode, data } => {
+                for row in *chosen {
+                    if let Some(plain) = decrypt(keys, mode, data, inputs, *first, *row)? {
+                        out.bytes(*row, &plain);
+                    }
+                }
+            }
+            Finish::Kcv { rule } => {
+                for row in *chosen {
+                    out.bytes(*row, &kcv_of_row(keys, *row, *rule)?);
+                }
+            }
+            Finish::Wrap { format, .. } => {
+                let under = other.ok_or(EngineError::SecondKey)?;
+                for row in *chosen {
+                    out.bytes(*row, &wrap(keys, under, format, inputs, *first, *row)?);
+                }
+            }
+            Finish::Store { attributes } => {
+                for row in *chosen {
+                    let child =
+                        PlainKey { algorithm: keys.algorithm(), secret: Secret::copy_of(keys.key(*row as usize)) };
+                    out.stored(*row, store(attributes, child)?);
+                }
+            }
+            Finish::Sign { signer_id, message } => {
+                for row in *chosen {
+                    let mut text = Vec::new();
+                    inputs.append(message, first + *row as usize, &mut text)?;
+                    out.bytes(*row, &sign(keys.key(*row as usize), signer_id, &text)?);
+                }
+            }
+            Finish::VerifySignature { signer_id, message, signature } => {
+                for row in *chosen {
+                    let mut text = Vec::new();
+                    inputs.append(message, first + *row as usize, &mut text)?;
+                    let signature = inputs.cell(signature, first + *row as usize)?;
+                    out.verdict(*row, verify(keys.key(*row as usize), signer_id, &text, signature)?);
+                }
+            }
+        }
+        out.fill_to(first + keys.rows());
+        Ok(())
+    }
+}
+
+/// Writes a leg's outcome, leaving empty what rows that do not run would have written.
+struct Sink<'a> {
+    outcome: &'a mut LegOutcome,
+    first: usize,
+    /// The row that is written next.
+    next: usize,
+}
+
+impl Sink<'_> {
+    fn bytes(&mut self, row: u32, value: &[u8]) {
+        self.fill_to(self.first + row as usize);
+        if let LegValue::Bytes(column) = &mut self.outcome.value {
+            column.push(value);
+        }
+        self.ran();
+    }
+
+    fn verdict(&mut self, row: u32, valid: bool) {
+        self.fill_to(self.first + row as usize);
+        if let LegValue::Verdicts(verdicts) = &mut self.outcome.value {
+            verdicts.push(valid);
+        }
+        self.ran();
+    }
+
+    fn stored(&mut self, row: u32, key: StoredKey) {
+        self.fill_to(self.first + row as usize);
+        if let LegValue::Stored(keys) = &mut self.outcome.value {
+            keys.push(key);
+        }
+        self.ran();
+    }
+
+    fn ran(&mut self) {
+        self.outcome.ran.push(true);
+        self.next += 1;
+    }
+
+    fn fill_to(&mut self, row: usize) {
+        while self.next < row {
+            match &mut self.outcome.value {
+                LegValue::Bytes(column) => column.push(&[]),
+                LegValue::Verdicts(verdicts) => verdicts.push(false),
+                LegValue::Stored(_) => {}
+            }
+            self.outcome.ran.push(false);
+            self.next += 1;
+        }
+    }
+}
+
+fn empty_outcome(finish: &Finish, rows: usize) -> LegOutcome {
+    let value = match finish {
+        Finish::VerifyMac { .. } | Finish::VerifySignature { .. } => LegValue::Verdicts(Vec::with_capacity(rows)),
+        Finish::Store { .. } => LegValue::Stored(Vec::new()),
+        _ => LegValue::Bytes(Column::Variable { ends: Vec::with_capacity(rows), bytes: Vec::new() }),
+    };
+    LegOutcome { ran: Vec::with_capacity(rows), value }
+}
+
+fn choose(when: When, legs: &[LegOutcome], first: usize, rows: usize) -> Vec<u32> {
+    let all = 0..rows as u32;
+    let (on, wanted) = match when {
+        When::Always => return all.collect(),
+        When::AfterValid(on) => (on, true),
+        When::AfterInvalid(on) => (on, false),
+    };
+    let holds = |row: &u32| {
+        let at = first + *row as usize;
+        match legs.get(on) {
+            Some(LegOutcome { ran, value: LegValue::Verdicts(verdicts) }) => {
+                ran.get(at) == Some(&true) && verdicts.get(at) == Some(&wanted)
+            }
+            _ => false,
+        }
+    };
+    all.filter(holds).collect()
+}
+
+fn reads_output(finish: &Finish, number: usize) -> bool {
+    use claviger_hsm_api::{CipherMode, Input, Message};
+    let is = |input: &Input| *input == Input::Output(number);
+    let any = |message: &Message| message.0.iter().any(is);
+    match finish {
+        Finish::Mac { message, .. } | Finish::Sign { message, .. } => any(message),
+        Finish::VerifyMac { message, expected, .. } => any(message) || is(expected),
+        Finish::VerifySignature { message, signature, .. } => any(message) || is(signature),
+        Finish::Encrypt { data, mode, .. } | Finish::Decrypt { data, mode } => {
+            any(data) || matches!(mode, CipherMode::Gcm { associated, .. } if any(associated))
+        }
+        Finish::Wrap { format: claviger_hsm_api::WrapFormat::Ecb { prefix }, .. } => any(prefix),
+        Finish::Kcv { .. } | Finish::Store { .. } => false,
+    }
+}
+
+fn check_algorithms(keys: &[&PlainKey], path: &KeyPath, batch: &Batch) -> Result<(), EngineError> {
+    let foreign = batch.keys[path.slot].used().iter().find_map(|number| {
+        let found = keys[usize::from(*number)].algorithm;
+        (found != path.algorithm).then_some(found)
+    });
+    match foreign {
+        Some(found) => Err(RecipeRefused::Algorithm { wanted: path.algorithm, found }.into()),
+        None => Ok(()),
+    }
+}

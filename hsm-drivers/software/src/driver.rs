@@ -1,0 +1,166 @@
+//! The trait, on the engine.
+
+use std::sync::Arc;
+
+use claviger_hsm_api::{
+    Algorithm, Batch, DriverError, Exposure, HsmDriver, Identity, KeyAttributes, KeyHandle, KeyState, NewKey, Outcome,
+    Proof, Recipe, Secret, StoredKey,
+};
+use claviger_hsm_engine::lowering::{Everything, exposure, split};
+use claviger_hsm_engine::{EngineError, PlainKey, fill_random, kcv, run};
+
+use crate::keys::OpenKeys;
+use crate::probe::probe;
+use crate::sealing::{seal, unseal};
+
+/// The driver's name in the registry.
+pub(crate) const NAME: &str = "software";
+/// Keys of this driver are lost only with the process, so there is one epoch.
+const EPOCH: u64 = 1;
+
+/// The embedded backend.
+pub struct SoftwareDriver {
+    storage_key: Secret,
+    open: OpenKeys,
+}
+
+impl SoftwareDriver {
+    /// A backend whose keys are sealed under `storage_key`, 32 bytes.
+    ///
+    /// # Errors
+    /// If the key has another length.
+    pub fn new(storage_key: Secret) -> Result<Self, DriverError> {
+        if storage_key.len() != 32 {
+            return Err(DriverError::caller(NAME, "configure", "the storage master key is not 32 bytes"));
+        }
+        Ok(Self { storage_key, open: OpenKeys::default() })
+    }
+
+    fn keep(&self, key: NewKey, secret: Secret) -> Result<StoredKey, DriverError> {
+        let plain = PlainKey { algorithm: key.attributes.algorithm, secret };
+        let kcv = kcv(&plain, key.kcv_rule).map_err(|error| DriverError::caller(NAME, "kcv", error))?;
+        seal(&self.storage_key, key, kcv, plain.secret.expose())
+    }
+
+    fn find(&self, handle: &KeyHandle) -> Result<Arc<PlainKey>, DriverError> {
+        let alive = (handle.epoch == EPOCH).then(|| self.open.get(handle.object)).flatten();
+        alive.ok_or_else(|| DriverError::backend(NAME, "run", "the key is not open"))
+    }
+}
+
+impl HsmDriver for SoftwareDriver {
+    fn identity(&self) -> Identity {
+        Identity {
+            driver: NAME,
+            model: "Claviger embedded backend".to_owned(),
+            serial: String::new(),
+            firmware: env!("CARGO_PKG_VERSION").to_owned(),
+            epoch: EPOCH,
+        }
+    }
+
+    fn probe(&self) -> Result<Vec<Proof>, DriverError> {
+        Ok(probe())
+    }
+
+    fn exposure(&self, recipe: &Recipe) -> Result<Vec<Exposure>, DriverError> {
+        let cuts = split(recipe, &Everything).map_err(|error| DriverError::caller(NAME, "exposure", error))?;
+        Ok(exposure(recipe, &cuts))
+    }
+
+    fn run(&self, keys: &[KeyHandle], recipe: &Recipe, batch: &Batch) -> Result<Outcome, DriverError> {
+        recipe.check_batch(keys, batch)?;
+        let opened = keys.iter().map(|handle| self.find(handle)).collect::<Result<Vec<_>, _>>()?;
+        let plain: Vec<&PlainKey> = opened.iter().map(Arc::as_ref).collect();
+        let store = |_: &KeyAttributes, _: PlainKey| Err(EngineError::NoStore);
+        run(&plain, recipe, batch, &store).map_err(|error| DriverError::caller(NAME, "run", error))
+    }
+
+    fn generate(&self, key: NewKey) -> Result<StoredKey, DriverError> {
+        let mut failed = None;
+        let mut draw = || Secret::init(key.attributes.algorithm.key_len(), |bytes| failed = fill_random(bytes).err());
+        let mut secret = draw();
+        while is_degenerate(key.attributes.algorithm, secret.expose()) {
+            secret = draw();
+        }
+        match failed {
+            Some(error) => Err(DriverError::backend(NAME, "generate", error)),
+            None => self.keep(key, secret),
+        }
+    }
+
+    fn import(&self, key: NewKey, secret: Secret) -> Result<StoredKey, DriverError> {
+        let algorithm = key.attributes.algorithm;
+        if !length_fits(algorithm, secret.len()) {
+            let reason = format!("a key of {algorithm} has {} bytes, not {}", algorithm.key_len(), secret.len());
+            return Err(DriverError::caller(NAME, "import", reason));
+        }
+        if is_degenerate(algorithm, secret.expose()) {
+            return Err(DriverError::caller(
+                NAME,
+                "import",
+                "the two halves of the key are equal, which makes it single DES",
+            ));
+        }
+        self.keep(key, secret)
+    }
+
+    fn open(&self, key: &StoredKey) -> Result<KeyHandle, DriverError> {
+        let plain = PlainKey { algorithm: key.key.attributes.algorithm, secret: unseal(&self.storage_key, key)? };
+        let shown = kcv_again(&plain, key)?;
+        if shown != key.kcv {
+            return Err(DriverError::backend(
+                NAME,
+                "open",
+                format!("key {} shows another KCV than it was stored with", key.key.id),
+            ));
+        }
+        Ok(KeyHandle { object: self.open.insert(plain), epoch: EPOCH, attributes: key.key.attributes.clone() })
+    }
+
+    fn close(&self, handle: &KeyHandle) {
+        self.open.remove(handle.object);
+    }
+
+    fn restate(&self, key: &StoredKey, state: KeyState) -> Result<StoredKey, DriverError> {
+        let secret = unseal(&self.storage_key, key)?;
+        seal(&self.storage_key, NewKey { state, ..key.key.clone() }, key.kcv.clone(), secret.expose())
+    }
+
+    fn destroy(&self, _: &StoredKey) -> Result<(), DriverError> {
+        // The sealed key is the store's row: the keyring overwrites it.
+        Ok(())
+    }
+
+    fn random(&self, len: usize) -> Result<Vec<u8>, DriverError> {
+        let mut bytes = vec![0; len];
+        fill_random(&mut bytes).map_err(|error| DriverError::backend(NAME, "random", error))?;
+        Ok(bytes)
+    }
+}
+
+fn kcv_again(plain: &PlainKey, key: &StoredKey) -> Result<claviger_hsm_api::Kcv, DriverError> {
+    kcv(plain, key.kcv.rule).map_err(|error| DriverError::backend(NAME, "open", error))
+}
+
+/// Equal halves turn triple DES into single DES, and a TAC key of them into zero.
+fn is_degenerate(algorithm: Algorithm, key: &[u8]) -> bool {
+    use claviger_hsm_api::Mac;
+    // DES ignores the low bit of each byte.
+    let half = |range: std::ops::Range<usize>| key[range].iter().map(|byte| byte & 0xFE).collect::<Vec<u8>>();
+    match algorithm {
+        Algorithm::TripleDes if key.len() == 16 => Mac::new(half(0..8)) == half(8..16)[..],
+        Algorithm::TripleDes3 if key.len() == 24 => {
+            Mac::new(half(0..8)) == half(8..16)[..] || Mac::new(half(8..16)) == half(16..24)[..]
+        }
+        _ => false,
+    }
+}
+
+fn length_fits(algorithm: Algorithm, len: usize) -> bool {
+    match algorithm {
+        // FIPS 198-1 takes any length; below 14 bytes is below 112 bits of strength.
+        Algorithm::HmacSm3 | Algorithm::HmacSha256 => (14..=128).contains(&len),
+        _ => len == algorithm.key_len(),
+    }
+}
