@@ -1,0 +1,189 @@
+//! HTTP/2 over mutual TLS.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, TryStreamExt};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::wire::Problem;
+
+/// Where a daemon is and who we are to it.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// `https://host:port`.
+    pub url: String,
+    /// PEM of the authority that signed the daemon's certificate.
+    pub ca: PathBuf,
+    /// PEM of our certificate.
+    pub certificate: PathBuf,
+    /// PEM of its key.
+    pub key: PathBuf,
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A certificate or key file cannot be used.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// No answer, or TLS refused.
+    #[error("{url}: {reason}")]
+    Connection {
+        /// Where to.
+        url: String,
+        /// The whole chain of causes.
+        reason: String,
+    },
+    /// The daemon answered with an error.
+    #[error("{}", .0.detail)]
+    Problem(Box<Problem>),
+    /// The daemon answered something else than it should.
+    #[error("the daemon's answer cannot be understood: {0}")]
+    Answer(String),
+}
+
+/// A client of one daemon.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    url: String,
+}
+
+impl Client {
+    /// Reads the files and prepares the connection; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ClientError::File`].
+    pub fn new(connection: &Connection) -> Result<Self, ClientError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in certificates(&connection.ca)? {
+            roots.add(certificate).map_err(|error| unusable(&connection.ca, error))?;
+        }
+        let key = PrivateKeyDer::from_pem_file(&connection.key).map_err(|error| unusable(&connection.key, error))?;
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| unusable(&connection.ca, error))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(certificates(&connection.certificate)?, key)
+            .map_err(|error| unusable(&connection.certificate, error))?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .http2_prior_knowledge()
+            .http2_adaptive_window(true)
+            .connect_timeout(Duration::from_secs(10))
+            .no_proxy()
+            .build()
+            .map_err(|error| ClientError::Connection { url: connection.url.clone(), reason: causes(&error) })?;
+        Ok(Self { http, url: connection.url.trim_end_matches('/').to_owned() })
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, query: &impl Serialize) -> Result<T, ClientError> {
+        self.answer(self.http.get(self.at(path)).query(query)).await
+    }
+
+    /// POST of a JSON body.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.answer(self.http.post(self.at(path)).json(body)).await
+    }
+
+    /// POST of a stream of `content_type`, answered by a stream while it is still going up.
+    ///
+    /// # Errors
+    /// [`ClientError`]; of the stream's items, [`ClientError::Connection`] if the daemon breaks off.
+    pub async fn stream<Q, S>(
+        &self,
+        path: &str,
+        query: &Q,
+        content_type: &str,
+        body: S,
+    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + use<Q, S>, ClientError>
+    where
+        Q: Serialize,
+        S: Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static,
+    {
+        let request = self
+            .http
+            .post(self.at(path))
+            .query(query)
+            .header("content-type", content_type)
+            .body(reqwest::Body::wrap_stream(body));
+        let response = self.checked(request).await?;
+        let url = self.url.clone();
+        Ok(response
+            .bytes_stream()
+            .map_err(move |error| ClientError::Connection { url: url.clone(), reason: causes(&error) }))
+    }
+
+    fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, ClientError> {
+        let response = self.checked(request).await?;
+        let bytes = response.bytes().await.map_err(|error| self.broken(&error))?;
+        serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.to_string()))
+    }
+
+    async fn checked(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ClientError> {
+        let response = request.send().await.map_err(|error| self.broken(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|error| self.broken(&error))?;
+        match serde_json::from_slice(&bytes) {
+            Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
+            Err(_) => Err(ClientError::Answer(format!("status {status} without a problem document"))),
+        }
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> ClientError {
+        ClientError::Connection { url: self.url.clone(), reason: causes(error) }
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    match read {
+        Ok(certificates) if certificates.is_empty() => Err(unusable(path, "holds no certificate in PEM")),
+        other => other.map_err(|error| unusable(path, error)),
+    }
+}
+
+fn unusable(path: &Path, reason: impl ToString) -> ClientError {
+    ClientError::File { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// An error with all its causes; the last one says what matters, as `certificate expired`.
+fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,164 @@
+//! `/v1/keys`.
+
+use std::str::FromStr;
+
+use axum::Json;
+use axum::extract::{Path, Query, Request, State as Shared};
+use axum::http::StatusCode;
+use claviger_client::{GenerateKey, ImportKey, Key, KeyFilter, KeyList, NewKey, Problem, SetKeyState};
+use claviger_hsm_api::{KeyName, Secret};
+
+use super::{Refusal, State, body, execute};
+use crate::keyring::{Entry, Validity};
+use crate::operation::{KeyRequest, Operation};
+use crate::service::{Caller, Outcome, ServiceError};
+
+/// Makes a key inside a backend.
+#[utoipa::path(post, path = "/v1/keys", tag = "keys", request_body = GenerateKey,
+    responses((status = 201, body = Key), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+pub(super) async fn generate(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    request: Request,
+) -> Result<(StatusCode, Json<Key>), Refusal> {
+    let GenerateKey { key } = body(request, &state.limits).await?;
+    let outcome = execute(&state.service, caller, Operation::GenerateKey(key_request(key)?)).await?;
+    Ok((StatusCode::CREATED, one(outcome)?))
+}
+
+/// Joins a key from components that the caller brings. In production a ceremony does this.
+#[utoipa::path(post, path = "/v1/keys/import", tag = "keys", request_body = ImportKey,
+    responses((status = 201, body = Key), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+pub(super) async fn import(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    request: Request,
+) -> Result<(StatusCode, Json<Key>), Refusal> {
+    let ImportKey { key, components, kcv, odd_parity } = body(request, &state.limits).await?;
+    let not_hex =
+        |number| Refusal::field("components", format!("number {number} is not an even number of hexadecimal digits"));
+    let components = (1..).zip(&components).map(|(number, text)| Secret::from_hex(text).ok_or_else(|| not_hex(number)));
+    let components = components.collect::<Result<Vec<_>, _>>()?;
+    let operation = Operation::ImportKey { request: key_request(key)?, components, kcv, odd_parity };
+    Ok((StatusCode::CREATED, one(execute(&state.service, caller, operation).await?)?))
+}
+
+/// The keys of a tenant.
+#[utoipa::path(get, path = "/v1/keys", tag = "keys", params(KeyFilter),
+    responses((status = 200, body = KeyList), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+pub(super) async fn list(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    filter: Result<Query<KeyFilter>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<KeyList>, Refusal> {
+    let Query(filter) = filter.map_err(|error| Refusal::new(400, "bad_query", error.body_text()))?;
+    let Outcome::Keys(mut entries) =
+        execute(&state.service, caller, Operation::ListKeys { tenant: filter.tenant }).await?
+    else {
+        return Err(unexpected());
+    };
+    entries.retain(|entry| {
+        let name = &entry.record.key.name;
+        filter.scheme.as_ref().is_none_or(|scheme| scheme == name.scheme())
+            && filter.role.as_ref().is_none_or(|role| role == name.role())
+    });
+    Ok(Json(KeyList { keys: entries.iter().map(|entry| view(entry)).collect() }))
+}
+
+/// One key.
+#[utoipa::path(get, path = "/v1/keys/{id}", tag = "keys", params(("id" = String, Path, description = "The key's id")),
+    responses((status = 200, body = Key), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+pub(super) async fn show(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Key>, Refusal> {
+    one(execute(&state.service, caller, Operation::ShowKey { id }).await?)
+}
+
+/// Suspends, resumes, deactivates, compromises or destroys a key. Destroyed is for ever.
+#[utoipa::path(post, path = "/v1/keys/{id}/state", tag = "keys", params(("id" = String, Path, description = "The key's id")), request_body = SetKeyState,
+    responses((status = 200, body = Key), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+pub(super) async fn set_state(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<Key>, Refusal> {
+    let SetKeyState { state: wanted } = body(request, &state.limits).await?;
+    let operation = Operation::SetKeyState { id, state: word("state", &wanted)? };
+    one(execute(&state.service, caller, operation).await?)
+}
+
+/// A word of a closed list.
+pub(super) fn word<T: FromStr>(field: &str, text: &str) -> Result<T, Refusal>
+where
+    T::Err: ToString,
+{
+    text.parse().map_err(|error: T::Err| Refusal::field(field, error))
+}
+
+fn key_request(key: NewKey) -> Result<KeyRequest, Refusal> {
+    let time = |field: &str, text: Option<String>| text.map(|text| word(field, &text)).transpose();
+    Ok(KeyRequest {
+        name: KeyName::new(&key.tenant, &key.scheme, &key.role).map_err(ServiceError::from)?,
+        version: word("version", &key.version)?,
+        algorithm: word("algorithm", &key.algorithm)?,
+        factors: key.factors.iter().map(|text| factor(text)).collect::<Result<_, _>>()?,
+        ceiling: key.ceiling.map(|text| word("ceiling", &text)).transpose()?,
+        validity: Validity {
+            protect_from: time("protect_from", key.protect_from)?,
+            protect_until: time("protect_until", key.protect_until)?,
+            verify_until: time("verify_until", key.verify_until)?,
+        },
+    })
+}
+
+/// A dispersion factor in its canonical spelling.
+fn factor(text: &str) -> Result<String, Refusal> {
+    match hex::decode(text) {
+        Ok(bytes) if matches!(bytes.len(), 8 | 16) => Ok(hex::encode_upper(bytes)),
+        _ => Err(Refusal::field("factors", "must be 16 or 32 hexadecimal digits each")),
+    }
+}
+
+fn one(outcome: Outcome) -> Result<Json<Key>, Refusal> {
+    match outcome {
+        Outcome::Key(entry) => Ok(Json(view(&entry))),
+        _ => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> Refusal {
+    Refusal::new(500, "internal", "the service answered something else")
+}
+
+fn view(entry: &Entry) -> Key {
+    let record = &entry.record;
+    let (key, rule) = (&record.key, record.kcv.rule);
+    Key {
+        id: key.id.clone(),
+        tenant: key.name.tenant().to_owned(),
+        scheme: key.name.scheme().to_owned(),
+        role: key.name.role().to_owned(),
+        algorithm: key.attributes.algorithm.to_string(),
+        version: key.version.to_string(),
+        level: key.factors.len(),
+        factors: key.factors.clone(),
+        state: key.state.to_string(),
+        kcv: record.kcv.value.clone(),
+        kcv_rule: format!("{} of {}, {} bytes", rule.function, rule.input, rule.take),
+        usage: key.attributes.usage.to_string(),
+        mode: key.attributes.mode.to_string(),
+        exportability: key.attributes.exportability.to_string(),
+        ceiling: key.attributes.ceiling.to_string(),
+        origin: record.origin.as_str().to_owned(),
+        backends: entry
+            .replicas
+            .iter()
+            .filter(|replica| !replica.opaque.is_empty())
+            .map(|replica| replica.backend.clone())
+            .collect(),
+        created: record.created.to_string(),
+    }
+}

@@ -1,0 +1,123 @@
+//! The HTTP API: one noun a file. Handlers parse into an [`Operation`](crate::operation::Operation) and
+//! give its outcome a shape; they decide nothing.
+//!
+//! Routes are registered through the documenting router only, so none can be missing from
+//! `/openapi.json`.
+
+mod keys;
+mod problem;
+mod status;
+mod stream;
+mod transactions;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::de::DeserializeOwned;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::Limits;
+use crate::operation::Operation;
+use crate::service::{Caller, Outcome, Service, ServiceError};
+pub use problem::Refusal;
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct State {
+    /// The service.
+    pub service: Arc<Service>,
+    /// Bounds on bodies and lines.
+    pub limits: Limits,
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Claviger",
+    description = "Key management and HSM abstraction for transit-card operators. Every call needs a client certificate (mutual TLS 1.3)."
+))]
+struct Description;
+
+/// Every route, and the document that describes them.
+pub fn router(state: State) -> Router {
+    let (router, document) = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(status::healthz))
+        .routes(routes!(status::readyz))
+        .routes(routes!(status::metrics))
+        .routes(routes!(status::openapi))
+        .routes(routes!(status::unseal))
+        .routes(routes!(status::random))
+        .routes(routes!(keys::generate))
+        .routes(routes!(keys::import))
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::show))
+        .routes(routes!(keys::set_state))
+        .routes(routes!(transactions::verify))
+        .split_for_parts();
+    let document: Arc<str> = document.to_json().unwrap_or_default().into();
+    router
+        .fallback(|| async { Refusal::new(404, "no_route", "there is nothing at this address") })
+        .method_not_allowed_fallback(|| async {
+            Refusal::new(405, "no_method", "this address does not take this method")
+        })
+        .layer(axum::Extension(status::Document(document)))
+        .layer(axum::middleware::from_fn(status::count))
+        .with_state(state)
+}
+
+/// The caller that the server found in the certificate, if the configuration knows it.
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let known = parts.extensions.get::<Option<Self>>().cloned().flatten();
+        known.ok_or_else(|| {
+            Refusal::new(
+                403,
+                "unknown_principal",
+                "the configuration names no principal with the URI of this client certificate",
+            )
+        })
+    }
+}
+
+/// Asks the service in a task of its own: once begun, an operation ends and is written down even if the
+/// caller hangs up.
+async fn execute(service: &Arc<Service>, caller: Caller, operation: Operation) -> Result<Outcome, Refusal> {
+    let service = Arc::clone(service);
+    let task = tokio::spawn(async move { service.execute(&caller, operation).await });
+    task.await.unwrap_or(Err(ServiceError::Stopped)).map_err(Refusal::from)
+}
+
+/// A JSON body within the limit. What is wrong is named by its path, never by its value: it may be secret.
+async fn body<T: DeserializeOwned>(request: Request, limits: &Limits) -> Result<T, Refusal> {
+    let deadline = std::time::Duration::from_secs(limits.request_seconds);
+    let read = axum::body::to_bytes(request.into_body(), limits.body_bytes);
+    let bytes = match tokio::time::timeout(deadline, read).await {
+        Err(_) => return Err(Refusal::new(408, "too_slow", "the body did not arrive in time")),
+        Ok(Err(_)) => {
+            return Err(Refusal::new(413, "body_too_large", format!("a body has at most {} bytes", limits.body_bytes)));
+        }
+        Ok(Ok(bytes)) => bytes,
+    };
+    let json = &mut serde_json::Deserializer::from_slice(&bytes);
+    serde_path_to_error::deserialize(json).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.inner();
+        let what = match inner.classify() {
+            serde_json::error::Category::Data => "is missing, unknown or of the wrong kind",
+            _ => "is not JSON",
+        };
+        Refusal::new(
+            400,
+            "bad_body",
+            format!("the body at `{path}`, line {} column {}, {what}", inner.line(), inner.column()),
+        )
+        .at(path)
+    })
+}

@@ -1,0 +1,87 @@
+//! Health, metrics, the API's own description, and random bytes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State as Shared};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use claviger_client::{Health, Problem, RandomBytes, RandomRequest, Unseal};
+use claviger_hsm_api::Secret;
+
+use super::{Refusal, State, body, execute};
+use crate::operation::Operation;
+use crate::service::{Caller, Outcome};
+
+/// The rendered OpenAPI document.
+#[derive(Clone)]
+pub(super) struct Document(pub(super) Arc<str>);
+
+/// Whether the process runs.
+#[utoipa::path(get, path = "/healthz", tag = "status", responses((status = 200, body = Health)))]
+pub(super) async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok".to_owned() })
+}
+
+/// Whether it can serve: `sealed` until an officer has unsealed it.
+#[utoipa::path(get, path = "/readyz", tag = "status", responses((status = 200, body = Health), (status = 503, body = Health)))]
+pub(super) async fn readyz(Shared(state): Shared<State>) -> (StatusCode, Json<Health>) {
+    let (status, word) =
+        if state.service.is_unsealed() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "sealed") };
+    (status, Json(Health { status: word.to_owned() }))
+}
+
+/// Metrics in the text format of Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "status", responses((status = 200, body = String, content_type = "text/plain")))]
+pub(super) async fn metrics(Shared(state): Shared<State>) -> String {
+    state.metrics.render()
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "status", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+pub(super) async fn openapi(Extension(document): Extension<Document>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document.0.to_string()).into_response()
+}
+
+/// Opens the seal with the passphrase that it was made with.
+#[utoipa::path(post, path = "/v1/unseal", tag = "status", request_body = Unseal,
+    responses((status = 200, body = Health), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+pub(super) async fn unseal(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<Health>, Refusal> {
+    let Unseal { passphrase } = body(request, &state.limits).await?;
+    let passphrase = Secret::copy_of(passphrase.as_bytes());
+    execute(&state.service, caller, Operation::Unseal { passphrase }).await?;
+    Ok(Json(Health { status: "ok".to_owned() }))
+}
+
+/// Random bytes from a backend's generator.
+#[utoipa::path(post, path = "/v1/random", tag = "generic", request_body = RandomRequest,
+    responses((status = 200, body = RandomBytes), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+pub(super) async fn random(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<RandomBytes>, Refusal> {
+    let RandomRequest { len } = body(request, &state.limits).await?;
+    match execute(&state.service, caller, Operation::Random { len }).await? {
+        Outcome::Bytes(bytes) => Ok(Json(RandomBytes { bytes: hex::encode_upper(bytes) })),
+        _ => Err(Refusal::new(500, "internal", "the service answered something else")),
+    }
+}
+
+/// Counts requests by route and status, and how long they took until the answer began.
+pub(super) async fn count(request: Request, next: Next) -> Response {
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let begun = Instant::now();
+    let response = next.run(request).await;
+    let status = response.status().as_u16().to_string();
+    metrics::counter!("claviger_requests_total", "route" => route.clone(), "status" => status).increment(1);
+    metrics::histogram!("claviger_request_seconds", "route" => route).record(begun.elapsed().as_secs_f64());
+    response
+}

@@ -1,0 +1,136 @@
+//! The hash chain, made and checked.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::{Event, Record};
+
+/// Where a log is not what was written.
+#[derive(Debug, thiserror::Error)]
+pub enum ChainError {
+    /// The file cannot be read.
+    #[error("the audit log cannot be read: {0}")]
+    Read(#[from] std::io::Error),
+    /// A line is no record.
+    #[error("line {line} is not an audit record")]
+    NotARecord {
+        /// Counted from one.
+        line: u64,
+    },
+    /// A record was removed, added or put elsewhere.
+    #[error("line {line} does not follow the line before it: a record was removed, added or moved")]
+    Broken {
+        /// Counted from one.
+        line: u64,
+    },
+    /// A record was changed.
+    #[error("line {line} was changed after it was written")]
+    Changed {
+        /// Counted from one.
+        line: u64,
+    },
+}
+
+/// The end of a chain: what the next record follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    pub(super) seq: u64,
+    pub(super) hash: String,
+}
+
+impl Head {
+    pub(super) fn empty() -> Self {
+        Self { seq: 0, hash: "0".repeat(64) }
+    }
+
+    /// How many records stand before.
+    pub fn records(&self) -> u64 {
+        self.seq
+    }
+
+    /// Appends the next record to `lines`.
+    pub(super) fn extend(&mut self, event: Event, time: String, lines: &mut Vec<u8>) -> serde_json::Result<u64> {
+        let mut record = Record { seq: self.seq + 1, time, prev: self.hash.clone(), event, hash: String::new() };
+        record.hash = hash(&record)?;
+        serde_json::to_writer(&mut *lines, &record)?;
+        lines.push(b'\n');
+        (self.seq, self.hash) = (record.seq, record.hash);
+        Ok(self.seq)
+    }
+}
+
+fn hash(record: &Record) -> serde_json::Result<String> {
+    debug_assert!(record.hash.is_empty());
+    Ok(hex::encode(Sha256::digest(serde_json::to_vec(record)?)))
+}
+
+/// Checks a whole log. A last line without its line break is the trace of a crash in the middle of a
+/// write: nothing was answered on it, so it does not count.
+///
+/// # Errors
+/// [`ChainError`] for the first line that is wrong.
+pub fn verify(path: &Path) -> Result<Head, ChainError> {
+    let mut head = Head::empty();
+    let mut reader = BufReader::new(File::open(path)?);
+    let mut text = Vec::new();
+    for line in 1.. {
+        text.clear();
+        if reader.read_until(b'\n', &mut text)? == 0 || text.last() != Some(&b'\n') {
+            break;
+        }
+        let mut record: Record = serde_json::from_slice(&text).map_err(|_| ChainError::NotARecord { line })?;
+        if record.seq != head.seq + 1 || record.prev != head.hash {
+            return Err(ChainError::Broken { line });
+        }
+        let claimed = std::mem::take(&mut record.hash);
+        if hash(&record).ok().as_ref() != Some(&claimed) {
+            return Err(ChainError::Changed { line });
+        }
+        head = Head { seq: record.seq, hash: claimed };
+    }
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(events: u64) -> Vec<String> {
+        let (mut head, mut lines) = (Head::empty(), Vec::new());
+        for n in 0..events {
+            let event = Event { event: "decision".to_owned(), tenant: format!("city-{n}"), ..Event::default() };
+            head.extend(event, "2026-11-21T00:00:00Z".to_owned(), &mut lines).unwrap();
+        }
+        String::from_utf8(lines).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn check(lines: &[String]) -> Result<Head, ChainError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        verify(file.path())
+    }
+
+    #[test]
+    fn an_untouched_log_verifies() {
+        assert_eq!(check(&log(5)).unwrap().records(), 5);
+    }
+
+    #[test]
+    fn every_kind_of_tampering_is_found_where_it_is() {
+        let mut changed = log(5);
+        changed[2] = changed[2].replace("city-2", "city-9");
+        assert!(matches!(check(&changed), Err(ChainError::Changed { line: 3 })));
+        let mut removed = log(5);
+        removed.remove(1);
+        assert!(matches!(check(&removed), Err(ChainError::Broken { line: 2 })));
+        let mut swapped = log(5);
+        swapped.swap(3, 4);
+        assert!(matches!(check(&swapped), Err(ChainError::Broken { line: 4 })));
+        let mut foreign = log(2);
+        foreign.push("{}".to_owned());
+        assert!(matches!(check(&foreign), Err(ChainError::NotARecord { line: 3 })));
+    }
+}

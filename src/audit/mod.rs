@@ -1,0 +1,71 @@
+//! The audit log: one hash-chained record for each decision and each batch.
+//!
+//! A record is a line of JSON; its `hash` is SHA-256 over the line before it was added, which holds the
+//! hash of the record before. A record is on disk before the answer that it speaks of leaves: waiting
+//! records are written together and synchronised once. If the log cannot be written, nothing is
+//! answered. A record never holds a secret, nor a MAC.
+
+mod chain;
+mod writer;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use chain::{ChainError, verify};
+pub use writer::{Audit, AuditError};
+
+/// What happened, as callers of [`Audit::append`] say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// `decision`, `job-opened`, `job-closed`, `start`, `unseal` ...
+    pub event: String,
+    /// Who asked; empty for what the daemon does by itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub principal: String,
+    /// What was asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub action: String,
+    /// Whose keys.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tenant: String,
+    /// `allow` or `deny`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub decision: String,
+    /// Ids of the policies that decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// Keys and versions, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// Backend and the exposure that the recipe had there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backends: Vec<String>,
+    /// Rows of a batch by verdict, or other counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, u64>,
+    /// `done`, or the code of the error.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub outcome: String,
+    /// Ties the records of one job together.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub job: String,
+}
+
+/// A record as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Counted from one.
+    pub seq: u64,
+    /// When it was written, UTC.
+    pub time: String,
+    /// Hash of the record before; zeros for the first.
+    pub prev: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+    /// SHA-256 of this record without this member, as written.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hash: String,
+}

@@ -1,0 +1,182 @@
+//! `claviger demo`: the whole job, all of it through a daemon over mutual TLS.
+
+mod cards;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use claviger_client::{Client, ClientError, GenerateKey, ImportKey, Key, NewKey};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use super::dev::Directory;
+use super::output::{Output, thousands};
+use super::transactions::Verify;
+use crate::audit;
+use crate::daemon::load_schemes;
+use cards::Cards;
+
+/// Show the whole job in a temporary directory, told step by step
+///
+/// Starts a daemon with an embedded backend, makes a tenant's keys, and verifies a clearing day of
+/// simulated cards, everything over mutual TLS. Nothing is left behind.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  claviger demo\n  claviger demo --records 1000000\n  claviger demo --json")]
+pub(super) struct Demo {
+    /// Records of the clearing day
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    records: u32,
+}
+
+const TENANT: &str = "demo";
+const SCHEME: &str = "cjt166";
+
+/// Tells the steps.
+struct Story<'a> {
+    output: &'a Output,
+    step: u32,
+}
+
+impl Story<'_> {
+    fn tell(&mut self, title: &str, words: &str, facts: Value) {
+        self.step += 1;
+        if self.output.is_json() {
+            self.output.result(&json!({ "step": self.step, "title": title, "facts": facts }), String::new);
+        } else {
+            self.output.say(format!("\n{}. {title}\n   {}", self.step, words.replace('\n', "\n   ")));
+        }
+    }
+}
+
+impl Demo {
+    pub(super) async fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        let folder = tempfile::tempdir()?;
+        let directory = Directory::at(&folder.path().join("data"));
+        let mut story = Story { output, step: 0 };
+
+        let daemon = directory.start(([127, 0, 0, 1], 0).into(), &[]).await?;
+        let url = directory.url()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(daemon.run(async {
+            let _ = stopped.await;
+        }));
+        story.tell(
+            "A daemon starts",
+            &format!("It serves {url} over TLS 1.3 and lets in only clients with a certificate.\nIts keys are sealed under a storage key and live in locked memory."),
+            json!({ "url": url }),
+        );
+        let told = self.tell_all(&mut story, &directory, folder.path()).await;
+        let _ = stop.send(());
+        serving.await?;
+        told?;
+        let records = audit::verify(&folder.path().join("data/audit.jsonl"))?.records();
+        story.tell(
+            "The auditor checks the log",
+            &format!("Every decision and every batch left a record: {records} of them, chained by hash,\nand the chain is whole. None holds a secret."),
+            json!({ "audit_records": records }),
+        );
+        if !output.is_json() {
+            output.say("\nThat was the whole job. To try it yourself: claviger dev --data ./dev");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn tell_all(&self, story: &mut Story<'_>, directory: &Directory, folder: &Path) -> anyhow::Result<()> {
+        let officer = Client::new(&directory.connection("officer")?)?;
+        let clearing = Client::new(&directory.connection("clearing")?)?;
+        let card_management = Client::new(&directory.connection("card-management")?)?;
+        let scheme = Arc::clone(load_schemes(None)?.find(SCHEME).context("the scheme is shipped")?);
+
+        let cards = Cards::new(scheme)?;
+        let made = make_keys(&officer, &cards).await?;
+        let shown: Vec<String> = made
+            .iter()
+            .map(|key| {
+                format!("{}/{} {} version {}  KCV {}", key.scheme, key.role, key.algorithm, key.version, key.kcv)
+            })
+            .collect();
+        story.tell("An officer makes the tenant's keys", &shown.join("\n"), json!({ "keys": made.len() }));
+
+        let refused = refusal(clearing.post::<Key>("/v1/keys", &GenerateKey { key: new_key("DPK", "3des") }).await)?;
+        let also = refusal(card_management.get::<Value>("/v1/keys", &[("tenant", TENANT)]).await)?;
+        story.tell(
+            "Duties are separate",
+            &format!("Clearing asks for a new key and is refused: {refused}.\nCard management asks for the key inventory and is refused: {also}."),
+            json!({ "refused": [refused, also] }),
+        );
+
+        let day = folder.join("day.csv");
+        let expected = cards.write_day(self.records, &day)?;
+        let verify = Verify {
+            file: day,
+            tenant: TENANT.to_owned(),
+            scheme: SCHEME.to_owned(),
+            out: folder.join("verdicts.csv"),
+            format: None,
+        };
+        let summary = verify.verify(&clearing, story.output).await?;
+        if summary.counts != expected {
+            bail!(
+                "the verdicts are not those that the simulated cards call for: {:?} instead of {expected:?}",
+                summary.counts
+            );
+        }
+        story.tell(
+            "Clearing verifies the day before it pays",
+            &format!(
+                "{}\n{} records were spoilt on purpose, and each was found.",
+                summary.words().lines().take(6).collect::<Vec<_>>().join("\n"),
+                thousands(spoilt(&expected))
+            ),
+            json!({ "records": summary.records, "counts": summary.counts }),
+        );
+        Ok(())
+    }
+}
+
+/// The TAC key in two halves that no one person holds, and the others made inside.
+async fn make_keys(officer: &Client, cards: &Cards) -> anyhow::Result<Vec<Key>> {
+    let mut made = Vec::new();
+    for algorithm in ["3des", "sm4"] {
+        let components = cards.components(algorithm).map(Zeroizing::new).to_vec();
+        let import = ImportKey { key: new_key("DTK", algorithm), components, kcv: None, odd_parity: false };
+        made.push(officer.post("/v1/keys/import", &import).await?);
+        for role in ["DPK", "DLK", "DAMK"] {
+            made.push(officer.post("/v1/keys", &GenerateKey { key: new_key(role, algorithm) }).await?);
+        }
+    }
+    Ok(made)
+}
+
+fn new_key(role: &str, algorithm: &str) -> NewKey {
+    NewKey {
+        tenant: TENANT.to_owned(),
+        scheme: SCHEME.to_owned(),
+        role: role.to_owned(),
+        version: "01".to_owned(),
+        algorithm: algorithm.to_owned(),
+        factors: Vec::new(),
+        ceiling: None,
+        protect_from: None,
+        protect_until: None,
+        verify_until: None,
+    }
+}
+
+/// The reason of a refusal that must come.
+fn refusal<T>(result: Result<T, ClientError>) -> anyhow::Result<String> {
+    match result {
+        Err(ClientError::Problem(problem)) if problem.code == "denied" => Ok(problem.detail.clone()),
+        Err(other) => Err(other.into()),
+        Ok(_) => bail!("something was permitted that policy forbids"),
+    }
+}
+
+fn spoilt(expected: &BTreeMap<String, u64>) -> u64 {
+    expected.iter().filter(|(verdict, _)| *verdict != "valid").map(|(_, count)| count).sum()
+}

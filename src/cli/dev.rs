@@ -1,0 +1,150 @@
+//! `claviger dev`: an embedded daemon with certificates of its own.
+
+mod certificates;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use claviger_client::Connection;
+use serde::{Deserialize, Serialize};
+
+use super::output::Output;
+use super::{Global, serve};
+use crate::config::Config;
+use crate::daemon::{Daemon, make_private_directory};
+use crate::seal::{self, Opener};
+use crate::store::Store;
+
+/// Run an embedded daemon for development
+///
+/// The first start makes a directory with an authority, a server certificate, and client certificates for
+/// card-management, clearing, officer, auditor and terminals. Keys live in the embedded backend, sealed
+/// under a key file in the same directory. There is a tenant `demo`, with no keys.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  claviger dev --data ./dev\n  claviger dev --data ./dev --listen 127.0.0.1:9443 --tenant shenzhen\n  claviger --data ./dev --as officer keys list --tenant demo"
+)]
+pub(super) struct Dev {
+    /// Address to serve on; port 0 takes any free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    /// Another tenant beside `demo`; may be given several times
+    #[arg(long, value_name = "NAME")]
+    tenant: Vec<String>,
+}
+
+/// A development daemon's directory.
+pub(super) struct Directory(PathBuf);
+
+/// What a running daemon leaves in its directory for its clients.
+#[derive(Serialize, Deserialize)]
+struct Address {
+    url: String,
+}
+
+/// Who gets a client certificate: name, sort and role.
+const CLIENTS: &[(&str, &str, &str)] = &[
+    ("card-management", "service", "card-management"),
+    ("clearing", "service", "clearing"),
+    ("terminals", "service", "terminals"),
+    ("officer", "officer", "officer"),
+    ("auditor", "auditor", "auditor"),
+];
+
+impl Dev {
+    pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+        serve::log_to_stderr();
+        let directory = Directory::at(global.data.as_deref().unwrap_or(Path::new("claviger-dev")));
+        let daemon = directory.start(self.listen, &self.tenant).await?;
+        let url = directory.url()?;
+        let words = || {
+            let data = directory.0.display();
+            format!(
+                "Claviger serves {url} from {data} (development; tenant demo, no keys yet).\n\
+                 Try, in another terminal:\n  claviger --data {data} --as officer keys list --tenant demo\n\
+                 Stop with Ctrl-C."
+            )
+        };
+        if output.is_json() {
+            output.result(&serde_json::json!({ "url": url, "data": directory.0 }), String::new);
+        } else {
+            output.say(words());
+        }
+        daemon.run(serve::stopped()).await;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Directory {
+    pub(super) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// Makes what is missing, starts the daemon and leaves its address for clients.
+    pub(super) async fn start(&self, listen: SocketAddr, tenants: &[String]) -> anyhow::Result<Daemon> {
+        make_private_directory(&self.0)?;
+        if !self.0.join("ca.pem").exists() {
+            certificates::make(&self.0, CLIENTS)?;
+        }
+        let key_file = self.0.join("storage.key");
+        if !key_file.exists() {
+            seal::create_key_file(&key_file)?;
+            let store = Store::open(&self.0.join("claviger.db")).await?;
+            seal::initialise(&store, Opener::KeyFile(&key_file)).await?;
+        }
+        let path = self.0.join("claviger.toml");
+        std::fs::write(&path, self.configuration(listen, tenants)).with_context(|| path.display().to_string())?;
+        let daemon = Daemon::start(Config::load(&path)?).await?;
+        let address = Address { url: format!("https://{}", daemon.address()) };
+        std::fs::write(self.0.join("dev.json"), serde_json::to_vec(&address)?)?;
+        Ok(daemon)
+    }
+
+    /// The address that the daemon left.
+    pub(super) fn url(&self) -> anyhow::Result<String> {
+        let path = self.0.join("dev.json");
+        let text = std::fs::read(&path)
+            .with_context(|| format!("{}: is `claviger dev --data {}` running?", path.display(), self.0.display()))?;
+        Ok(serde_json::from_slice::<Address>(&text).with_context(|| path.display().to_string())?.url)
+    }
+
+    /// How the client of that name reaches the daemon.
+    pub(super) fn connection(&self, name: &str) -> anyhow::Result<Connection> {
+        let certificate = self.0.join("clients").join(format!("{name}.pem"));
+        if name.contains(['/', '.']) || !certificate.exists() {
+            let known: Vec<&str> = CLIENTS.iter().map(|(name, ..)| *name).collect();
+            bail!(
+                "there is no client certificate for `{name}` in {}; known are {}",
+                self.0.display(),
+                known.join(", ")
+            );
+        }
+        Ok(Connection {
+            url: self.url()?,
+            ca: self.0.join("ca.pem"),
+            certificate,
+            key: self.0.join("clients").join(format!("{name}-key.pem")),
+        })
+    }
+
+    fn configuration(&self, listen: SocketAddr, tenants: &[String]) -> String {
+        let mut tenants: Vec<&str> = tenants.iter().map(String::as_str).collect();
+        tenants.insert(0, "demo");
+        let mut text = format!(
+            "# Written by `claviger dev` at each start; for a real daemon see docs/configuration.md.\n\
+             listen = \"{listen}\"\ndata = \".\"\npolicies = \"dev\"\n\n\
+             [tls]\ncertificate = \"server.pem\"\nkey = \"server-key.pem\"\nclient_ca = \"ca.pem\"\n\n\
+             [seal]\nkey_file = \"storage.key\"\n\n\
+             [[backend]]\nname = \"embedded\"\ndriver = \"software\"\n"
+        );
+        for (name, kind, role) in CLIENTS {
+            text += &format!(
+                "\n[[principal]]\nuri = \"claviger://{kind}/{name}\"\nroles = [\"{role}\"]\ntenants = {tenants:?}\n"
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,276 @@
+//! `claviger keys`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use claviger_client::{Client, GenerateKey, ImportKey, Key, KeyFilter, KeyList, NewKey, SetKeyState};
+use zeroize::Zeroizing;
+
+use super::Global;
+use super::output::Output;
+
+/// Make, bring in, list and end keys
+#[derive(Subcommand)]
+#[command(after_help = "Examples:
+  claviger --data ./dev --as officer keys generate --tenant demo --scheme cjt166 --role DLK --version 01 --algorithm 3des
+  claviger --data ./dev --as officer keys import --tenant demo --scheme cjt166 --role DTK --version 01 --algorithm 3des \\
+      --component-file a.txt --component-file b.txt --kcv B8743B
+  claviger --data ./dev --as officer keys list --tenant demo
+  claviger --data ./dev --as officer keys suspend --tenant demo --scheme cjt166 --role DTK --version 01 --algorithm 3des")]
+pub(super) enum Keys {
+    /// Make a key inside a backend
+    Generate(Description),
+    /// Join a key from components (one officer alone: in development only)
+    Import(Import),
+    /// List a tenant's keys
+    List(List),
+    /// Show one key
+    Show(Selection),
+    /// Let a key do nothing until it is resumed
+    Suspend(Selection),
+    /// Make a suspended key active again
+    Resume(Selection),
+    /// Let a key check what was made before, and make nothing new
+    Deactivate(Selection),
+    /// Mark a key as known to others
+    Compromise(Selection),
+    /// End a key for ever
+    Destroy(Destroy),
+}
+
+/// What a key is named and made by.
+#[derive(Args, Clone)]
+pub(super) struct Description {
+    /// City or operator
+    #[arg(long)]
+    tenant: String,
+    /// Card scheme (see `claviger schemes list`), or `generic`
+    #[arg(long)]
+    scheme: String,
+    /// What the scheme calls the key, as DTK
+    #[arg(long)]
+    role: String,
+    /// Two hexadecimal digits, as records write it
+    #[arg(long)]
+    version: String,
+    /// 3des, sm4, aes128 ...
+    #[arg(long)]
+    algorithm: String,
+    /// How many dispersion steps are already in the key
+    #[arg(long, value_name = "N")]
+    level: Option<usize>,
+    /// A dispersion factor already in the key, root first; one for each level
+    #[arg(long = "factor", value_name = "HEX")]
+    factors: Vec<String>,
+    /// Lower the most that may leave a backend: nothing, session-key, card-key, master-key
+    #[arg(long)]
+    ceiling: Option<String>,
+    /// From when it may make something new (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    protect_from: Option<String>,
+    /// Until when it may make something new
+    #[arg(long, value_name = "TIME")]
+    protect_until: Option<String>,
+    /// Until when it may check what was made before
+    #[arg(long, value_name = "TIME")]
+    verify_until: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct Import {
+    #[command(flatten)]
+    description: Description,
+    /// A file with one component in hexadecimal; give at least two. Spaces, line breaks and # comments do not count
+    #[arg(long = "component-file", value_name = "FILE", required = true)]
+    component_files: Vec<PathBuf>,
+    /// The check value that the key must show
+    #[arg(long, value_name = "HEX")]
+    kcv: Option<String>,
+    /// Refuse components with a byte of even parity
+    #[arg(long)]
+    odd_parity: bool,
+}
+
+#[derive(Args)]
+pub(super) struct List {
+    /// City or operator
+    #[arg(long)]
+    tenant: String,
+    /// Of one scheme only
+    #[arg(long)]
+    scheme: Option<String>,
+    /// Of one role only
+    #[arg(long)]
+    role: Option<String>,
+}
+
+/// One key: by its id, or by enough of its name that no other fits.
+#[derive(Args)]
+pub(super) struct Selection {
+    /// The key's id
+    #[arg(conflicts_with_all = ["tenant", "scheme", "role", "version", "algorithm", "factors"], required_unless_present = "tenant")]
+    id: Option<String>,
+    /// City or operator
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Card scheme
+    #[arg(long)]
+    scheme: Option<String>,
+    /// What the scheme calls the key
+    #[arg(long)]
+    role: Option<String>,
+    /// As records write it
+    #[arg(long)]
+    version: Option<String>,
+    /// 3des, sm4, aes128 ...
+    #[arg(long)]
+    algorithm: Option<String>,
+    /// A dispersion factor in the key
+    #[arg(long = "factor", value_name = "HEX")]
+    factors: Vec<String>,
+}
+
+#[derive(Args)]
+pub(super) struct Destroy {
+    #[command(flatten)]
+    selection: Selection,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Keys {
+    pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+        let client = global.client()?;
+        let key = match self {
+            Self::List(list) => return list.run(&client, output).await,
+            Self::Generate(description) => client.post("/v1/keys", &GenerateKey { key: description.body()? }).await?,
+            Self::Import(import) => client.post("/v1/keys/import", &import.body()?).await?,
+            Self::Show(selection) => selection.find(&client).await?,
+            Self::Suspend(selection) => set_state(&client, selection, "suspended").await?,
+            Self::Resume(selection) => set_state(&client, selection, "active").await?,
+            Self::Deactivate(selection) => set_state(&client, selection, "deactivated").await?,
+            Self::Compromise(selection) => set_state(&client, selection, "compromised").await?,
+            Self::Destroy(Destroy { selection, yes }) => {
+                let key = selection.find(&client).await?;
+                confirm(&key, yes)?;
+                set_state_of(&client, &key.id, "destroyed").await?
+            }
+        };
+        output.result(&key, || line(&key));
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Description {
+    fn body(self) -> anyhow::Result<NewKey> {
+        if let Some(level) = self.level.filter(|level| *level != self.factors.len()) {
+            bail!(
+                "--level {level} needs {level} --factor, one for each dispersion step in the key; there are {}",
+                self.factors.len()
+            );
+        }
+        Ok(NewKey {
+            tenant: self.tenant,
+            scheme: self.scheme,
+            role: self.role,
+            version: self.version,
+            algorithm: self.algorithm,
+            factors: self.factors,
+            ceiling: self.ceiling,
+            protect_from: self.protect_from,
+            protect_until: self.protect_until,
+            verify_until: self.verify_until,
+        })
+    }
+}
+
+impl Import {
+    fn body(self) -> anyhow::Result<ImportKey> {
+        let components = self.component_files.iter().map(|path| read_component(path)).collect::<anyhow::Result<_>>()?;
+        Ok(ImportKey { key: self.description.body()?, components, kcv: self.kcv, odd_parity: self.odd_parity })
+    }
+}
+
+impl List {
+    async fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
+        let filter = KeyFilter { tenant: self.tenant, scheme: self.scheme, role: self.role };
+        let KeyList { keys } = client.get("/v1/keys", &filter).await?;
+        for key in &keys {
+            output.result(key, || line(key));
+        }
+        if keys.is_empty() {
+            output.say(format!("tenant {} has no such keys", filter.tenant));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Selection {
+    async fn find(self, client: &Client) -> anyhow::Result<Key> {
+        if let Some(id) = self.id {
+            return Ok(client.get(&format!("/v1/keys/{id}"), &()).await?);
+        }
+        let filter = KeyFilter {
+            tenant: self.tenant.context("give --tenant, or the key's id")?,
+            scheme: self.scheme,
+            role: self.role,
+        };
+        let KeyList { mut keys } = client.get("/v1/keys", &filter).await?;
+        keys.retain(|key| {
+            self.version.as_ref().is_none_or(|version| *version == key.version)
+                && self.algorithm.as_ref().is_none_or(|algorithm| *algorithm == key.algorithm)
+                && (self.factors.is_empty() || self.factors == key.factors)
+        });
+        match (keys.pop(), keys.len()) {
+            (Some(key), 0) => Ok(key),
+            (None, _) => bail!("no key fits"),
+            (Some(_), others) => bail!("{} keys fit; say more, or give the id", others + 1),
+        }
+    }
+}
+
+async fn set_state(client: &Client, selection: Selection, state: &str) -> anyhow::Result<Key> {
+    let key = selection.find(client).await?;
+    set_state_of(client, &key.id, state).await
+}
+
+async fn set_state_of(client: &Client, id: &str, state: &str) -> anyhow::Result<Key> {
+    Ok(client.post(&format!("/v1/keys/{id}/state"), &SetKeyState { state: state.to_owned() }).await?)
+}
+
+fn confirm(key: &Key, yes: bool) -> anyhow::Result<()> {
+    use std::io::{BufRead, IsTerminal};
+    let stdin = std::io::stdin();
+    if yes || !stdin.is_terminal() {
+        return Ok(());
+    }
+    eprint!("Destroy {} for ever? Type yes: ", line(key));
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer)?;
+    if answer.trim() == "yes" { Ok(()) } else { bail!("not destroyed") }
+}
+
+fn read_component(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let text = Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.display().to_string())?);
+    let digits = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default())
+        .flat_map(str::chars)
+        .filter(|c| !c.is_whitespace());
+    Ok(Zeroizing::new(digits.collect()))
+}
+
+fn line(key: &Key) -> String {
+    let factors = if key.factors.is_empty() {
+        String::new()
+    } else {
+        format!("  level {} ({})", key.level, key.factors.join(" "))
+    };
+    format!(
+        "{}/{}/{}  {:<6} version {}  kcv {}  {:<11} {}{factors}",
+        key.tenant, key.scheme, key.role, key.algorithm, key.version, key.kcv, key.state, key.id
+    )
+}

@@ -1,0 +1,103 @@
+//! The command line: one sub-command a file.
+//!
+//! Exit codes: 0, all is well; 1, the answer is no (some records are not valid, a profile does not hold);
+//! 2, it could not be done.
+
+mod connection;
+mod demo;
+mod dev;
+mod init;
+mod keys;
+mod output;
+mod schemes;
+mod serve;
+mod transactions;
+mod unseal;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use output::Output;
+
+/// Key management and HSM abstraction for transit-card operators.
+#[derive(Parser)]
+#[command(name = "claviger", version, max_term_width = 100)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that stand before or after the sub-command.
+#[derive(Args, Clone)]
+struct Global {
+    /// Print one JSON object a line on standard output, and nothing else there
+    #[arg(long, global = true)]
+    json: bool,
+    /// A development daemon's directory: where `dev` keeps its data, and where clients find it
+    #[arg(long, global = true, value_name = "DIR", env = "CLAVIGER_DATA")]
+    data: Option<PathBuf>,
+    /// Who to be to a development daemon: card-management, clearing, officer, auditor or terminals
+    #[arg(long = "as", global = true, value_name = "NAME", env = "CLAVIGER_AS")]
+    name: Option<String>,
+    /// Address of a daemon, as https://host:8443
+    #[arg(long, global = true, value_name = "URL", env = "CLAVIGER_URL")]
+    url: Option<String>,
+    /// PEM of the authority that signed the daemon's certificate
+    #[arg(long, global = true, value_name = "FILE", env = "CLAVIGER_CA")]
+    ca: Option<PathBuf>,
+    /// PEM of the client certificate
+    #[arg(long, global = true, value_name = "FILE", env = "CLAVIGER_CERT")]
+    cert: Option<PathBuf>,
+    /// PEM of the client certificate's key
+    #[arg(long, global = true, value_name = "FILE", env = "CLAVIGER_KEY")]
+    key: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the whole job in a temporary directory, told step by step
+    Demo(demo::Demo),
+    /// Run an embedded daemon for development
+    Dev(dev::Dev),
+    /// Seal a new store, before a daemon's first start
+    Init(init::Init),
+    /// Run the daemon
+    Serve(serve::Serve),
+    /// Open the seal of a daemon that was sealed with a passphrase
+    Unseal(unseal::Unseal),
+    /// Make, bring in, list and end keys
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Verify transaction records
+    #[command(subcommand)]
+    Transactions(transactions::Transactions),
+    /// Look at card schemes and check profiles
+    #[command(subcommand)]
+    Schemes(schemes::Schemes),
+}
+
+/// Parses the process's arguments, runs the command, and maps the result to an exit code.
+pub fn main() -> ExitCode {
+    let Arguments { global, command } = Arguments::parse();
+    let output = Output::new(global.json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output.fail(&error.into()),
+    };
+    let result = runtime.block_on(async {
+        match command {
+            Command::Demo(demo) => demo.run(&output).await,
+            Command::Dev(dev) => dev.run(&global, &output).await,
+            Command::Init(init) => init.run(&output).await,
+            Command::Serve(serve) => serve.run(&output).await,
+            Command::Unseal(unseal) => unseal.run(&global, &output).await,
+            Command::Keys(keys) => keys.run(&global, &output).await,
+            Command::Transactions(transactions) => transactions.run(&global, &output).await,
+            Command::Schemes(schemes) => schemes.run(&output),
+        }
+    });
+    result.unwrap_or_else(|error| output.fail(&error))
+}

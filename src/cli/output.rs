@@ -1,0 +1,87 @@
+//! Where words go: JSON and results to standard output, words for people to standard error.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use claviger_client::ClientError;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// How this run speaks.
+pub(super) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// One result: an object a line with `--json`, else the words.
+    pub(super) fn result(&self, object: &impl Serialize, words: impl FnOnce() -> String) {
+        let text = if self.json { serde_json::to_string(object).unwrap_or_default() } else { words() };
+        // A closed pipe is the reader's wish.
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+
+    /// Words on the way.
+    pub(super) fn say(&self, words: impl AsRef<str>) {
+        let _ = writeln!(std::io::stderr().lock(), "{}", words.as_ref());
+    }
+
+    /// A bar over `bytes` on a terminal, nothing elsewhere.
+    pub(super) fn progress(&self, bytes: u64) -> ProgressBar {
+        if self.json || !std::io::stderr().is_terminal() {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(bytes);
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {bytes_per_sec}  {eta} left") {
+            bar.set_style(style);
+        }
+        bar
+    }
+
+    /// Says what went wrong, and on what field or by which policy.
+    pub(super) fn fail(&self, error: &anyhow::Error) -> ExitCode {
+        let problem = error.chain().find_map(|cause| match cause.downcast_ref::<ClientError>() {
+            Some(ClientError::Problem(problem)) => Some(problem),
+            _ => None,
+        });
+        let by = problem
+            .and_then(|problem| problem.policy.as_ref())
+            .map(|policy| format!(" (policy {policy})"))
+            .unwrap_or_default();
+        if self.json {
+            let code = problem.map_or("error", |problem| problem.code.as_str());
+            let object = serde_json::json!({ "error": { "code": code, "detail": format!("{error:#}") } });
+            let _ = writeln!(std::io::stdout().lock(), "{object}");
+        }
+        self.say(format!("claviger: {error:#}{by}"));
+        ExitCode::from(2)
+    }
+}
+
+/// A number with its thousands apart.
+pub(super) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!([7, 1000, 1_234_567].map(super::thousands), ["7", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,113 @@
+//! `claviger schemes`: needs no daemon.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Subcommand;
+use claviger_card_schemes::{CardScheme, ProfileError};
+use serde_json::{Value, json};
+
+use super::output::Output;
+use crate::daemon::load_schemes;
+
+/// Look at card schemes and check profiles
+#[derive(Subcommand)]
+#[command(
+    after_help = "Examples:\n  claviger schemes list\n  claviger schemes show cjt166\n  claviger schemes check my-city.toml"
+)]
+pub(super) enum Schemes {
+    /// List the card schemes that come with Claviger
+    List,
+    /// Show a scheme's levels, roles, transactions and known answers
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Check a profile: is it well-formed, and does it reproduce its known answers?
+    Check {
+        /// The TOML file
+        file: PathBuf,
+    },
+}
+
+impl Schemes {
+    pub(super) fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::List => {
+                for scheme in load_schemes(None)?.iter() {
+                    output.result(&describe(scheme), || format!("{:<10}{}", scheme.id(), scheme.title()));
+                }
+            }
+            Self::Show { id } => {
+                let schemes = load_schemes(None)?;
+                let scheme = schemes
+                    .find(&id)
+                    .with_context(|| format!("there is no card scheme `{id}`; see `claviger schemes list`"))?;
+                output.result(&describe(scheme), || words(scheme));
+            }
+            Self::Check { file } => {
+                let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+                return match CardScheme::load(&text) {
+                    Ok(scheme) => {
+                        let answers = scheme.known_answers().len();
+                        output.result(&json!({ "holds": true, "id": scheme.id(), "known_answers": answers }), || {
+                            format!("{} holds: all {answers} known answers are reproduced", scheme.id())
+                        });
+                        Ok(ExitCode::SUCCESS)
+                    }
+                    Err(error) => {
+                        let case = match &error {
+                            ProfileError::KnownAnswer(failed) => Some(failed.vector.clone()),
+                            _ => None,
+                        };
+                        output.result(&json!({ "holds": false, "case": case, "reason": error.to_string() }), || {
+                            format!("{}: {error}", file.display())
+                        });
+                        Ok(ExitCode::from(1))
+                    }
+                };
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn describe(scheme: &CardScheme) -> Value {
+    let roles: Vec<Value> = scheme
+        .roles()
+        .map(|role| json!({ "role": role.name(), "title": role.title(), "usage": role.usage(), "mode": role.mode(), "ceiling": role.ceiling() }))
+        .collect();
+    let transactions: Vec<Value> = scheme
+        .transactions()
+        .map(|kind| json!({ "name": kind.name(), "title": kind.title(), "types": kind.types() }))
+        .collect();
+    json!({
+        "id": scheme.id(),
+        "title": scheme.title(),
+        "version": scheme.version(),
+        "levels": scheme.levels().collect::<Vec<_>>(),
+        "roles": roles,
+        "transactions": transactions,
+        "known_answers": scheme.known_answers().iter().map(|answer| answer.vector.as_str()).collect::<Vec<_>>(),
+    })
+}
+
+fn words(scheme: &CardScheme) -> String {
+    let levels = scheme.levels().collect::<Vec<_>>().join(" -> ");
+    let mut text = format!(
+        "{}  {} (version {})\n\n{}\n\ndispersion: {levels}\n\nroles:\n",
+        scheme.id(),
+        scheme.title(),
+        scheme.version(),
+        scheme.basis().trim()
+    );
+    for role in scheme.roles() {
+        text += &format!("  {:<6} usage {} mode {}  {}\n", role.name(), role.usage(), role.mode(), role.title());
+    }
+    text += "\ntransactions:\n";
+    for kind in scheme.transactions() {
+        text += &format!("  {:<10} {}  {}\n", kind.types().join(" "), kind.name(), kind.title());
+    }
+    text + &format!("\n{} known answers, all reproduced", scheme.known_answers().len())
+}

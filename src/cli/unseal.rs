@@ -1,0 +1,55 @@
+//! `claviger unseal`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use claviger_client::Health;
+use claviger_hsm_api::Secret;
+use zeroize::Zeroizing;
+
+use super::Global;
+use super::output::Output;
+
+/// Open the seal of a daemon that was sealed with a passphrase
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  claviger --url https://hsm1:8443 --ca ca.pem --cert officer.pem --key officer-key.pem unseal"
+)]
+pub(super) struct Unseal {
+    /// Read the passphrase from the first line of a file instead of the terminal
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl Unseal {
+    pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+        let client = global.client()?;
+        let passphrase = ask_passphrase(self.passphrase_file.as_deref(), false)?;
+        let words =
+            Zeroizing::new(std::str::from_utf8(passphrase.expose()).context("the passphrase is not UTF-8")?.to_owned());
+        let health: Health = client.post("/v1/unseal", &claviger_client::Unseal { passphrase: words }).await?;
+        output.result(&health, || "the daemon is unsealed".to_owned());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// From a file, or from the terminal without showing it; twice if it is new.
+pub(super) fn ask_passphrase(file: Option<&Path>, new: bool) -> anyhow::Result<Secret> {
+    if let Some(path) = file {
+        let text = Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.display().to_string())?);
+        return Ok(Secret::copy_of(text.lines().next().unwrap_or_default().as_bytes()));
+    }
+    let ask = |prompt: &str| {
+        rpassword::prompt_password(prompt).map(|words| Secret::taking(words.into_bytes())).context("no passphrase")
+    };
+    let words = ask("passphrase: ")?;
+    if new {
+        let again = ask("the same again: ")?;
+        if !bool::from(subtle::ConstantTimeEq::ct_eq(words.expose(), again.expose())) {
+            bail!("the two passphrases differ");
+        }
+    }
+    Ok(words)
+}

@@ -1,0 +1,153 @@
+//! The one configuration file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::policy::PolicySource;
+use crate::routing::BackendConfig;
+
+/// `claviger.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address and port to serve on.
+    pub listen: SocketAddr,
+    /// Directory of the store and the audit log.
+    pub data: PathBuf,
+    /// `production`, `dev`, or a directory of `*.cedar` files.
+    #[serde(default = "production")]
+    pub policies: String,
+    /// A directory of scheme profiles that add to or replace the shipped ones.
+    #[serde(default)]
+    pub schemes: Option<PathBuf>,
+    /// Certificates.
+    pub tls: Tls,
+    /// How the daemon is unsealed.
+    pub seal: Seal,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Who may call at all.
+    #[serde(default, rename = "principal")]
+    pub principals: Vec<PrincipalConfig>,
+    /// Where keys live.
+    #[serde(default, rename = "backend")]
+    pub backends: Vec<BackendConfig>,
+}
+
+/// `[tls]`: PEM files.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The daemon's certificate and its chain.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Authorities that sign client certificates.
+    pub client_ca: PathBuf,
+}
+
+/// `[seal]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seal {
+    /// Unseals at start. Without it an officer unseals with a passphrase.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of a JSON body.
+    pub body_bytes: usize,
+    /// Bytes of a line of a streamed file.
+    pub line_bytes: usize,
+    /// Seconds for a request that is no stream, and between two pieces of one that is.
+    pub request_seconds: u64,
+    /// Connections at once.
+    pub connections: usize,
+    /// Seconds that running requests have when the daemon is told to stop.
+    pub drain_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body_bytes: 4 << 20, line_bytes: 64 << 10, request_seconds: 30, connections: 1024, drain_seconds: 30 }
+    }
+}
+
+/// A `[[principal]]`: a certificate's URI, and what it may be.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrincipalConfig {
+    /// The URI in the certificate's subject alternative name.
+    pub uri: String,
+    /// Duties, as the policies name them.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Tenants it acts for.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Cannot be read.
+    #[error("{path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Not TOML, or not what a configuration holds.
+    #[error("{path}: {error}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// With line and key.
+        error: Box<toml::de::Error>,
+    },
+}
+
+fn production() -> String {
+    "production".to_owned()
+}
+
+impl Config {
+    /// Reads the file; relative paths in it are relative to it.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), error: Box::new(error) })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        let at = |path: &mut PathBuf| *path = base.join(&*path);
+        at(&mut config.data);
+        at(&mut config.tls.certificate);
+        at(&mut config.tls.key);
+        at(&mut config.tls.client_ca);
+        config.seal.key_file.as_mut().map(at);
+        config.schemes.as_mut().map(at);
+        if !matches!(config.policies.as_str(), "production" | "dev") {
+            config.policies = base.join(&config.policies).display().to_string();
+        }
+        Ok(config)
+    }
+
+    /// Where the policies come from.
+    pub fn policy_source(&self) -> PolicySource {
+        match self.policies.as_str() {
+            "production" => PolicySource::Production,
+            "dev" => PolicySource::Dev,
+            directory => PolicySource::Directory(PathBuf::from(directory)),
+        }
+    }
+}

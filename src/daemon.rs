@@ -1,0 +1,146 @@
+//! A whole daemon from its configuration: store, policy, schemes, seal, API, server.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use claviger_card_schemes::{CardScheme, ProfileError, Schemes};
+use claviger_locked_memory::Protection;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+
+use crate::api;
+use crate::config::Config;
+use crate::policy::{Authorizer, PolicyError};
+use crate::seal::{self, Opener, SealError};
+use crate::server::{Principals, PrincipalsError, TlsError, acceptor, serve};
+use crate::service::{Service, ServiceError};
+
+/// Why a daemon does not start.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each wraps an error that says everything")]
+pub enum StartError {
+    #[error("secrets cannot be locked into memory: raise LimitMEMLOCK (systemd) or `ulimit -l`")]
+    MemoryLock,
+    #[error("scheme profile {path}: {error}")]
+    Scheme { path: PathBuf, error: Box<ProfileError> },
+    #[error("{path}: {error}")]
+    Read { path: PathBuf, error: std::io::Error },
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Principals(#[from] PrincipalsError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+}
+
+/// A daemon that listens and does not serve yet.
+pub struct Daemon {
+    service: Arc<Service>,
+    listener: TcpListener,
+    tls: tokio_rustls::TlsAcceptor,
+    principals: Principals,
+    config: Config,
+}
+
+impl Daemon {
+    /// Opens everything, unseals with the key file if one is configured, and listens.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let relaxed = config.policies == "dev";
+        if claviger_locked_memory::protection() == Protection::Unlocked {
+            if !relaxed {
+                return Err(StartError::MemoryLock);
+            }
+            tracing::warn!("secrets cannot be locked into memory; outside development the daemon would not start");
+        }
+        let tls = acceptor(&config.tls)?;
+        let principals = Principals::new(&config.principals)?;
+        let policy = Authorizer::load(&config.policy_source())?;
+        let schemes = load_schemes(config.schemes.as_deref())?;
+        make_private_directory(&config.data)?;
+        let service = Service::open(&config.data, policy, schemes, config.backends.clone()).await?;
+        if let Some(path) = &config.seal.key_file {
+            let storage_key = seal::unseal(service.store(), Opener::KeyFile(path)).await?;
+            service.unseal(storage_key, "key file").await?;
+        }
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|error| StartError::Listen { address: config.listen, error })?;
+        Ok(Self { service, listener, tls, principals, config })
+    }
+
+    /// Where it listens; the port is a real one even if the configuration left it open.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap_or(self.config.listen)
+    }
+
+    /// Whether its backends are open.
+    pub fn is_unsealed(&self) -> bool {
+        self.service.is_unsealed()
+    }
+
+    /// Serves until `stop`, then drains.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let state = api::State { service: self.service, limits: self.config.limits.clone(), metrics: recorder() };
+        serve(self.listener, self.tls, self.principals, api::router(state), &self.config.limits, stop).await;
+    }
+}
+
+/// The shipped schemes, and those of a directory.
+///
+/// # Errors
+/// [`StartError::Scheme`] for the first that is not used.
+pub fn load_schemes(directory: Option<&Path>) -> Result<Schemes, StartError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error| StartError::Scheme { path, error: Box::new(error) }
+    };
+    let mut schemes = Schemes::shipped().map_err(failed(Path::new("(shipped)")))?;
+    let Some(directory) = directory else { return Ok(schemes) };
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |error| StartError::Read { path, error }
+    };
+    let entries = std::fs::read_dir(directory).map_err(unreadable(directory))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    for path in files {
+        let text = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
+        schemes.add(CardScheme::load(&text).map_err(failed(&path))?);
+    }
+    Ok(schemes)
+}
+
+/// Makes a directory that only its owner enters.
+///
+/// # Errors
+/// [`StartError::Read`].
+pub fn make_private_directory(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| StartError::Read { path: path.to_owned(), error })
+}
+
+/// The process's one metrics recorder.
+fn recorder() -> PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    let install = || {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        // Only this function installs one, and only once.
+        let _ = metrics::set_global_recorder(recorder);
+        handle
+    };
+    RECORDER.get_or_init(install).clone()
+}

@@ -1,0 +1,153 @@
+//! One key's record.
+
+use claviger_hsm_api::{Kcv, KeyState, NewKey};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// How a key came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Made inside.
+    Generated,
+    /// Joined from components.
+    Components,
+    /// Dispersed from a key inside.
+    Dispersed,
+}
+
+impl Origin {
+    /// The word that policies and the API use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Generated => "generated",
+            Self::Components => "components",
+            Self::Dispersed => "dispersed",
+        }
+    }
+}
+
+/// Where a key may live; fixed when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// In the operator's own room.
+    OnPrem,
+    /// In a provider's colocation room.
+    Hosted,
+    /// A cloud provider's service.
+    Cloud,
+}
+
+/// The times between which a version is used; open where absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validity {
+    /// From when it may protect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protect_from: Option<Timestamp>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protect_until: Option<Timestamp>,
+    /// Until when it may verify what was protected before: TACs arrive weeks late.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify_until: Option<Timestamp>,
+}
+
+/// A key's copy in one backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// The backend's configured name.
+    pub backend: String,
+    /// The backend's own.
+    pub opaque: Vec<u8>,
+}
+
+/// Metadata of a key. Never its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// Name, version, level, attributes and state, as backends authenticate them.
+    pub key: NewKey,
+    /// Check value and the rule that made it.
+    pub kcv: Kcv,
+    /// How it came to be.
+    pub origin: Origin,
+    /// Where it may live.
+    pub places: Vec<Place>,
+    /// When it may be used.
+    pub validity: Validity,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The KCV of a child by a fixed factor: a second known answer that every replica must show. Keys that
+    /// do not disperse have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
+}
+
+/// What a key is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To make something new.
+    Protect,
+    /// To check or open what was made before.
+    Process,
+}
+
+/// Why a key may not be used now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyUnusable {
+    /// Its state forbids it.
+    #[error("key {name} version {version} is {state}")]
+    State {
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: String,
+        /// Its state.
+        state: KeyState,
+    },
+    /// Its time has not come, or is over.
+    #[error("key {name} version {version} is outside its period of use")]
+    Period {
+        /// Its name.
+        name: String,
+        /// Its version.
+        version: String,
+    },
+}
+
+impl KeyRecord {
+    /// What no two keys share: name, algorithm, version and held factors.
+    pub fn identity(&self) -> String {
+        let key = &self.key;
+        format!("{}/{}/{}/{}", key.name, key.attributes.algorithm, key.version, key.factors.join("+"))
+    }
+
+    /// How audit records and errors name the key.
+    pub fn label(&self) -> String {
+        format!("{} {} {}", self.key.name, self.key.attributes.algorithm, self.key.version)
+    }
+
+    /// Whether it may be used for `purpose` at `now`.
+    ///
+    /// # Errors
+    /// [`KeyUnusable`].
+    pub fn admits(&self, purpose: Purpose, now: Timestamp) -> Result<(), KeyUnusable> {
+        let (name, version) = (self.key.name.to_string(), self.key.version.to_string());
+        let state = self.key.state;
+        let by_state = match purpose {
+            Purpose::Protect => state.may_protect(),
+            Purpose::Process => state.may_process(),
+        };
+        if !by_state {
+            return Err(KeyUnusable::State { name, version, state });
+        }
+        let before = |limit: Option<Timestamp>| limit.is_none_or(|limit| now < limit);
+        let by_time = match purpose {
+            Purpose::Protect => {
+                self.validity.protect_from.is_none_or(|from| now >= from) && before(self.validity.protect_until)
+            }
+            Purpose::Process => before(self.validity.verify_until),
+        };
+        if by_time { Ok(()) } else { Err(KeyUnusable::Period { name, version }) }
+    }
+}

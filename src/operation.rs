@@ -1,0 +1,88 @@
+//! All that can be asked of the service. HTTP, the CLI and the bridge parse into it.
+
+use claviger_hsm_api::{Algorithm, Exposure, KeyName, KeyState, KeyVersion, Secret};
+
+use crate::keyring::Validity;
+
+/// What is asked.
+pub enum Operation {
+    /// Opens the seal with a passphrase.
+    Unseal {
+        /// The words.
+        passphrase: Secret,
+    },
+    /// Makes a key inside a backend.
+    GenerateKey(KeyRequest),
+    /// Joins a key from components, each of which the caller brings.
+    ImportKey {
+        /// What the key will be.
+        request: KeyRequest,
+        /// At least two; XORed.
+        components: Vec<Secret>,
+        /// The KCV that the key must show.
+        kcv: Option<String>,
+        /// Whether every byte must have odd parity.
+        odd_parity: bool,
+    },
+    /// Every key of a tenant.
+    ListKeys {
+        /// The tenant.
+        tenant: String,
+    },
+    /// One key.
+    ShowKey {
+        /// Its id.
+        id: String,
+    },
+    /// Suspends, resumes, deactivates, compromises or destroys a key.
+    SetKeyState {
+        /// Its id.
+        id: String,
+        /// The state it shall have.
+        state: KeyState,
+    },
+    /// Opens a job that verifies a stream of records.
+    VerifyTransactions {
+        /// Whose keys.
+        tenant: String,
+        /// Of which scheme.
+        scheme: String,
+    },
+    /// Random bytes from a backend.
+    Random {
+        /// How many, 1 to 1024.
+        len: usize,
+    },
+}
+
+/// What a new key will be.
+pub struct KeyRequest {
+    /// Tenant, scheme and role.
+    pub name: KeyName,
+    /// As records write it.
+    pub version: KeyVersion,
+    /// Its cipher.
+    pub algorithm: Algorithm,
+    /// Dispersion factors already in it, root first, upper-case hexadecimal.
+    pub factors: Vec<String>,
+    /// Lower than the role's, if given.
+    pub ceiling: Option<Exposure>,
+    /// When it may be used.
+    pub validity: Validity,
+}
+
+impl Operation {
+    /// The action of the policy schema.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Unseal { .. } => "unseal",
+            Self::GenerateKey(_) => "generate_key",
+            Self::ImportKey { .. } => "import_key",
+            Self::ListKeys { .. } => "list_keys",
+            Self::ShowKey { .. } => "show_key",
+            Self::SetKeyState { .. } => "set_key_state",
+            Self::VerifyTransactions { .. } => "verify_transactions",
+            Self::Random { .. } => "random",
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Idea six: one decision point.
+//!
+//! [`Authorizer::authorize`] is the only maker of a [`Permit`], and nothing reaches a backend without
+//! one. The rules are Cedar policies, checked against the published schema when they are loaded.
+
+mod principal;
+mod sets;
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use cedar_policy::{
+    Authorizer as Cedar, Context, Decision, Entities, Entity, EntityTypeName, EntityUid, PolicySet, Request,
+    RestrictedExpression, Schema,
+};
+
+pub use principal::{Kind, Principal, PrincipalError};
+pub use sets::{PolicyError, PolicySource};
+
+/// What an operation is done to, as policies see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    /// A stored key, or one that is about to be.
+    Key(KeyResource),
+    /// All of a tenant's.
+    Tenant(String),
+    /// The daemon itself.
+    Daemon,
+}
+
+/// A key's public attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the attribute of that name in the schema")]
+pub struct KeyResource {
+    pub id: String,
+    pub tenant: String,
+    pub scheme: String,
+    pub role: String,
+    pub algorithm: String,
+    pub version: String,
+    pub state: String,
+    pub ceiling: String,
+    pub origin: String,
+}
+
+/// Circumstances of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Circumstances {
+    /// Where it comes from.
+    pub source: IpAddr,
+    /// Rows of its batch; zero for a stream whose length nobody knows.
+    pub rows: u64,
+}
+
+/// Leave to do one thing with certain keys. Only this module makes one.
+#[derive(Debug)]
+pub struct Permit {
+    action: &'static str,
+    keys: HashSet<String>,
+    policies: Vec<String>,
+}
+
+impl Permit {
+    /// What may be done.
+    pub fn action(&self) -> &'static str {
+        self.action
+    }
+
+    /// Whether it may be done with that key.
+    pub fn covers(&self, key_id: &str) -> bool {
+        self.keys.contains(key_id)
+    }
+
+    /// Ids of the policies that gave it.
+    pub fn policies(&self) -> &[String] {
+        &self.policies
+    }
+}
+
+/// Why leave was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Denial {
+    /// The policy that forbade it, or `default` if none permitted it.
+    pub policy: String,
+    /// For a person who wants to know what to do.
+    pub reason: String,
+}
+
+/// The decision point.
+pub struct Authorizer {
+    cedar: Cedar,
+    policies: PolicySet,
+    schema: Schema,
+}
+
+impl Authorizer {
+    /// Loads a policy set and checks it against the schema.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub fn load(source: &PolicySource) -> Result<Self, PolicyError> {
+        let (policies, schema) = sets::load(source)?;
+        Ok(Self { cedar: Cedar::new(), policies, schema })
+    }
+
+    /// Decides about each resource; all must be permitted.
+    ///
+    /// # Errors
+    /// [`Denial`] for the first that is not.
+    pub fn authorize(
+        &self,
+        principal: &Principal,
+        action: &'static str,
+        resources: &[Resource],
+        circumstances: Circumstances,
+    ) -> Result<Permit, Denial> {
+        let mut permit = Permit { action, keys: HashSet::new(), policies: Vec::new() };
+        if resources.is_empty() {
+            return Err(Denial { policy: "default".to_owned(), reason: "there is nothing to decide about".to_owned() });
+        }
+        for resource in resources {
+            let response = self.decide(principal, action, resource, circumstances).map_err(|error| Denial {
+                policy: "default".to_owned(),
+                reason: format!("the request does not fit the policy schema: {error}"),
+            })?;
+            let ids = response.diagnostics().reason().map(|id| self.name_of(id));
+            if response.decision() == Decision::Deny {
+                return Err(self.denial(action, response.diagnostics().reason().next()));
+            }
+            permit.policies.extend(ids);
+            if let Resource::Key(key) = resource {
+                permit.keys.insert(key.id.clone());
+            }
+        }
+        permit.policies.sort_unstable();
+        permit.policies.dedup();
+        Ok(permit)
+    }
+
+    fn decide(
+        &self,
+        principal: &Principal,
+        action: &str,
+        resource: &Resource,
+        circumstances: Circumstances,
+    ) -> Result<cedar_policy::Response, Box<dyn std::error::Error>> {
+        let who = uid(principal.kind().entity_type(), principal.name())?;
+        let what = uid("Claviger::Action", action)?;
+        let (on, on_entity) = resource_entity(resource)?;
+        let roles = principal.roles().map(|role| uid("Claviger::Role", role)).collect::<Result<HashSet<_>, _>>()?;
+        let tenants = principal.tenants().map(|tenant| RestrictedExpression::new_string(tenant.to_owned()));
+        let attributes = [("tenants".to_owned(), RestrictedExpression::new_set(tenants))].into();
+        let mut entities = vec![Entity::new(who.clone(), attributes, roles)?];
+        entities.extend(on_entity);
+        let entities = Entities::from_entities(entities, Some(&self.schema))?;
+        let context = Context::from_pairs([
+            ("source".to_owned(), RestrictedExpression::new_ip(circumstances.source.to_string())),
+            ("rows".to_owned(), RestrictedExpression::new_long(i64::try_from(circumstances.rows).unwrap_or(i64::MAX))),
+        ])?;
+        let request = Request::new(who, what, on, context, Some(&self.schema))?;
+        Ok(self.cedar.is_authorized(&request, &self.policies, &entities))
+    }
+
+    fn name_of(&self, id: &cedar_policy::PolicyId) -> String {
+        self.policies.annotation(id, "id").map_or_else(|| id.to_string(), str::to_owned)
+    }
+
+    fn denial(&self, action: &str, by: Option<&cedar_policy::PolicyId>) -> Denial {
+        match by {
+            Some(id) => Denial {
+                policy: self.name_of(id),
+                reason: self.policies.annotation(id, "reason").unwrap_or("a policy forbids it").to_owned(),
+            },
+            None => Denial {
+                policy: "default".to_owned(),
+                reason: format!("no policy permits the caller to `{action}` here"),
+            },
+        }
+    }
+}
+
+fn uid(entity_type: &str, name: &str) -> Result<EntityUid, Box<dyn std::error::Error>> {
+    let entity_type: EntityTypeName = entity_type.parse()?;
+    Ok(EntityUid::from_type_name_and_id(entity_type, cedar_policy::EntityId::new(name)))
+}
+
+fn resource_entity(resource: &Resource) -> Result<(EntityUid, Option<Entity>), Box<dyn std::error::Error>> {
+    let key = match resource {
+        Resource::Tenant(tenant) => return Ok((uid("Claviger::Tenant", tenant)?, None)),
+        Resource::Daemon => return Ok((uid("Claviger::Daemon", "daemon")?, None)),
+        Resource::Key(key) => key,
+    };
+    let on = uid("Claviger::Key", &key.id)?;
+    let text = |name: &str, value: &str| (name.to_owned(), RestrictedExpression::new_string(value.to_owned()));
+    let attributes = [
+        text("tenant", &key.tenant),
+        text("scheme", &key.scheme),
+        text("role", &key.role),
+        text("algorithm", &key.algorithm),
+        text("version", &key.version),
+        text("state", &key.state),
+        text("ceiling", &key.ceiling),
+        text("origin", &key.origin),
+    ];
+    let entity = Entity::new(on.clone(), attributes.into(), HashSet::from([uid("Claviger::Tenant", &key.tenant)?]))?;
+    Ok((on, Some(entity)))
+}

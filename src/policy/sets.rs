@@ -1,0 +1,101 @@
+//! Policy sets: those that come with Claviger, or a directory.
+
+use std::path::PathBuf;
+
+use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
+
+/// Where policies come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicySource {
+    /// Shipped, for production: duties are separate and a key is imported by a ceremony.
+    Production,
+    /// Shipped, for development: production and what one person alone needs.
+    Dev,
+    /// Every `*.cedar` file of a directory.
+    Directory(PathBuf),
+}
+
+/// Policies that are not used, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// A file cannot be read.
+    #[error("cannot read policies from {path}: {error}")]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Not Cedar.
+    #[error("{file}: {error}")]
+    Syntax {
+        /// The file.
+        file: String,
+        /// The parser's words.
+        error: String,
+    },
+    /// Cedar, but not of the schema.
+    #[error("policies do not fit the schema: {0}")]
+    Schema(String),
+}
+
+/// The published schema.
+pub(super) const SCHEMA: &str = include_str!("../../policies/claviger.cedarschema");
+
+macro_rules! policies {
+    ($($name:literal),* $(,)?) => { &[$(($name, include_str!(concat!("../../policies/", $name, ".cedar")))),*] };
+}
+
+const PRODUCTION: &[(&str, &str)] = policies![
+    "production/clearing",
+    "production/compromised",
+    "production/officers",
+    "production/readers",
+    "production/tenants",
+];
+const DEV: &[(&str, &str)] = policies!["dev/single-officer"];
+
+pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema), PolicyError> {
+    let texts: Vec<(String, String)> = match source {
+        PolicySource::Production => owned(PRODUCTION).collect(),
+        PolicySource::Dev => owned(PRODUCTION).chain(owned(DEV)).collect(),
+        PolicySource::Directory(path) => read_directory(path)?,
+    };
+    let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| PolicyError::Schema(error.to_string()))?;
+    let mut policies = PolicySet::new();
+    for (file, text) in &texts {
+        let syntax = |error: String| PolicyError::Syntax { file: file.clone(), error };
+        let parsed: PolicySet = text.parse().map_err(|error: cedar_policy::ParseErrors| syntax(error.to_string()))?;
+        for policy in parsed.policies() {
+            // The name that a refusal gives is the policy's own, so it must be there and unique.
+            let name =
+                policy.annotation("id").ok_or_else(|| syntax("every policy needs an @id annotation".to_owned()))?;
+            policies.add(policy.new_id(PolicyId::new(name))).map_err(|error| syntax(error.to_string()))?;
+        }
+    }
+    let result = Validator::new(schema.clone()).validate(&policies, ValidationMode::Strict);
+    if let Some(error) = result.validation_errors().next() {
+        return Err(PolicyError::Schema(error.to_string()));
+    }
+    Ok((policies, schema))
+}
+
+fn owned(texts: &'static [(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+    texts.iter().map(|(name, text)| (format!("{name}.cedar"), (*text).to_owned()))
+}
+
+fn read_directory(path: &PathBuf) -> Result<Vec<(String, String)>, PolicyError> {
+    let failed = |error| PolicyError::Read { path: path.clone(), error };
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(path).map_err(failed)?.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "cedar"));
+    files.sort();
+    files
+        .into_iter()
+        .map(|file| {
+            let text =
+                std::fs::read_to_string(&file).map_err(|error| PolicyError::Read { path: file.clone(), error })?;
+            Ok((file.display().to_string(), text))
+        })
+        .collect()
+}

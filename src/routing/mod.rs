@@ -1,0 +1,265 @@
+//! Which backend answers: the only caller of drivers.
+//!
+//! A request runs on a backend that holds a proven replica of every key it needs and on which no more
+//! leaves than each key's ceiling allows. Nothing is run without a [`Permit`] that covers the keys.
+
+mod backends;
+mod proof;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use claviger_hsm_api::{
+    Batch, DriverError, Exposure, Fault, KeyHandle, KeyState, NewKey, Outcome, Recipe, Secret, StoredKey,
+};
+
+use crate::keyring::{Entry, Replica};
+use crate::policy::Permit;
+pub use backends::{Backend, BackendConfig, BackendError};
+pub use proof::prove;
+
+/// Why no backend ran a recipe.
+#[derive(Debug, thiserror::Error)]
+pub enum RouteError {
+    /// The permit is for other keys.
+    #[error("the permit does not cover key {0}")]
+    NotPermitted(String),
+    /// No backend holds all the keys.
+    #[error("no backend holds a proven replica of every key that is needed")]
+    NoReplica,
+    /// More would leave than a key allows.
+    #[error("on backend `{backend}` {exposure} would leave for key {key}, whose ceiling is {ceiling}")]
+    Ceiling {
+        /// The backend.
+        backend: String,
+        /// What would leave.
+        exposure: Exposure,
+        /// The key.
+        key: String,
+        /// Its ceiling.
+        ceiling: Exposure,
+    },
+    /// The request itself is wrong.
+    #[error("{0}")]
+    Refused(DriverError),
+    /// The backend failed.
+    #[error("{0}")]
+    Failed(DriverError),
+}
+
+impl From<DriverError> for RouteError {
+    fn from(error: DriverError) -> Self {
+        match error.fault {
+            Fault::Caller => Self::Refused(error),
+            Fault::Backend | Fault::Unknown => Self::Failed(error),
+        }
+    }
+}
+
+/// What a run left for the audit record.
+#[derive(Debug)]
+pub struct Ran {
+    /// The recipe's outcome.
+    pub outcome: Outcome,
+    /// Backend and greatest exposure, as the audit record names them.
+    pub on: String,
+}
+
+/// The backends of an unsealed daemon.
+pub struct Router {
+    backends: Vec<Backend>,
+    /// Opened and proved keys, by key id and backend; dropped when the key changes.
+    handles: RwLock<HashMap<(String, String), (i64, KeyHandle)>>,
+}
+
+impl Router {
+    /// Opens every configured backend and probes it.
+    ///
+    /// # Errors
+    /// [`BackendError`] for the first that does not answer or does not show its known answers.
+    pub fn open(configs: &[BackendConfig], storage_key: &Secret) -> Result<Self, BackendError> {
+        let backends =
+            configs.iter().map(|config| Backend::open(config, storage_key)).collect::<Result<Vec<_>, _>>()?;
+        if backends.is_empty() {
+            return Err(BackendError::None);
+        }
+        Ok(Self { backends, handles: RwLock::default() })
+    }
+
+    /// The backends, in the configured order.
+    pub fn backends(&self) -> &[Backend] {
+        &self.backends
+    }
+
+    /// Runs a recipe; blocks. `keys` are numbered as the batch's key columns number them.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn run(&self, permit: &Permit, keys: &[Arc<Entry>], recipe: &Recipe, batch: &Batch) -> Result<Ran, RouteError> {
+        if let Some(foreign) = keys.iter().find(|key| !permit.covers(key.id())) {
+            return Err(RouteError::NotPermitted(foreign.record.label()));
+        }
+        let mut refusal = RouteError::NoReplica;
+        for backend in &self.backends {
+            let Some(replicas) = replicas_on(keys, backend) else { continue };
+            match self.run_on(backend, keys, &replicas, recipe, batch) {
+                Ok(ran) => return Ok(ran),
+                // The caller's fault is the same everywhere; other failures let the next backend try, if the
+                // recipe may be tried twice.
+                Err(error @ (RouteError::Refused(_) | RouteError::NotPermitted(_))) => return Err(error),
+                Err(error @ RouteError::Failed(_)) if !recipe.is_repeatable() => return Err(error),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
+    }
+
+    fn run_on(
+        &self,
+        backend: &Backend,
+        keys: &[Arc<Entry>],
+        replicas: &[&Replica],
+        recipe: &Recipe,
+        batch: &Batch,
+    ) -> Result<Ran, RouteError> {
+        let exposures = backend.driver.exposure(recipe)?;
+        for (slot, exposure) in exposures.iter().enumerate() {
+            let used = batch.keys.get(slot).map(|column| column.used()).unwrap_or_default();
+            let over = used
+                .iter()
+                .filter_map(|number| keys.get(usize::from(*number)))
+                .find(|key| *exposure > key.record.key.attributes.ceiling);
+            if let Some(key) = over {
+                let (backend, key_name) = (backend.name.clone(), key.record.label());
+                let ceiling = key.record.key.attributes.ceiling;
+                return Err(RouteError::Ceiling { backend, exposure: *exposure, key: key_name, ceiling });
+            }
+        }
+        let handles = keys
+            .iter()
+            .zip(replicas)
+            .map(|(key, replica)| self.handle(backend, key, replica))
+            .collect::<Result<Vec<_>, _>>()?;
+        let outcome = backend.driver.run(&handles, recipe, batch)?;
+        let most = exposures.into_iter().max().unwrap_or(Exposure::Nothing);
+        Ok(Ran { outcome, on: format!("{} exposing {most}", backend.name) })
+    }
+
+    /// Opens a key's replica the first time and has it prove that it is the same key.
+    fn handle(&self, backend: &Backend, key: &Arc<Entry>, replica: &Replica) -> Result<KeyHandle, RouteError> {
+        let place = (key.id().to_owned(), backend.name.clone());
+        if let Some((version, handle)) = self.handles.read().unwrap_or_else(PoisonError::into_inner).get(&place)
+            && *version == key.record_version()
+        {
+            return Ok(handle.clone());
+        }
+        let handle = backend.driver.open(&key.stored(replica))?;
+        if prove(&*backend.driver, &handle)? != key.record.proof {
+            backend.driver.close(&handle);
+            return Err(RouteError::Failed(DriverError::backend(
+                "router",
+                "prove",
+                format!("the replica of key {} is another key", key.record.label()),
+            )));
+        }
+        let before = self
+            .handles
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(place, (key.record_version(), handle.clone()));
+        if let Some((_, stale)) = before {
+            backend.driver.close(&stale);
+        }
+        Ok(handle)
+    }
+
+    /// Makes a key in the preferred backend.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn generate(&self, permit: &Permit, key: NewKey) -> Result<(StoredKey, String, Option<String>), RouteError> {
+        self.make(permit, &key.id.clone(), |backend| backend.driver.generate(key))
+    }
+
+    /// Brings a plain key into the preferred backend.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn import(
+        &self,
+        permit: &Permit,
+        key: NewKey,
+        secret: Secret,
+    ) -> Result<(StoredKey, String, Option<String>), RouteError> {
+        self.make(permit, &key.id.clone(), |backend| backend.driver.import(key, secret))
+    }
+
+    fn make(
+        &self,
+        permit: &Permit,
+        key_id: &str,
+        make: impl FnOnce(&Backend) -> Result<StoredKey, DriverError>,
+    ) -> Result<(StoredKey, String, Option<String>), RouteError> {
+        if !permit.covers(key_id) {
+            return Err(RouteError::NotPermitted(key_id.to_owned()));
+        }
+        let backend = self.backends.first().ok_or(RouteError::NoReplica)?;
+        let stored = make(backend)?;
+        let handle = backend.driver.open(&stored)?;
+        let proof = prove(&*backend.driver, &handle);
+        backend.driver.close(&handle);
+        Ok((stored, backend.name.clone(), proof?))
+    }
+
+    /// The replicas of a key in another state, each authenticated anew. A destroyed key's are empty.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn restate(&self, permit: &Permit, key: &Entry, state: KeyState) -> Result<Vec<Replica>, RouteError> {
+        if !permit.covers(key.id()) {
+            return Err(RouteError::NotPermitted(key.record.label()));
+        }
+        let restate = |replica: &Replica| {
+            let backend =
+                self.backends.iter().find(|backend| backend.name == replica.backend).ok_or(RouteError::NoReplica)?;
+            let stored = key.stored(replica);
+            let opaque = if state == KeyState::Destroyed {
+                backend.driver.destroy(&stored)?;
+                Vec::new()
+            } else {
+                backend.driver.restate(&stored, state)?.opaque
+            };
+            Ok(Replica { backend: replica.backend.clone(), opaque })
+        };
+        key.replicas.iter().map(restate).collect()
+    }
+
+    /// Closes a key everywhere: it and all that was derived from it are gone when this returns.
+    pub fn purge(&self, key_id: &str) {
+        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
+        handles.retain(|(id, name), (_, handle)| {
+            if id != key_id {
+                return true;
+            }
+            if let Some(backend) = self.backends.iter().find(|backend| backend.name == *name) {
+                backend.driver.close(handle);
+            }
+            false
+        });
+    }
+
+    /// Random bytes of the preferred backend.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn random(&self, _permit: &Permit, len: usize) -> Result<Vec<u8>, RouteError> {
+        let backend = self.backends.first().ok_or(RouteError::NoReplica)?;
+        Ok(backend.driver.random(len)?)
+    }
+}
+
+fn replicas_on<'a>(keys: &'a [Arc<Entry>], backend: &Backend) -> Option<Vec<&'a Replica>> {
+    keys.iter()
+        .map(|key| key.replicas.iter().find(|replica| replica.backend == backend.name && !replica.opaque.is_empty()))
+        .collect()
+}

@@ -1,0 +1,55 @@
+//! From a certificate to a principal.
+
+use std::collections::HashMap;
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::config::PrincipalConfig;
+use crate::policy::{Principal, PrincipalError};
+
+/// The principals that the configuration knows, by certificate URI.
+pub struct Principals(HashMap<String, Principal>);
+
+/// `[[principal]]` tables that contradict each other or name nobody.
+#[derive(Debug, thiserror::Error)]
+pub enum PrincipalsError {
+    /// Not a URI of ours.
+    #[error(transparent)]
+    Uri(#[from] PrincipalError),
+    /// Twice the same.
+    #[error("principal `{0}` stands twice in the configuration")]
+    Twice(String),
+}
+
+impl Principals {
+    /// Reads the tables.
+    ///
+    /// # Errors
+    /// [`PrincipalsError`].
+    pub fn new(configs: &[PrincipalConfig]) -> Result<Self, PrincipalsError> {
+        let mut principals = HashMap::new();
+        for config in configs {
+            let principal = Principal::from_uri(&config.uri, config.roles.clone(), config.tenants.clone())?;
+            if principals.insert(config.uri.clone(), principal).is_some() {
+                return Err(PrincipalsError::Twice(config.uri.clone()));
+            }
+        }
+        Ok(Self(principals))
+    }
+
+    /// The principal of a certificate that TLS has verified. It must name exactly one URI of ours: what is
+    /// ambiguous is nobody.
+    pub(super) fn of(&self, certificate: &CertificateDer<'_>) -> Option<Principal> {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let names = certificate.subject_alternative_name().ok()??;
+        let mut uris = names.value.general_names.iter().filter_map(|name| match name {
+            GeneralName::URI(uri) if uri.starts_with("claviger://") => Some(*uri),
+            _ => None,
+        });
+        match (uris.next(), uris.next()) {
+            (Some(uri), None) => self.0.get(uri).cloned(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! TLS 1.3 with client certificates; a peer's certificate becomes a principal.
+
+mod identity;
+mod tls;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use crate::config::Limits;
+use crate::service::Caller;
+pub use identity::{Principals, PrincipalsError};
+pub use tls::{TlsError, acceptor};
+
+/// A handshake that takes longer is not a client's.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Serves until `stop`, then lets running requests end for as long as the limits say.
+pub async fn serve(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    principals: Principals,
+    router: axum::Router,
+    limits: &Limits,
+    stop: impl Future<Output = ()>,
+) {
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let principals = Arc::new(principals);
+    tokio::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: waiting helps, spinning does not.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            metrics::counter!("claviger_connections_refused_total").increment(1);
+            continue;
+        };
+        let (tls, principals, router, watcher) =
+            (tls.clone(), Arc::clone(&principals), router.clone(), graceful.watcher());
+        tokio::spawn(async move {
+            if let Err(error) = connection(stream, peer, tls, &principals, router, watcher).await {
+                tracing::info!(%peer, %error, "connection ended with an error");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(Duration::from_secs(limits.drain_seconds), graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not end in time and are broken off");
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: TlsAcceptor,
+    principals: &Principals,
+    router: axum::Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let principal = certificate.and_then(|certificate| principals.of(certificate));
+    let caller = principal.map(|principal| Caller { principal, source: peer.ip() });
+    let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(caller.clone());
+        request.map(axum::body::Body::new)
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(30))
+        .max_concurrent_streams(64)
+        .adaptive_window(true);
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    watcher.watch(serving.into_owned()).await
+}

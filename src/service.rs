@@ -1,0 +1,254 @@
+//! Where keyring, policy, router and audit meet: [`Service::execute`] is the one way in.
+
+mod error;
+mod keys;
+mod outcome;
+mod transactions;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use claviger_card_schemes::{CardScheme, Schemes};
+use claviger_hsm_api::Secret;
+
+use crate::audit::{Audit, Event};
+use crate::keyring::{Entry, Keyring};
+use crate::operation::Operation;
+use crate::policy::{Authorizer, Circumstances, KeyResource, Permit, Principal, Resource};
+use crate::routing::{BackendConfig, Router};
+use crate::seal::{self, Opener};
+use crate::store::Store;
+pub use error::ServiceError;
+pub use outcome::Outcome;
+pub use transactions::{BATCH, VerifyJob};
+
+/// Who asks, and from where.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The authenticated name.
+    pub principal: Principal,
+    /// The address of the connection.
+    pub source: IpAddr,
+}
+
+/// The service behind every front.
+pub struct Service {
+    store: Store,
+    keyring: Keyring,
+    policy: Authorizer,
+    schemes: Schemes,
+    audit: Audit,
+    backends: Vec<BackendConfig>,
+    /// Absent while the daemon is sealed.
+    router: OnceLock<Arc<Router>>,
+}
+
+impl Service {
+    /// Opens store and audit log in `data`; the service is sealed until [`unseal`](Self::unseal).
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn open(
+        data: &Path,
+        policy: Authorizer,
+        schemes: Schemes,
+        backends: Vec<BackendConfig>,
+    ) -> Result<Arc<Self>, ServiceError> {
+        let audit = Audit::open(&data.join("audit.jsonl")).map_err(ServiceError::AuditLog)?;
+        let store = Store::open(&data.join("claviger.db")).await?;
+        let keyring = Keyring::load(store.clone()).await?;
+        audit.append(Event { event: "start".to_owned(), outcome: "sealed".to_owned(), ..Event::default() }).await?;
+        Ok(Arc::new(Self { store, keyring, policy, schemes, audit, backends, router: OnceLock::new() }))
+    }
+
+    /// The store, for the seal.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The card schemes in use.
+    pub fn schemes(&self) -> &Schemes {
+        &self.schemes
+    }
+
+    /// Whether the backends are open.
+    pub fn is_unsealed(&self) -> bool {
+        self.router.get().is_some()
+    }
+
+    /// Opens the backends with the storage master key.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn unseal(&self, storage_key: Secret, by: &str) -> Result<(), ServiceError> {
+        let backends = self.backends.clone();
+        let opened = blocking(move || Router::open(&backends, &storage_key).map_err(ServiceError::from)).await;
+        let outcome = opened.as_ref().map_or_else(|error| error.code(), |_| "unsealed");
+        self.audit
+            .append(Event {
+                event: "unseal".to_owned(),
+                principal: by.to_owned(),
+                outcome: outcome.to_owned(),
+                ..Event::default()
+            })
+            .await?;
+        // A second unsealing finds the backends open and changes nothing.
+        let _ = self.router.set(Arc::new(opened?));
+        Ok(())
+    }
+
+    /// Does what is asked, if policy permits it, and writes down that it did before it answers.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn execute(self: &Arc<Self>, caller: &Caller, operation: Operation) -> Result<Outcome, ServiceError> {
+        let action = operation.action();
+        match operation {
+            Operation::Unseal { passphrase } => {
+                self.unseal_with(caller, action, &passphrase).await.map(|()| Outcome::Done)
+            }
+            Operation::GenerateKey(request) => self.generate_key(caller, action, request).await.map(Outcome::Key),
+            Operation::ImportKey { request, components, kcv, odd_parity } => {
+                self.import_key(caller, action, request, components, kcv, odd_parity).await.map(Outcome::Key)
+            }
+            Operation::ListKeys { tenant } => self.list_keys(caller, action, tenant).await.map(Outcome::Keys),
+            Operation::ShowKey { id } => self.show_key(caller, action, &id).await.map(Outcome::Key),
+            Operation::SetKeyState { id, state } => {
+                self.set_key_state(caller, action, &id, state).await.map(Outcome::Key)
+            }
+            Operation::VerifyTransactions { tenant, scheme } => {
+                VerifyJob::open(self, caller, action, &tenant, &scheme).await.map(|job| Outcome::Job(Box::new(job)))
+            }
+            Operation::Random { len } => self.random(caller, action, len).await.map(Outcome::Bytes),
+        }
+    }
+
+    async fn unseal_with(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        passphrase: &Secret,
+    ) -> Result<(), ServiceError> {
+        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        let opened = seal::unseal(&self.store, Opener::Passphrase(passphrase)).await.map_err(ServiceError::from);
+        let result = match opened {
+            Ok(storage_key) => self.unseal(storage_key, &caller.principal.to_string()).await,
+            Err(error) => Err(error),
+        };
+        self.settle(caller, &permit, Event::default(), result).await
+    }
+
+    async fn random(&self, caller: &Caller, action: &'static str, len: usize) -> Result<Vec<u8>, ServiceError> {
+        if !(1..=1024).contains(&len) {
+            return Err(ServiceError::field("len", "must be 1 to 1024"));
+        }
+        let router = self.router()?;
+        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        let drawn = blocking({
+            let router = Arc::clone(&router);
+            move || {
+                let bytes = router.random(&permit, len)?;
+                Ok((bytes, permit))
+            }
+        })
+        .await;
+        let (bytes, permit) = drawn?;
+        self.settle(caller, &permit, Event::default(), Ok(bytes)).await
+    }
+
+    fn router(&self) -> Result<Arc<Router>, ServiceError> {
+        self.router.get().cloned().ok_or(ServiceError::Sealed)
+    }
+
+    fn scheme(&self, id: &str) -> Result<&Arc<CardScheme>, ServiceError> {
+        self.schemes.find(id).ok_or_else(|| ServiceError::UnknownScheme(id.chars().take(40).collect()))
+    }
+
+    fn find(&self, id: &str) -> Result<Arc<Entry>, ServiceError> {
+        self.keyring.find(id).ok_or(ServiceError::NoKey)
+    }
+
+    /// Asks policy. A refusal is written down before it is answered.
+    async fn decide(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        resources: &[Resource],
+        rows: u64,
+    ) -> Result<Permit, ServiceError> {
+        let circumstances = Circumstances { source: caller.source, rows };
+        match self.policy.authorize(&caller.principal, action, resources, circumstances) {
+            Ok(permit) => Ok(permit),
+            Err(denial) => {
+                let event = Event {
+                    event: "decision".to_owned(),
+                    principal: caller.principal.to_string(),
+                    action: action.to_owned(),
+                    decision: "deny".to_owned(),
+                    policies: vec![denial.policy.clone()],
+                    keys: resources.iter().filter_map(Resource::label).collect(),
+                    outcome: "denied".to_owned(),
+                    ..Event::default()
+                };
+                self.audit.append(event).await?;
+                Err(ServiceError::Denied(denial))
+            }
+        }
+    }
+
+    /// Writes down what was permitted and how it went, and only then lets the result out.
+    async fn settle<T>(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        event: Event,
+        result: Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
+        let event = Event {
+            event: "decision".to_owned(),
+            principal: caller.principal.to_string(),
+            action: permit.action().to_owned(),
+            decision: "allow".to_owned(),
+            policies: permit.policies().to_vec(),
+            outcome: result.as_ref().map_or_else(|error| error.code(), |_| "done").to_owned(),
+            ..event
+        };
+        self.audit.append(event).await?;
+        result
+    }
+}
+
+impl Resource {
+    fn of(entry: &Entry) -> Self {
+        let key = &entry.record.key;
+        Self::Key(KeyResource {
+            id: key.id.clone(),
+            tenant: key.name.tenant().to_owned(),
+            scheme: key.name.scheme().to_owned(),
+            role: key.name.role().to_owned(),
+            algorithm: key.attributes.algorithm.to_string(),
+            version: key.version.to_string(),
+            state: key.state.to_string(),
+            ceiling: key.attributes.ceiling.to_string(),
+            origin: entry.record.origin.as_str().to_owned(),
+        })
+    }
+
+    fn label(&self) -> Option<String> {
+        match self {
+            Self::Key(key) => {
+                Some(format!("{}/{}/{} {} {}", key.tenant, key.scheme, key.role, key.algorithm, key.version))
+            }
+            Self::Tenant(tenant) => Some(tenant.clone()),
+            Self::Daemon => None,
+        }
+    }
+}
+
+/// Runs what may wait (a backend, a kernel over thousands of rows) away from the threads that serve.
+async fn blocking<T: Send + 'static>(
+    run: impl FnOnce() -> Result<T, ServiceError> + Send + 'static,
+) -> Result<T, ServiceError> {
+    tokio::task::spawn_blocking(run).await.unwrap_or(Err(ServiceError::Stopped))
+}

@@ -1,0 +1,172 @@
+//! What can go wrong, each with a stable code.
+
+use claviger_card_schemes::{PurseError, SchemeError};
+use claviger_hsm_api::{ComponentError, NameError};
+
+use crate::audit::{AuditError, ChainError};
+use crate::keyring::{KeyUnusable, KeyringError};
+use crate::policy::Denial;
+use crate::routing::{BackendError, RouteError};
+use crate::seal::SealError;
+use crate::store::StoreError;
+
+/// A failure of the service. Its text goes to the caller and holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// No storage master key yet.
+    #[error("the daemon is sealed: an officer must unseal it first")]
+    Sealed,
+    /// Policy said no.
+    #[error("{0}")]
+    Denied(Denial),
+    /// No such scheme.
+    #[error("there is no card scheme `{0}`")]
+    UnknownScheme(String),
+    /// No such key, or not for this caller.
+    #[error("there is no such key")]
+    NoKey,
+    /// A key that the operation needs does not exist.
+    #[error("tenant `{tenant}` has no key of role {role} in scheme `{scheme}` that fits")]
+    NoRoleKey {
+        /// The tenant.
+        tenant: String,
+        /// The scheme.
+        scheme: String,
+        /// The role.
+        role: String,
+    },
+    /// A field of the request is wrong.
+    #[error("field `{field}` {reason}")]
+    Field {
+        /// Which.
+        field: String,
+        /// What is wrong with it; never its value if it may be secret.
+        reason: String,
+    },
+    /// The key shows another KCV than was given.
+    #[error("field `kcv` does not match: the key made of these components shows {shown}")]
+    KcvMismatch {
+        /// What the key shows.
+        shown: String,
+    },
+    /// The state or period of a key forbids it.
+    #[error(transparent)]
+    KeyUnusable(#[from] KeyUnusable),
+    /// The keyring refused or failed.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// No backend ran it.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// A backend cannot be opened.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The seal does not open.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The audit log does not take records.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The audit log is not what was written.
+    #[error(transparent)]
+    AuditLog(ChainError),
+    /// The daemon is going down.
+    #[error("the daemon is stopping")]
+    Stopped,
+}
+
+impl ServiceError {
+    pub(crate) fn field(field: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Field { field: field.into(), reason: reason.to_string() }
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed",
+            Self::Denied(_) => "denied",
+            Self::UnknownScheme(_) => "unknown_scheme",
+            Self::NoKey => "no_key",
+            Self::NoRoleKey { .. } => "no_role_key",
+            Self::Field { .. } => "bad_field",
+            Self::KcvMismatch { .. } => "kcv_mismatch",
+            Self::KeyUnusable(_) => "key_unusable",
+            Self::Keyring(KeyringError::Store(StoreError::Exists)) => "key_exists",
+            Self::Keyring(KeyringError::Store(StoreError::Conflict)) => "conflict",
+            Self::Keyring(KeyringError::State { .. }) => "key_state",
+            Self::Keyring(_) => "store_failed",
+            Self::Route(RouteError::Ceiling { .. }) => "exposure_above_ceiling",
+            Self::Route(RouteError::NoReplica) => "no_replica",
+            Self::Route(RouteError::Refused(_)) => "refused",
+            Self::Route(RouteError::NotPermitted(_)) => "denied",
+            Self::Route(RouteError::Failed(_)) | Self::Backend(_) => "backend_failed",
+            Self::Seal(SealError::Wrong) => "wrong_passphrase",
+            Self::Seal(SealError::Store(_)) => "store_failed",
+            Self::Seal(_) => "seal_unusable",
+            Self::Audit(_) | Self::AuditLog(_) => "audit_failed",
+            Self::Stopped => "stopping",
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self.code() {
+            "denied" | "wrong_passphrase" => 403,
+            "no_key" | "unknown_scheme" | "no_role_key" => 404,
+            "key_exists" | "conflict" | "key_state" | "key_unusable" | "exposure_above_ceiling" | "seal_unusable" => {
+                409
+            }
+            "bad_field" | "kcv_mismatch" | "refused" => 422,
+            "backend_failed" => 502,
+            _ => 503,
+        }
+    }
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        Self::Keyring(KeyringError::Store(error))
+    }
+}
+
+impl From<SchemeError> for ServiceError {
+    fn from(error: SchemeError) -> Self {
+        let field = match error {
+            SchemeError::NoAlgorithm { .. } => "algorithm",
+            SchemeError::Levels { .. } => "factors",
+            SchemeError::NoTransaction { .. } => "transaction",
+            SchemeError::NoRole { .. } | SchemeError::RoleRefuses { .. } => "role",
+        };
+        Self::field(field, error)
+    }
+}
+
+impl From<PurseError> for ServiceError {
+    fn from(error: PurseError) -> Self {
+        match error {
+            PurseError::Scheme(error) => error.into(),
+            PurseError::Missing(field) => Self::field(field.as_str(), "is missing"),
+            PurseError::NoMac { ref mac, .. } => Self::field(mac.clone(), error),
+            PurseError::Length { mac, wanted } => {
+                Self::field(mac, format!("must have {} hexadecimal digits", 2 * wanted))
+            }
+        }
+    }
+}
+
+impl From<NameError> for ServiceError {
+    fn from(error: NameError) -> Self {
+        let field = match &error {
+            NameError::Lower { part, .. } => part,
+            NameError::Role { .. } => "role",
+            NameError::Version { .. } => "version",
+        };
+        Self::field(field, error)
+    }
+}
+
+impl From<ComponentError> for ServiceError {
+    fn from(error: ComponentError) -> Self {
+        Self::field("components", error)
+    }
+}

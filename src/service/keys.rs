@@ -1,0 +1,181 @@
+//! The life of keys.
+
+use std::sync::Arc;
+
+use claviger_hsm_api::{KeyState, NewKey, Secret, StoredKey};
+use jiff::Timestamp;
+
+use super::{Caller, Service, ServiceError, blocking};
+use crate::audit::Event;
+use crate::keyring::{Entry, KeyRecord, Origin, Place, Replica};
+use crate::operation::KeyRequest;
+use crate::policy::{Permit, Resource};
+
+impl Service {
+    pub(super) async fn generate_key(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        request: KeyRequest,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let router = self.router()?;
+        let draft = self.draft(&request, Origin::Generated)?;
+        let permit = self.decide(caller, action, &[Resource::of(&draft)], 1).await?;
+        let key = draft.record.key.clone();
+        let (made, permit) = blocking(move || Ok((router.generate(&permit, key), permit))).await?;
+        let result = self.keep(draft, made.map_err(ServiceError::from)).await;
+        self.settle_key(caller, &permit, &request, result).await
+    }
+
+    pub(super) async fn import_key(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        request: KeyRequest,
+        components: Vec<Secret>,
+        kcv: Option<String>,
+        odd_parity: bool,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let router = self.router()?;
+        let draft = self.draft(&request, Origin::Components)?;
+        let permit = self.decide(caller, action, &[Resource::of(&draft)], 1).await?;
+        let key = draft.record.key.clone();
+        let len = components.first().map_or(0, Secret::len);
+        let joined = Secret::from_components(&components, len, odd_parity).map_err(ServiceError::from);
+        let (made, permit) = blocking(move || {
+            let made = joined.and_then(|secret| Ok(router.import(&permit, key, secret)?));
+            Ok((made, permit))
+        })
+        .await?;
+        let made = made.and_then(|made| match &kcv {
+            Some(given) if !given.eq_ignore_ascii_case(&made.0.kcv.value) => {
+                Err(ServiceError::KcvMismatch { shown: made.0.kcv.value })
+            }
+            _ => Ok(made),
+        });
+        let result = self.keep(draft, made).await;
+        self.settle_key(caller, &permit, &request, result).await
+    }
+
+    pub(super) async fn list_keys(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        tenant: String,
+    ) -> Result<Vec<Arc<Entry>>, ServiceError> {
+        let entries = self.keyring.of_tenant(&tenant);
+        let mut resources = vec![Resource::Tenant(tenant.clone())];
+        resources.extend(entries.iter().map(|entry| Resource::of(entry)));
+        let permit = self.decide(caller, action, &resources, entries.len() as u64).await?;
+        let event = Event { tenant, counts: [("keys".to_owned(), entries.len() as u64)].into(), ..Event::default() };
+        self.settle(caller, &permit, event, Ok(entries)).await
+    }
+
+    pub(super) async fn show_key(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let entry = self.find(id)?;
+        let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
+        self.settle(caller, &permit, key_event(&entry.record), Ok(entry)).await
+    }
+
+    pub(super) async fn set_key_state(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+        state: KeyState,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let router = self.router()?;
+        let entry = self.find(id)?;
+        let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
+        let result = self.restate(&router, &permit, &entry, state).await;
+        // Whatever else is open of the key is gone before anybody hears of the change.
+        router.purge(entry.id());
+        let event = Event { counts: [(state.to_string(), 1)].into(), ..key_event(&entry.record) };
+        self.settle(caller, &permit, event, result).await
+    }
+
+    async fn restate(
+        &self,
+        router: &crate::routing::Router,
+        permit: &Permit,
+        entry: &Arc<Entry>,
+        state: KeyState,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let from = entry.record.key.state;
+        if !from.may_become(state) {
+            return Err(crate::keyring::KeyringError::State { from, to: state }.into());
+        }
+        let replicas = tokio::task::block_in_place(|| router.restate(permit, entry, state))?;
+        Ok(self.keyring.set_state(entry, state, replicas).await?)
+    }
+
+    /// The key as it will be, before any backend has made it: what policy decides about.
+    fn draft(&self, request: &KeyRequest, origin: Origin) -> Result<Entry, ServiceError> {
+        let scheme = self.scheme(request.name.scheme())?;
+        let (mut attributes, kcv_rule) =
+            scheme.attributes(request.name.role(), request.algorithm, request.factors.len())?;
+        if let Some(ceiling) = request.ceiling {
+            if ceiling > attributes.ceiling {
+                return Err(ServiceError::field(
+                    "ceiling",
+                    format!("is above {}, which only a ceremony may raise", attributes.ceiling),
+                ));
+            }
+            attributes.ceiling = ceiling;
+        }
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|_| ServiceError::Stopped)?;
+        let key = NewKey {
+            id: hex::encode(id),
+            name: request.name.clone(),
+            version: request.version,
+            factors: request.factors.clone(),
+            attributes,
+            state: KeyState::Active,
+            kcv_rule,
+        };
+        let kcv = claviger_hsm_api::Kcv { value: String::new(), rule: kcv_rule };
+        let record = KeyRecord {
+            key,
+            kcv,
+            origin,
+            places: vec![Place::OnPrem],
+            validity: request.validity.clone(),
+            created: Timestamp::now(),
+            proof: None,
+        };
+        Ok(Entry::draft(record))
+    }
+
+    async fn keep(
+        &self,
+        draft: Entry,
+        made: Result<(StoredKey, String, Option<String>), ServiceError>,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let (stored, backend, proof) = made?;
+        let record = KeyRecord { kcv: stored.kcv, proof, ..draft.record };
+        Ok(self.keyring.insert(record, vec![Replica { backend, opaque: stored.opaque }]).await?)
+    }
+
+    async fn settle_key(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        request: &KeyRequest,
+        result: Result<Arc<Entry>, ServiceError>,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let label = format!("{} {} {}", request.name, request.algorithm, request.version);
+        let kcv = result.as_ref().map(|entry| format!("{label} kcv {}", entry.record.kcv.value)).unwrap_or(label);
+        let event = Event { tenant: request.name.tenant().to_owned(), keys: vec![kcv], ..Event::default() };
+        self.settle(caller, permit, event, result).await
+    }
+}
+
+fn key_event(record: &KeyRecord) -> Event {
+    Event { tenant: record.key.name.tenant().to_owned(), keys: vec![record.label()], ..Event::default() }
+}

@@ -1,0 +1,20 @@
+//! All that the service answers.
+
+use std::sync::Arc;
+
+use super::VerifyJob;
+use crate::keyring::Entry;
+
+/// What is answered.
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// A key.
+    Key(Arc<Entry>),
+    /// Keys.
+    Keys(Vec<Arc<Entry>>),
+    /// An open job.
+    Job(Box<VerifyJob>),
+    /// Bytes that are not secret.
+    Bytes(Vec<u8>),
+}

@@ -1,0 +1,242 @@
+//! The embedded store: SQLite, write-ahead log, `synchronous=FULL`.
+//!
+//! It keeps records as opaque text beside the few columns that must be unique or compared; what the
+//! records mean is the keyring's business. What an `await` here has answered survives a power cut.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row, SqliteConnection};
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database did not do it.
+    #[error("the store failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A key of that identity is already there, in whatever state.
+    #[error("a key of this name, algorithm, version and factors exists already")]
+    Exists,
+    /// Somebody changed the record in between.
+    #[error("the record was changed by somebody else in the meantime")]
+    Conflict,
+    /// Written by a newer Claviger.
+    #[error("the store has schema {found}, this version knows up to {known}")]
+    TooNew {
+        /// Of the file.
+        found: i64,
+        /// Of this program.
+        known: i64,
+    },
+}
+
+/// A key's row: what must be unique, the version that compare-and-swap goes by, and the record.
+#[derive(Debug, Clone)]
+pub struct KeyRow {
+    /// Unique for ever.
+    pub id: String,
+    /// Canonical text of name, algorithm, version and factors.
+    pub identity: String,
+    /// Counts changes, from one.
+    pub record_version: i64,
+    /// The record, as the keyring writes it.
+    pub record: String,
+}
+
+/// One backend's copy of a key.
+#[derive(Debug, Clone)]
+pub struct ReplicaRow {
+    /// The key.
+    pub key_id: String,
+    /// The backend's configured name.
+    pub backend: String,
+    /// The backend's own; never a plain key.
+    pub opaque: Vec<u8>,
+}
+
+/// The open database.
+#[derive(Clone)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+const SCHEMA: i64 = 1;
+const MIGRATIONS: [&str; SCHEMA as usize] = ["
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    CREATE TABLE keys (
+        id TEXT PRIMARY KEY,
+        identity TEXT NOT NULL UNIQUE,
+        record_version INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE replicas (
+        key_id TEXT NOT NULL REFERENCES keys (id),
+        backend TEXT NOT NULL,
+        opaque BLOB NOT NULL,
+        PRIMARY KEY (key_id, backend)
+    ) STRICT;
+    CREATE TABLE terminals (
+        tenant TEXT NOT NULL,
+        terminal_id TEXT NOT NULL,
+        ttc INTEGER NOT NULL,
+        PRIMARY KEY (tenant, terminal_id)
+    ) STRICT;
+"];
+
+impl Store {
+    /// Opens or makes the database and brings it to this version's schema.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::from_str("sqlite:")?
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10))
+            .pragma("secure_delete", "ON");
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        let store = Self { pool };
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let found: i64 = sqlx::query("PRAGMA user_version").fetch_one(&mut *transaction).await?.try_get(0)?;
+        if found > SCHEMA {
+            return Err(StoreError::TooNew { found, known: SCHEMA });
+        }
+        for step in MIGRATIONS.iter().skip(found as usize) {
+            sqlx::raw_sql(*step).execute(&mut *transaction).await?;
+        }
+        sqlx::raw_sql(const { "PRAGMA user_version = 1" }).execute(&mut *transaction).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// A named value that was written once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn meta(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT value FROM meta WHERE name = ?").bind(name).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// Writes a named value unless it is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it is.
+    pub async fn write_meta_once(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        let done = sqlx::query("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)")
+            .bind(name)
+            .bind(value)
+            .execute(&self.pool)
+            .await?;
+        if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict) }
+    }
+
+    /// Every key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keys(&self) -> Result<Vec<KeyRow>, StoreError> {
+        let rows = sqlx::query("SELECT id, identity, record_version, record FROM keys ORDER BY identity")
+            .fetch_all(&self.pool)
+            .await?;
+        let read = |row: &sqlx::sqlite::SqliteRow| {
+            Ok(KeyRow {
+                id: row.try_get(0)?,
+                identity: row.try_get(1)?,
+                record_version: row.try_get(2)?,
+                record: row.try_get(3)?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Every replica.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
+        let rows = sqlx::query("SELECT key_id, backend, opaque FROM replicas").fetch_all(&self.pool).await?;
+        let read = |row: &sqlx::sqlite::SqliteRow| {
+            Ok(ReplicaRow { key_id: row.try_get(0)?, backend: row.try_get(1)?, opaque: row.try_get(2)? })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Adds a key and its replicas, both or neither.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] if a key of this identity is there.
+    pub async fn insert_key(&self, key: &KeyRow, replicas: &[ReplicaRow]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let inserted = sqlx::query("INSERT INTO keys (id, identity, record_version, record) VALUES (?, ?, ?, ?)")
+            .bind(&key.id)
+            .bind(&key.identity)
+            .bind(key.record_version)
+            .bind(&key.record)
+            .execute(&mut *transaction)
+            .await;
+        match inserted {
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(StoreError::Exists),
+            other => other?,
+        };
+        write_replicas(&mut transaction, replicas).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Replaces a key's record and replicas if it still is at the version before `key.record_version`.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it is not.
+    pub async fn replace_key(&self, key: &KeyRow, replicas: &[ReplicaRow]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query("UPDATE keys SET record = ?, record_version = ? WHERE id = ? AND record_version = ?")
+            .bind(&key.record)
+            .bind(key.record_version)
+            .bind(&key.id)
+            .bind(key.record_version - 1)
+            .execute(&mut *transaction)
+            .await?;
+        if done.rows_affected() != 1 {
+            return Err(StoreError::Conflict);
+        }
+        write_replicas(&mut transaction, replicas).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// The next terminal transaction number of a terminal, from one; it is on disk before it is given, and
+    /// is never given again.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when the counter is used up.
+    pub async fn next_ttc(&self, tenant: &str, terminal_id: &str) -> Result<u32, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let next = "INSERT INTO terminals (tenant, terminal_id, ttc) VALUES (?, ?, 1)
+            ON CONFLICT (tenant, terminal_id) DO UPDATE SET ttc = ttc + 1 RETURNING ttc";
+        let next: i64 =
+            sqlx::query(next).bind(tenant).bind(terminal_id).fetch_one(&mut *transaction).await?.try_get(0)?;
+        let next = u32::try_from(next).map_err(|_| StoreError::Conflict)?;
+        transaction.commit().await?;
+        Ok(next)
+    }
+}
+
+async fn write_replicas(connection: &mut SqliteConnection, replicas: &[ReplicaRow]) -> Result<(), StoreError> {
+    for replica in replicas {
+        sqlx::query("INSERT INTO replicas (key_id, backend, opaque) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET opaque = excluded.opaque")
+            .bind(&replica.key_id)
+            .bind(&replica.backend)
+            .bind(&replica.opaque)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
