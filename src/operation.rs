@@ -1,5 +1,6 @@
 //! All that can be asked of the service. HTTP, the CLI and the bridge parse into it.
 
+use claviger_card_schemes::FieldSet;
 use claviger_hsm_api::{Algorithm, Exposure, KeyName, KeyState, KeyVersion, Secret};
 
 use crate::keyring::Validity;
@@ -48,6 +49,8 @@ pub enum Operation {
         /// Of which scheme.
         scheme: String,
     },
+    /// A host's part in a purse transaction: verify the card's MAC, and only then make the answer.
+    Purse(PurseRequest),
     /// Random bytes from a backend.
     Random {
         /// How many, 1 to 1024.
@@ -71,6 +74,24 @@ pub struct KeyRequest {
     pub validity: Validity,
 }
 
+/// A step of a purse transaction.
+pub struct PurseRequest {
+    /// Whose keys.
+    pub tenant: String,
+    /// Of which scheme.
+    pub scheme: String,
+    /// As the scheme names it: `load`, `unload`, `overdraft` ...
+    pub transaction: String,
+    /// What the card sent: it selects the key, and the MACs cover it.
+    pub fields: FieldSet,
+    /// The MAC that the card sent, as the scheme names it.
+    pub verify: String,
+    /// Its value.
+    pub mac: Vec<u8>,
+    /// The MAC to make if that one is right.
+    pub make: Option<String>,
+}
+
 impl Operation {
     /// The action of the policy schema.
     pub fn action(&self) -> &'static str {
@@ -82,6 +103,8 @@ impl Operation {
             Self::ShowKey { .. } => "show_key",
             Self::SetKeyState { .. } => "set_key_state",
             Self::VerifyTransactions { .. } => "verify_transactions",
+            Self::Purse(PurseRequest { make: Some(_), .. }) => "authorise_purse",
+            Self::Purse(_) => "verify_purse",
             Self::Random { .. } => "random",
         }
     }

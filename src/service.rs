@@ -3,6 +3,7 @@
 mod error;
 mod keys;
 mod outcome;
+mod purse;
 mod transactions;
 
 use std::net::IpAddr;
@@ -120,6 +121,7 @@ impl Service {
             Operation::VerifyTransactions { tenant, scheme } => {
                 VerifyJob::open(self, caller, action, &tenant, &scheme).await.map(|job| Outcome::Job(Box::new(job)))
             }
+            Operation::Purse(request) => self.purse(caller, action, request).await,
             Operation::Random { len } => self.random(caller, action, len).await.map(Outcome::Bytes),
         }
     }

@@ -390,6 +390,11 @@ impl<'a> Transaction<'a> {
         &self.rules.types
     }
 
+    /// Role of the key that its session keys come from.
+    pub fn role(&self) -> &'a str {
+        &self.rules.role
+    }
+
     /// What its TAC covers; empty if it has none.
     pub fn tac(&self) -> &'a [Piece] {
         &self.rules.tac

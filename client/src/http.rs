@@ -11,6 +11,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::wire::Problem;
 
@@ -59,6 +62,7 @@ pub enum ClientError {
 pub struct Client {
     http: reqwest::Client,
     url: String,
+    tls: Arc<rustls::ClientConfig>,
 }
 
 impl Client {
@@ -79,15 +83,16 @@ impl Client {
             .with_root_certificates(roots)
             .with_client_auth_cert(certificates(&connection.certificate)?, key)
             .map_err(|error| unusable(&connection.certificate, error))?;
+        let tls = Arc::new(tls);
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured((*tls).clone())
             .http2_prior_knowledge()
             .http2_adaptive_window(true)
             .connect_timeout(Duration::from_secs(10))
             .no_proxy()
             .build()
             .map_err(|error| ClientError::Connection { url: connection.url.clone(), reason: causes(&error) })?;
-        Ok(Self { http, url: connection.url.trim_end_matches('/').to_owned() })
+        Ok(Self { http, url: connection.url.trim_end_matches('/').to_owned(), tls })
     }
 
     /// GET.
@@ -145,7 +150,10 @@ impl Client {
     }
 
     async fn checked(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ClientError> {
-        let response = request.send().await.map_err(|error| self.broken(&error))?;
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.refused(&error).await),
+        };
         if response.status().is_success() {
             return Ok(response);
         }
@@ -155,6 +163,28 @@ impl Client {
             Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
             Err(_) => Err(ClientError::Answer(format!("status {status} without a problem document"))),
         }
+    }
+
+    /// A connection that failed. Under TLS 1.3 the daemon looks at our certificate only after the handshake
+    /// has ended for us, so its reason is read from a second connection.
+    async fn refused(&self, error: &reqwest::Error) -> ClientError {
+        let reason = match self.alert().await {
+            Some(alert) => format!("the daemon refuses the client certificate: {alert}"),
+            None => causes(error),
+        };
+        ClientError::Connection { url: self.url.clone(), reason }
+    }
+
+    async fn alert(&self) -> Option<String> {
+        let url = reqwest::Url::parse(&self.url).ok()?;
+        let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
+        let name = rustls::pki_types::ServerName::try_from(host.clone()).ok()?;
+        let patience = Duration::from_secs(5);
+        let stream = tokio::time::timeout(patience, TcpStream::connect((host, url.port_or_known_default()?))).await.ok()?.ok()?;
+        let connecting = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream);
+        let mut stream = tokio::time::timeout(patience, connecting).await.ok()?.ok()?;
+        let read = tokio::time::timeout(patience, stream.read(&mut [0; 1])).await.ok()?;
+        read.err().filter(|error| error.kind() == std::io::ErrorKind::InvalidData).map(|error| error.to_string())
     }
 
     fn broken(&self, error: &reqwest::Error) -> ClientError {

@@ -6,6 +6,7 @@
 
 mod keys;
 mod problem;
+mod purse;
 mod status;
 mod stream;
 mod transactions;
@@ -58,6 +59,7 @@ pub fn router(state: State) -> Router {
         .routes(routes!(keys::list))
         .routes(routes!(keys::show))
         .routes(routes!(keys::set_state))
+        .routes(routes!(purse::purse))
         .routes(routes!(transactions::verify))
         .split_for_parts();
     let document: Arc<str> = document.to_json().unwrap_or_default().into();

@@ -47,6 +47,7 @@ macro_rules! policies {
 }
 
 const PRODUCTION: &[(&str, &str)] = policies![
+    "production/card-management",
     "production/clearing",
     "production/compromised",
     "production/officers",

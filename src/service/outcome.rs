@@ -17,4 +17,11 @@ pub enum Outcome {
     Job(Box<VerifyJob>),
     /// Bytes that are not secret.
     Bytes(Vec<u8>),
+    /// Whether the card's MAC was right and, only then, the answer's MAC.
+    Purse {
+        /// Whether it was.
+        valid: bool,
+        /// If one was asked for.
+        made: Option<Vec<u8>>,
+    },
 }

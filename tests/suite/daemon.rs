@@ -1,0 +1,97 @@
+//! Real daemons: the built binary in a process of its own, over real TLS.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use claviger_client::{Client, Connection};
+use tempfile::TempDir;
+
+/// A development daemon in a temporary directory; ends with its value.
+pub(crate) struct Daemon {
+    process: Child,
+    pub(crate) folder: TempDir,
+}
+
+impl Daemon {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let process = launch(&folder.path().join("dev"));
+        Self { process, folder }
+    }
+
+    /// Ends the process at once, as a power cut would, and starts another on the same directory.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = launch(&self.data());
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("dev")
+    }
+
+    /// Runs the CLI against the daemon.
+    pub(crate) fn cli(&self, name: &str, arguments: &[&str]) -> Output {
+        let data = self.data();
+        cli(&[&["--data", data.to_str().unwrap(), "--as", name], arguments].concat())
+    }
+
+    pub(crate) fn connection(&self, name: &str) -> Connection {
+        connection(&self.data(), name)
+    }
+
+    pub(crate) fn client(&self, name: &str) -> Client {
+        Client::new(&self.connection(name)).unwrap()
+    }
+
+    /// A file in the daemon's temporary folder.
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+pub(crate) fn cli(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_claviger")).args(arguments).env_remove("RUST_LOG").output().unwrap()
+}
+
+pub(crate) fn connection(data: &Path, name: &str) -> Connection {
+    let address: serde_json::Value = serde_json::from_slice(&std::fs::read(data.join("dev.json")).unwrap()).unwrap();
+    Connection {
+        url: address["url"].as_str().unwrap().to_owned(),
+        ca: data.join("ca.pem"),
+        certificate: data.join(format!("clients/{name}.pem")),
+        key: data.join(format!("clients/{name}-key.pem")),
+    }
+}
+
+/// What a command wrote, for messages of failed tests.
+pub(crate) fn words(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn launch(data: &Path) -> Child {
+    let _ = std::fs::remove_file(data.join("dev.json"));
+    let process = Command::new(env!("CARGO_BIN_EXE_claviger"))
+        .args(["dev", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !data.join("dev.json").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the daemon did not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    process
+}

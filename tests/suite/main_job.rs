@@ -1,0 +1,167 @@
+//! The main job, as its users do it: keys from components, a clearing day through a running daemon.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::daemon::{Daemon, cli, words};
+
+/// `NAME-keys.json`.
+#[derive(Deserialize)]
+struct DayKeys {
+    scheme: String,
+    role: String,
+    keys: Vec<DayKey>,
+}
+
+#[derive(Deserialize)]
+struct DayKey {
+    algorithm: String,
+    version: String,
+    level: usize,
+    factors: Vec<String>,
+    kcv: String,
+    components: Vec<DayComponent>,
+}
+
+#[derive(Deserialize)]
+struct DayComponent {
+    value: String,
+}
+
+fn days() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/days")
+}
+
+/// Imports a day's keys with the CLI and returns the scheme.
+pub(crate) fn import_keys(daemon: &Daemon, day: &str) -> String {
+    let keys: DayKeys = serde_json::from_slice(&std::fs::read(days().join(format!("{day}-keys.json"))).unwrap()).unwrap();
+    for (number, key) in keys.keys.iter().enumerate() {
+        let mut arguments: Vec<String> = ["keys", "import", "--tenant", "demo", "--scheme", &keys.scheme, "--role", &keys.role].map(str::to_owned).into();
+        arguments.extend(["--version", &key.version, "--algorithm", &key.algorithm, "--kcv", &key.kcv].map(str::to_owned));
+        for (part, component) in key.components.iter().enumerate() {
+            let file = daemon.file(&format!("component-{number}-{part}"), component.value.as_bytes());
+            arguments.extend(["--component-file".to_owned(), file]);
+        }
+        if key.level > 0 {
+            arguments.extend(["--level".to_owned(), key.level.to_string()]);
+            arguments.extend(key.factors.iter().flat_map(|factor| ["--factor".to_owned(), factor.clone()]));
+        }
+        let output = daemon.cli("officer", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(output.status.success(), "{}", words(&output));
+    }
+    keys.scheme
+}
+
+fn verify_day(day: &str) {
+    let daemon = Daemon::start();
+    let scheme = import_keys(&daemon, day);
+    let out = daemon.folder.path().join("verdicts.csv");
+    let file = days().join(format!("{day}-day.csv"));
+    let arguments = ["transactions", "verify", file.to_str().unwrap(), "--tenant", "demo", "--scheme", &scheme, "--out", out.to_str().unwrap(), "--json"];
+    let output = daemon.cli("clearing", &arguments);
+    assert_eq!(output.status.code(), Some(1), "some records are spoilt: {}", words(&output));
+    let truth = std::fs::read_to_string(days().join(format!("{day}-truth.csv"))).unwrap();
+    let found = std::fs::read_to_string(&out).unwrap();
+    assert_eq!(truth.lines().count(), 5001);
+    for (number, (truth, found)) in truth.lines().zip(found.lines()).enumerate() {
+        assert_eq!(truth, found, "{day}, line {}", number + 1);
+    }
+    assert_eq!(truth.lines().count(), found.lines().count());
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["records"], 5000);
+    let log = claviger::audit::verify(&daemon.data().join("audit.jsonl")).unwrap();
+    assert!(log.records() > 4, "start, unsealing, import, job opened and closed");
+}
+
+macro_rules! days {
+    ($($test:ident $day:literal),* $(,)?) => {$(
+        #[test]
+        fn $test() {
+            verify_day($day);
+        }
+    )*};
+}
+
+days! {
+    pboc_3des "pboc-3des",
+    cjt166_3des "cjt166-3des",
+    cjt166_sm4 "cjt166-sm4",
+    cjt166_mixed "cjt166-mixed",
+    cjt166_city_held "cjt166-city-held",
+    jtt978_3des "jtt978-3des",
+    jtt978_sm4 "jtt978-sm4",
+}
+
+#[test]
+fn demo_tells_the_whole_job() {
+    let output = cli(&["demo", "--records", "5000", "--json"]);
+    assert!(output.status.success(), "{}", words(&output));
+    let steps: Vec<serde_json::Value> = String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let verified = steps.iter().find(|step| step["facts"]["records"] == 5000).expect("a step verifies the day");
+    assert_eq!(verified["facts"]["counts"]["valid"], 4900);
+}
+
+#[test]
+fn columns_may_stand_in_any_order_and_ids_may_be_chinese() {
+    let daemon = Daemon::start();
+    let scheme = import_keys(&daemon, "pboc-3des");
+    let day = std::fs::read_to_string(days().join("pboc-3des-day.csv")).unwrap();
+    let turned: String = day
+        .lines()
+        .take(200)
+        .map(|line| {
+            let mut cells: Vec<&str> = line.split(',').collect();
+            cells.reverse();
+            cells.join(",").replace(",R00", ",\"公交,R00") + if line.starts_with("record_id") { "\r\n" } else { "\"\r\n" }
+        })
+        .collect();
+    let file = daemon.file("倒序.csv", turned.as_bytes());
+    let out = daemon.folder.path().join("结果.csv");
+    let output = daemon.cli("clearing", &["transactions", "verify", &file, "--tenant", "demo", "--scheme", &scheme, "--out", out.to_str().unwrap()]);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", words(&output));
+    let truth = std::fs::read_to_string(days().join("pboc-3des-truth.csv")).unwrap();
+    let expected: Vec<String> = truth.lines().take(200).map(|line| line.replace("R00", "\"公交,R00").replacen(',', "\",", usize::from(line.starts_with('R')))).collect();
+    let found: Vec<String> = std::fs::read_to_string(&out).unwrap().lines().map(str::to_owned).collect();
+    for (expected, found) in expected.iter().zip(&found).skip(1) {
+        assert_eq!(expected.replace("\"公交\",", "\"公交,").split(',').skip(2).collect::<Vec<_>>(), found.split(',').skip(2).collect::<Vec<_>>());
+        assert!(found.starts_with("\"公交,R00"), "{found}");
+    }
+    assert_eq!(found.len(), 200);
+}
+
+#[test]
+fn bad_lines_cost_nothing_to_the_good_ones() {
+    let daemon = Daemon::start();
+    let scheme = import_keys(&daemon, "pboc-3des");
+    let day = std::fs::read_to_string(days().join("pboc-3des-day.csv")).unwrap();
+    let mut lines = day.lines();
+    let (header, good) = (lines.next().unwrap(), lines.next().unwrap());
+    let id = good.split(',').next().unwrap();
+    let long = "x".repeat(100_000);
+    let unnamed = good.replacen(id, "", 1);
+    let open_quote = good.replacen(id, &format!("\"{id}"), 1);
+    let text = [header, good, &long, "", &unnamed, &open_quote, "\u{1}\u{2}", good, &format!("{id},1000")].join("\n");
+    let file = daemon.file("day.csv", &[text.as_bytes(), b"\n\xff\xfe,1,2\n", good.as_bytes()].concat());
+    let out = daemon.folder.path().join("verdicts.csv");
+    let output = daemon.cli("clearing", &["transactions", "verify", &file, "--tenant", "demo", "--scheme", &scheme, "--out", out.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", words(&output));
+    let found = std::fs::read_to_string(&out).unwrap();
+    let expected = [
+        "record_id,verdict,reason",
+        &format!("{id},valid,"),
+        ",malformed,line:3",
+        ",malformed,line:4",
+        ",malformed,line:5",
+        ",malformed,line:6",
+        &format!("{id},valid,"),
+        &format!("{id},malformed,bad_field:issuer_id"),
+        ",malformed,line:9",
+        &format!("{id},valid,"),
+    ];
+    // Line numbers count lines that hold something and the empty one; see what the file says.
+    let without_numbers = |text: &str| text.split(":").next().unwrap_or_default().to_owned();
+    assert_eq!(found.lines().map(without_numbers).collect::<Vec<_>>(), expected.iter().map(|line| without_numbers(line)).collect::<Vec<_>>());
+    assert!(found.contains(",malformed,line:3\n"), "the long line is the third of the file:\n{found}");
+    assert!(found.contains(",malformed,line:5\n"), "the empty line counts as a line:\n{found}");
+}
