@@ -13,7 +13,6 @@ use tokio::net::TcpListener;
 use crate::api;
 use crate::config::Config;
 use crate::policy::{Authorizer, PolicyError};
-use crate::seal::{self, Opener, SealError};
 use crate::server::{Principals, PrincipalsError, TlsError, acceptor, serve};
 use crate::service::{Service, ServiceError};
 
@@ -33,8 +32,6 @@ pub enum StartError {
     Principals(#[from] PrincipalsError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error(transparent)]
-    Seal(#[from] SealError),
     #[error(transparent)]
     Service(#[from] ServiceError),
     #[error("cannot listen on {address}: {error}")]
@@ -70,8 +67,7 @@ impl Daemon {
         make_private_directory(&config.data)?;
         let service = Service::open(&config.data, policy, schemes, config.backends.clone()).await?;
         if let Some(path) = &config.seal.key_file {
-            let storage_key = seal::unseal(service.store(), Opener::KeyFile(path)).await?;
-            service.unseal(storage_key, "key file").await?;
+            service.unseal_with_key_file(path).await?;
         }
         let listener = TcpListener::bind(config.listen)
             .await

@@ -6,6 +6,7 @@ mod outcome;
 mod purse;
 mod transactions;
 
+use std::fs::{File, TryLockError};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -16,7 +17,7 @@ use claviger_hsm_api::Secret;
 use crate::audit::{Audit, Event};
 use crate::keyring::{Entry, Keyring};
 use crate::operation::Operation;
-use crate::policy::{Authorizer, Circumstances, KeyResource, Permit, Principal, Resource};
+use crate::policy::{Authorizer, Circumstances, Denial, KeyResource, Permit, Principal, Resource};
 use crate::routing::{BackendConfig, Router};
 use crate::seal::{self, Opener};
 use crate::store::Store;
@@ -43,6 +44,8 @@ pub struct Service {
     backends: Vec<BackendConfig>,
     /// Absent while the daemon is sealed.
     router: OnceLock<Arc<Router>>,
+    /// Held as long as the service lives.
+    _lock: File,
 }
 
 impl Service {
@@ -56,11 +59,12 @@ impl Service {
         schemes: Schemes,
         backends: Vec<BackendConfig>,
     ) -> Result<Arc<Self>, ServiceError> {
+        let lock = lock_directory(data)?;
         let audit = Audit::open(&data.join("audit.jsonl")).map_err(ServiceError::AuditLog)?;
         let store = Store::open(&data.join("claviger.db")).await?;
         let keyring = Keyring::load(store.clone()).await?;
         audit.append(Event { event: "start".to_owned(), outcome: "sealed".to_owned(), ..Event::default() }).await?;
-        Ok(Arc::new(Self { store, keyring, policy, schemes, audit, backends, router: OnceLock::new() }))
+        Ok(Arc::new(Self { store, keyring, policy, schemes, audit, backends, router: OnceLock::new(), _lock: lock }))
     }
 
     /// The store, for the seal.
@@ -126,6 +130,27 @@ impl Service {
         }
     }
 
+    /// Opens the seal with a key file at start; a failure is written down.
+    ///
+    /// # Errors
+    /// [`ServiceError`].
+    pub async fn unseal_with_key_file(&self, path: &Path) -> Result<(), ServiceError> {
+        match seal::unseal(&self.store, Opener::KeyFile(path)).await {
+            Ok(storage_key) => self.unseal(storage_key, "key file").await,
+            Err(error) => {
+                let error = ServiceError::from(error);
+                let event = Event {
+                    event: "unseal".to_owned(),
+                    principal: "key file".to_owned(),
+                    outcome: error.code().to_owned(),
+                    ..Event::default()
+                };
+                self.audit.append(event).await?;
+                Err(error)
+            }
+        }
+    }
+
     async fn unseal_with(
         &self,
         caller: &Caller,
@@ -147,16 +172,8 @@ impl Service {
         }
         let router = self.router()?;
         let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
-        let drawn = blocking({
-            let router = Arc::clone(&router);
-            move || {
-                let bytes = router.random(&permit, len)?;
-                Ok((bytes, permit))
-            }
-        })
-        .await;
-        let (bytes, permit) = drawn?;
-        self.settle(caller, &permit, Event::default(), Ok(bytes)).await
+        let (drawn, permit) = blocking(move || Ok((router.random(&permit, len), permit))).await?;
+        self.settle(caller, &permit, Event::default(), drawn.map_err(ServiceError::from)).await
     }
 
     fn router(&self) -> Result<Arc<Router>, ServiceError> {
@@ -171,6 +188,12 @@ impl Service {
         self.keyring.find(id).ok_or(ServiceError::NoKey)
     }
 
+    /// Asks whether the caller acts for a tenant at all: before it is known which keys the tenant has, so that
+    /// nobody else learns it.
+    async fn enter(&self, caller: &Caller, tenant: &str) -> Result<(), ServiceError> {
+        self.decide(caller, "enter_tenant", &[Resource::Tenant(tenant.to_owned())], 0).await.map(drop)
+    }
+
     /// Asks policy. A refusal is written down before it is answered.
     async fn decide(
         &self,
@@ -179,24 +202,52 @@ impl Service {
         resources: &[Resource],
         rows: u64,
     ) -> Result<Permit, ServiceError> {
-        let circumstances = Circumstances { source: caller.source, rows };
-        match self.policy.authorize(&caller.principal, action, resources, circumstances) {
+        match self.ask(caller, action, resources, rows) {
             Ok(permit) => Ok(permit),
-            Err(denial) => {
-                let event = Event {
-                    event: "decision".to_owned(),
-                    principal: caller.principal.to_string(),
-                    action: action.to_owned(),
-                    decision: "deny".to_owned(),
-                    policies: vec![denial.policy.clone()],
-                    keys: resources.iter().filter_map(Resource::label).collect(),
-                    outcome: "denied".to_owned(),
-                    ..Event::default()
-                };
+            Err((denial, event)) => {
                 self.audit.append(event).await?;
                 Err(ServiceError::Denied(denial))
             }
         }
+    }
+
+    /// The same on a thread that may wait.
+    fn decide_blocking(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        resources: &[Resource],
+    ) -> Result<Permit, ServiceError> {
+        match self.ask(caller, action, resources, 0) {
+            Ok(permit) => Ok(permit),
+            Err((denial, event)) => {
+                self.audit.append_blocking(event)?;
+                Err(ServiceError::Denied(denial))
+            }
+        }
+    }
+
+    fn ask(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        resources: &[Resource],
+        rows: u64,
+    ) -> Result<Permit, (Denial, Event)> {
+        let circumstances = Circumstances { source: caller.source, rows };
+        self.policy.authorize(&caller.principal, action, resources, circumstances).map_err(|denial| {
+            let event = Event {
+                event: "decision".to_owned(),
+                principal: caller.principal.to_string(),
+                action: action.to_owned(),
+                decision: "deny".to_owned(),
+                policies: vec![denial.policy.clone()],
+                keys: resources.iter().filter_map(Resource::label).collect(),
+                outcome: "denied".to_owned(),
+                ..Event::default()
+            };
+            (denial, event)
+        })
     }
 
     /// Writes down what was permitted and how it went, and only then lets the result out.
@@ -246,6 +297,16 @@ impl Resource {
             Self::Daemon => None,
         }
     }
+}
+
+/// One daemon a directory: two would break each other's audit chain and miss each other's changes.
+fn lock_directory(data: &Path) -> Result<File, ServiceError> {
+    let lock = File::create(data.join("lock")).map_err(|error| ServiceError::Directory(error.to_string()))?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => ServiceError::Directory("another daemon uses it".to_owned()),
+        TryLockError::Error(error) => ServiceError::Directory(error.to_string()),
+    })?;
+    Ok(lock)
 }
 
 /// Runs what may wait (a backend, a kernel over thousands of rows) away from the threads that serve.

@@ -94,7 +94,7 @@ impl CsvHeader {
                 (None, Some(Some(cell))) if at == self.record_id && is_record_id(&cell) => id.extend_from_slice(&cell),
                 (None, _) => {}
                 (Some(field), Some(Some(cell))) => {
-                    if let Err(FieldError { field, .. }) = fields.parse(*field, cell.trim_ascii()) {
+                    if let Err(FieldError { field, .. }) = fields.parse(*field, &cell) {
                         blame(field);
                     }
                 }

@@ -80,7 +80,8 @@ impl KnownAnswer {
     /// No recipe gives out a card key in plain, so it is wrapped under a known key and opened with that.
     fn disperse(&self, scheme: &CardScheme, key: &PlainKey, fields: &FieldSet) -> Result<Vec<u8>, String> {
         let factors = scheme.factors(self.level, fields).map_err(|field| format!("`{field}` is missing"))?;
-        let under = claviger_hsm_api::KeyPath { slot: 1, algorithm: Algorithm::Aes128, steps: Vec::new() };
+        let under =
+            claviger_hsm_api::KeyPath { slot: 1, algorithm: Algorithm::Aes128, steps: Vec::new(), steps_left: 0 };
         let finish = Finish::Wrap {
             under: under.clone(),
             format: WrapFormat::Ecb { prefix: claviger_hsm_api::Message(Vec::new()) },

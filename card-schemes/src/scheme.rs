@@ -300,6 +300,11 @@ impl CardScheme {
             .try_for_each(|piece| piece.append(fields, to))
     }
 
+    /// Bytes of a level's factor.
+    pub fn factor_width(&self, level: usize) -> Option<usize> {
+        self.profile.levels.get(level).map(|level| width(&level.factor))
+    }
+
     /// The path from a key with `held` levels in it to a card's key; factor columns start at `column`.
     pub fn path_to_card(&self, slot: usize, algorithm: Algorithm, held: usize, column: usize) -> KeyPath {
         let rules = self.cipher(algorithm);
@@ -308,7 +313,7 @@ impl CardScheme {
             parity: rules.map(|rules| rules.parity).unwrap_or_default().rule(),
             factor: Input::Column(column + at),
         });
-        KeyPath { slot, algorithm, steps: steps.collect() }
+        KeyPath { slot, algorithm, steps: steps.collect(), steps_left: 0 }
     }
 
     /// The factors that [`path_to_card`](Self::path_to_card) needs as columns, for a row; `Err` names the

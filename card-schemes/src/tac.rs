@@ -109,6 +109,29 @@ impl TacVerifier {
         self.verdicts.is_empty()
     }
 
+    /// Takes waiting records away from keys that may no longer be used: they are as if the key were not there.
+    pub fn forget(&mut self, usable: &[bool]) {
+        for group in &mut self.groups {
+            let [KeyColumn::PerRow(keys)] = group.batch.keys.as_mut_slice() else { continue };
+            let stays: Vec<bool> = keys.iter().map(|key| usable.get(usize::from(*key)) == Some(&true)).collect();
+            if stays.iter().all(|stays| *stays) {
+                continue;
+            }
+            let verdict = Verified { verdict: Verdict::UnknownKey, reason: Reason::UnknownVersion };
+            for (record, _) in group.records.iter().zip(&stays).filter(|(_, stays)| !**stays) {
+                self.verdicts[*record as usize] = verdict;
+            }
+            for column in &mut group.batch.columns {
+                let old = std::mem::replace(column, Column::with_capacity(column.width(), 0));
+                (0..stays.len()).filter(|row| stays[*row]).for_each(|row| column.push(old.cell(row)));
+            }
+            let mut left = stays.iter();
+            keys.retain(|_| left.next() == Some(&true));
+            let mut left = stays.iter();
+            group.records.retain(|_| left.next() == Some(&true));
+        }
+    }
+
     /// Takes a record that could not be read.
     pub fn push_fault(&mut self, fault: LineFault, line: u64) {
         let reason = match fault {
@@ -209,6 +232,7 @@ impl TacVerifier {
         let version = fields.byte(Field::KeyVersion);
         let algorithm = fields.byte(Field::AlgId).and_then(|id| self.scheme.algorithm(id));
         let (mut ours, mut of_version, mut of_algorithm) = (false, false, false);
+        let mut best: Option<usize> = None;
         for (number, key) in self.keys.iter().enumerate() {
             let mut levels = key.factors.iter().enumerate();
             let scratch = &mut self.scratch;
@@ -221,11 +245,17 @@ impl TacVerifier {
             }
             let (version, algorithm) = (Some(key.version.0) == version, Some(key.algorithm) == algorithm);
             if version && algorithm {
-                return Ok(number);
+                // A city's own key goes before the root's.
+                if best.is_none_or(|best| self.keys[best].factors.len() < key.factors.len()) {
+                    best = Some(number);
+                }
             }
             ours = true;
             of_version |= version;
             of_algorithm |= algorithm;
+        }
+        if let Some(number) = best {
+            return Ok(number);
         }
         Err(match (ours, of_version, of_algorithm) {
             (false, ..) => Reason::ForeignIssuer,

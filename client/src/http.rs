@@ -180,7 +180,10 @@ impl Client {
         let host = url.host_str()?.trim_matches(['[', ']']).to_owned();
         let name = rustls::pki_types::ServerName::try_from(host.clone()).ok()?;
         let patience = Duration::from_secs(5);
-        let stream = tokio::time::timeout(patience, TcpStream::connect((host, url.port_or_known_default()?))).await.ok()?.ok()?;
+        let stream = tokio::time::timeout(patience, TcpStream::connect((host, url.port_or_known_default()?)))
+            .await
+            .ok()?
+            .ok()?;
         let connecting = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream);
         let mut stream = tokio::time::timeout(patience, connecting).await.ok()?.ok()?;
         let read = tokio::time::timeout(patience, stream.read(&mut [0; 1])).await.ok()?;

@@ -117,8 +117,8 @@ fn key_request(key: NewKey) -> Result<KeyRequest, Refusal> {
 /// A dispersion factor in its canonical spelling.
 fn factor(text: &str) -> Result<String, Refusal> {
     match hex::decode(text) {
-        Ok(bytes) if matches!(bytes.len(), 8 | 16) => Ok(hex::encode_upper(bytes)),
-        _ => Err(Refusal::field("factors", "must be 16 or 32 hexadecimal digits each")),
+        Ok(bytes) if hex::encode_upper(&bytes) == text => Ok(text.to_owned()),
+        _ => Err(Refusal::field("factors", "must be upper-case hexadecimal digits in pairs")),
     }
 }
 

@@ -12,7 +12,11 @@ use crate::service::{Caller, Outcome};
 /// Verifies a card's MAC and, only if it is right, makes the answer's.
 #[utoipa::path(post, path = "/v1/purse", tag = "purse", request_body = Purse,
     responses((status = 200, body = PurseResult), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
-pub(super) async fn purse(Shared(state): Shared<State>, caller: Caller, request: Request) -> Result<Json<PurseResult>, Refusal> {
+pub(super) async fn purse(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<PurseResult>, Refusal> {
     let Purse { tenant, scheme, transaction, fields, verify, mac, make } = body(request, &state.limits).await?;
     let mut set = FieldSet::default();
     for (name, text) in &fields {

@@ -1,7 +1,7 @@
 //! Files that stream through: lines in, verdicts out, in bounded memory.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
@@ -17,6 +17,8 @@ use crate::service::{BATCH, ServiceError, VerifyJob};
 const WAITING: usize = 8;
 /// Answers are handed to the connection in pieces of about this size.
 const PIECE: usize = 64 << 10;
+/// Verdicts that one checkpoint of the audit log covers, in bytes, unless a second has passed.
+const COVERED: usize = 512 << 10;
 
 /// The upload, cut into lines.
 pub(super) struct Upload {
@@ -73,8 +75,8 @@ pub(super) fn verify_csv(
     header: CsvHeader,
     job: VerifyJob,
 ) -> impl Stream<Item = io::Result<Bytes>> {
-    let (pieces, received) = mpsc::channel::<Result<Bytes, ()>>(WAITING);
-    let (answers, answered) = mpsc::channel::<io::Result<Bytes>>(WAITING);
+    let (pieces, received) = mpsc::channel::<Result<Option<Bytes>, ()>>(WAITING);
+    let (answers, answered) = mpsc::channel::<io::Result<Option<Bytes>>>(WAITING);
     let worker = CsvWorker {
         header,
         job,
@@ -88,16 +90,14 @@ pub(super) fn verify_csv(
         id_ends: Vec::with_capacity(BATCH),
         fields: FieldSet::default(),
         out: b"record_id,verdict,reason\n".to_vec(),
+        checkpoint: Instant::now(),
     };
     tokio::spawn(async move {
         loop {
-            let piece = match upload.receive().await {
-                Ok(Some(bytes)) => Ok(bytes),
-                Ok(None) => return,
-                Err(_) => Err(()),
-            };
-            let failed = piece.is_err();
-            if pieces.send(piece).await.is_err() || failed {
+            // The end is said, not inferred from silence: a task that dies must not look like one.
+            let piece = upload.receive().await.map_err(drop);
+            let last = !matches!(piece, Ok(Some(_)));
+            if pieces.send(piece).await.is_err() || last {
                 return;
             }
         }
@@ -109,8 +109,14 @@ pub(super) fn verify_csv(
             let _ = answers.blocking_send(Err(io::Error::other(error.to_string())));
         }
     });
-    futures_util::stream::unfold(answered, |mut answered| async move {
-        answered.recv().await.map(|piece| (piece, answered))
+    futures_util::stream::unfold(Some(answered), |answered| async move {
+        let mut answered = answered?;
+        match answered.recv().await {
+            Some(Ok(Some(piece))) => Some((Ok(piece), Some(answered))),
+            Some(Ok(None)) => None,
+            Some(Err(error)) => Some((Err(error), None)),
+            None => Some((Err(io::Error::other("the job stopped before its end")), None)),
+        }
     })
 }
 
@@ -118,7 +124,7 @@ pub(super) fn verify_csv(
 struct CsvWorker {
     header: CsvHeader,
     job: VerifyJob,
-    answers: mpsc::Sender<io::Result<Bytes>>,
+    answers: mpsc::Sender<io::Result<Option<Bytes>>>,
     longest_line: usize,
     /// Number of the line that was read last; the header is the first.
     line: u64,
@@ -131,11 +137,13 @@ struct CsvWorker {
     ids: Vec<u8>,
     id_ends: Vec<usize>,
     fields: FieldSet,
+    /// Verdicts that no checkpoint covers yet.
     out: Vec<u8>,
+    checkpoint: Instant,
 }
 
 impl CsvWorker {
-    fn run(mut self, mut received: mpsc::Receiver<Result<Bytes, ()>>) -> Result<(), ServiceError> {
+    fn run(mut self, mut received: mpsc::Receiver<Result<Option<Bytes>, ()>>) -> Result<(), ServiceError> {
         let worked = self.work(&mut received);
         let last = std::mem::take(&mut self.out);
         let answers = self.answers.clone();
@@ -144,15 +152,19 @@ impl CsvWorker {
         for (verdict, count) in counts {
             metrics::counter!("claviger_records_total", "verdict" => verdict).increment(count);
         }
-        answers.blocking_send(Ok(last.into())).map_err(|_| ServiceError::Stopped)
+        let sent = answers.blocking_send(Ok(Some(last.into()))).and_then(|()| answers.blocking_send(Ok(None)));
+        sent.map_err(|_| ServiceError::Stopped)
     }
 
-    fn work(&mut self, received: &mut mpsc::Receiver<Result<Bytes, ()>>) -> Result<(), ServiceError> {
+    fn work(&mut self, received: &mut mpsc::Receiver<Result<Option<Bytes>, ()>>) -> Result<(), ServiceError> {
         let first = std::mem::take(&mut self.carry);
         self.take(&first)?;
-        while let Some(piece) = received.blocking_recv() {
-            let piece = piece.map_err(|()| ServiceError::field("body", "broke off"))?;
-            self.take(&piece)?;
+        loop {
+            match received.blocking_recv() {
+                Some(Ok(Some(piece))) => self.take(&piece)?,
+                Some(Ok(None)) => break,
+                _ => return Err(ServiceError::field("body", "broke off")),
+            }
         }
         if !self.carry.is_empty() || self.too_long {
             self.end_of_line(&[])?;
@@ -221,10 +233,16 @@ impl CsvWorker {
         })?;
         self.ids.clear();
         self.id_ends.clear();
-        while self.out.len() >= PIECE {
-            let rest = self.out.split_off(PIECE);
-            let piece = std::mem::replace(&mut self.out, rest);
-            self.answers.blocking_send(Ok(piece.into())).map_err(|_| ServiceError::Stopped)?;
+        if self.out.len() < COVERED && self.checkpoint.elapsed() < Duration::from_secs(1) {
+            return Ok(());
+        }
+        // The counts are on disk before the verdicts that they cover leave.
+        self.job.checkpoint()?;
+        self.checkpoint = Instant::now();
+        let out = Bytes::from(std::mem::take(&mut self.out));
+        for start in (0..out.len()).step_by(PIECE) {
+            let piece = out.slice(start..out.len().min(start + PIECE));
+            self.answers.blocking_send(Ok(Some(piece))).map_err(|_| ServiceError::Stopped)?;
         }
         Ok(())
     }

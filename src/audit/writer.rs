@@ -57,6 +57,13 @@ impl Audit {
         self.enqueue(event)?.blocking_recv().unwrap_or_else(|_| Err(stopped()))
     }
 
+    /// Appends a record without waiting for it: for what nobody is answered on.
+    pub fn append_detached(&self, event: Event) {
+        if let Err(error) = self.enqueue(event) {
+            tracing::error!(%error, "a record is lost");
+        }
+    }
+
     fn enqueue(&self, event: Event) -> Result<oneshot::Receiver<Result<u64, AuditError>>, AuditError> {
         let (answer, written) = oneshot::channel();
         match self.queue.try_send((event, answer)) {

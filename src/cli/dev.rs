@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::output::Output;
 use super::{Global, serve};
+use crate::audit::{Audit, Event};
 use crate::config::Config;
 use crate::daemon::{Daemon, make_private_directory};
 use crate::seal::{self, Opener};
@@ -57,6 +58,7 @@ const CLIENTS: &[(&str, &str, &str)] = &[
 impl Dev {
     pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
         serve::log_to_stderr();
+        claviger_locked_memory::forbid_core_dumps()?;
         let directory = Directory::at(global.data.as_deref().unwrap_or(Path::new("claviger-dev")));
         let daemon = directory.start(self.listen, &self.tenant).await?;
         let url = directory.url()?;
@@ -94,6 +96,10 @@ impl Directory {
             seal::create_key_file(&key_file)?;
             let store = Store::open(&self.0.join("claviger.db")).await?;
             seal::initialise(&store, Opener::KeyFile(&key_file)).await?;
+            let audit = Audit::open(&self.0.join("audit.jsonl"))?;
+            audit
+                .append(Event { event: "initialise".to_owned(), outcome: "sealed".to_owned(), ..Event::default() })
+                .await?;
         }
         let path = self.0.join("claviger.toml");
         std::fs::write(&path, self.configuration(listen, tenants)).with_context(|| path.display().to_string())?;

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::output::Output;
 use super::unseal::ask_passphrase;
+use crate::audit::{Audit, Event};
 use crate::config::Config;
 use crate::daemon::make_private_directory;
 use crate::seal::{self, Opener};
@@ -48,6 +49,10 @@ impl Init {
                 "passphrase".to_owned()
             }
         };
+        let audit = Audit::open(&config.data.join("audit.jsonl"))?;
+        audit
+            .append(Event { event: "initialise".to_owned(), outcome: "sealed".to_owned(), ..Event::default() })
+            .await?;
         output.result(&serde_json::json!({ "sealed": true, "by": kind }), || {
             format!("the store in {} is sealed with the {kind}", config.data.display())
         });

@@ -124,7 +124,9 @@ impl KeyRecord {
 
     /// How audit records and errors name the key.
     pub fn label(&self) -> String {
-        format!("{} {} {}", self.key.name, self.key.attributes.algorithm, self.key.version)
+        let key = &self.key;
+        let held = if key.factors.is_empty() { String::new() } else { format!(" [{}]", key.factors.join(" ")) };
+        format!("{} {} {}{held}", key.name, key.attributes.algorithm, key.version)
     }
 
     /// Whether it may be used for `purpose` at `now`.

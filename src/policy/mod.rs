@@ -66,6 +66,20 @@ impl Permit {
         self.action
     }
 
+    /// Whether what is permitted includes a finish of that verb, or one of the other things that a router
+    /// does: `make`, `restate`, `random`.
+    pub fn admits(&self, verb: &str) -> bool {
+        let verbs: &[&str] = match self.action {
+            "verify_transactions" | "verify_purse" => &["verify-mac"],
+            "authorise_purse" => &["verify-mac", "mac"],
+            "generate_key" | "import_key" => &["make"],
+            "activate_key" | "suspend_key" | "deactivate_key" | "compromise_key" | "destroy_key" => &["restate"],
+            "random" => &["random"],
+            _ => &[],
+        };
+        verbs.contains(&verb)
+    }
+
     /// Whether it may be done with that key.
     pub fn covers(&self, key_id: &str) -> bool {
         self.keys.contains(key_id)
@@ -187,7 +201,11 @@ fn uid(entity_type: &str, name: &str) -> Result<EntityUid, Box<dyn std::error::E
 
 fn resource_entity(resource: &Resource) -> Result<(EntityUid, Option<Entity>), Box<dyn std::error::Error>> {
     let key = match resource {
-        Resource::Tenant(tenant) => return Ok((uid("Claviger::Tenant", tenant)?, None)),
+        Resource::Tenant(tenant) => {
+            let on = uid("Claviger::Tenant", tenant)?;
+            let name = ("name".to_owned(), RestrictedExpression::new_string(tenant.clone()));
+            return Ok((on.clone(), Some(Entity::new(on, [name].into(), HashSet::new())?)));
+        }
         Resource::Daemon => return Ok((uid("Claviger::Daemon", "daemon")?, None)),
         Resource::Key(key) => key,
     };

@@ -13,7 +13,9 @@ use claviger_hsm_api::{
     Batch, DriverError, Exposure, Fault, KeyHandle, KeyState, NewKey, Outcome, Recipe, Secret, StoredKey,
 };
 
-use crate::keyring::{Entry, Replica};
+use jiff::Timestamp;
+
+use crate::keyring::{Entry, KeyUnusable, Purpose, Replica};
 use crate::policy::Permit;
 pub use backends::{Backend, BackendConfig, BackendError};
 pub use proof::prove;
@@ -21,9 +23,18 @@ pub use proof::prove;
 /// Why no backend ran a recipe.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
-    /// The permit is for other keys.
-    #[error("the permit does not cover key {0}")]
+    /// The permit is for other keys or for something else.
+    #[error("the permit does not cover {0}")]
     NotPermitted(String),
+    /// A key may not be used for this now.
+    #[error(transparent)]
+    Unusable(#[from] KeyUnusable),
+    /// A key was changed since the request began.
+    #[error("key {0} was changed in the meantime")]
+    Stale(String),
+    /// No backend can run the recipe.
+    #[error("{0}")]
+    Unsupported(DriverError),
     /// No backend holds all the keys.
     #[error("no backend holds a proven replica of every key that is needed")]
     NoReplica,
@@ -68,9 +79,21 @@ pub struct Ran {
 /// The backends of an unsealed daemon.
 pub struct Router {
     backends: Vec<Backend>,
-    /// Opened and proved keys, by key id and backend; dropped when the key changes.
-    handles: RwLock<HashMap<(String, String), (i64, KeyHandle)>>,
+    opened: RwLock<Opened>,
 }
+
+/// Keys that are open, and which of their records are out of date.
+#[derive(Default)]
+struct Opened {
+    /// Opened and proved keys, by key id and backend.
+    handles: HashMap<(String, String), (i64, KeyHandle)>,
+    /// The oldest record of a key that may still be opened: a request that began before a change must not
+    /// bring back what the change has closed.
+    oldest: HashMap<String, i64>,
+}
+
+/// A key that a backend has made: what the store keeps, the backend's name, and the second known answer.
+pub type Made = (StoredKey, String, Option<String>);
 
 impl Router {
     /// Opens every configured backend and probes it.
@@ -83,12 +106,7 @@ impl Router {
         if backends.is_empty() {
             return Err(BackendError::None);
         }
-        Ok(Self { backends, handles: RwLock::default() })
-    }
-
-    /// The backends, in the configured order.
-    pub fn backends(&self) -> &[Backend] {
-        &self.backends
+        Ok(Self { backends, opened: RwLock::default() })
     }
 
     /// Runs a recipe; blocks. `keys` are numbered as the batch's key columns number them.
@@ -96,8 +114,15 @@ impl Router {
     /// # Errors
     /// [`RouteError`].
     pub fn run(&self, permit: &Permit, keys: &[Arc<Entry>], recipe: &Recipe, batch: &Batch) -> Result<Ran, RouteError> {
-        if let Some(foreign) = keys.iter().find(|key| !permit.covers(key.id())) {
-            return Err(RouteError::NotPermitted(foreign.record.label()));
+        if let Some(leg) = recipe.legs.iter().find(|leg| !permit.admits(leg.finish.verb())) {
+            return Err(RouteError::NotPermitted(format!("`{}`", leg.finish.verb())));
+        }
+        let now = Timestamp::now();
+        let protects = recipe.legs.iter().any(|leg| leg.finish.protects());
+        let purpose = if protects { Purpose::Protect } else { Purpose::Process };
+        for key in keys {
+            permitted(permit, key.id())?;
+            key.record.admits(purpose, now)?;
         }
         let mut refusal = RouteError::NoReplica;
         for backend in &self.backends {
@@ -105,9 +130,13 @@ impl Router {
             match self.run_on(backend, keys, &replicas, recipe, batch) {
                 Ok(ran) => return Ok(ran),
                 // The caller's fault is the same everywhere; other failures let the next backend try, if the
-                // recipe may be tried twice.
-                Err(error @ (RouteError::Refused(_) | RouteError::NotPermitted(_))) => return Err(error),
-                Err(error @ RouteError::Failed(_)) if !recipe.is_repeatable() => return Err(error),
+                // recipe did not run or may run twice.
+                Err(error @ (RouteError::Refused(_) | RouteError::NotPermitted(_) | RouteError::Stale(_))) => {
+                    return Err(error);
+                }
+                Err(RouteError::Failed(error)) if error.fault == Fault::Unknown && !recipe.is_repeatable() => {
+                    return Err(RouteError::Failed(error));
+                }
                 Err(error) => refusal = error,
             }
         }
@@ -122,7 +151,7 @@ impl Router {
         recipe: &Recipe,
         batch: &Batch,
     ) -> Result<Ran, RouteError> {
-        let exposures = backend.driver.exposure(recipe)?;
+        let exposures = backend.driver.exposure(recipe).map_err(RouteError::Unsupported)?;
         for (slot, exposure) in exposures.iter().enumerate() {
             let used = batch.keys.get(slot).map(|column| column.used()).unwrap_or_default();
             let over = used
@@ -148,36 +177,42 @@ impl Router {
     /// Opens a key's replica the first time and has it prove that it is the same key.
     fn handle(&self, backend: &Backend, key: &Arc<Entry>, replica: &Replica) -> Result<KeyHandle, RouteError> {
         let place = (key.id().to_owned(), backend.name.clone());
-        if let Some((version, handle)) = self.handles.read().unwrap_or_else(PoisonError::into_inner).get(&place)
-            && *version == key.record_version()
-        {
-            return Ok(handle.clone());
+        let version = key.record_version();
+        let current = |opened: &Opened| match opened.handles.get(&place) {
+            _ if opened.oldest.get(key.id()).is_some_and(|oldest| version < *oldest) => {
+                Err(RouteError::Stale(key.record.label()))
+            }
+            Some((known, handle)) if *known == version => Ok(Some(handle.clone())),
+            _ => Ok(None),
+        };
+        if let Some(handle) = current(&self.opened.read().unwrap_or_else(PoisonError::into_inner))? {
+            return Ok(handle);
         }
         let handle = backend.driver.open(&key.stored(replica))?;
         if prove(&*backend.driver, &handle)? != key.record.proof {
             backend.driver.close(&handle);
-            return Err(RouteError::Failed(DriverError::backend(
-                "router",
-                "prove",
-                format!("the replica of key {} is another key", key.record.label()),
-            )));
+            let reason = format!("the replica of key {} is another key", key.record.label());
+            return Err(RouteError::Failed(DriverError::backend("router", "prove", reason)));
         }
-        let before = self
-            .handles
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(place, (key.record_version(), handle.clone()));
-        if let Some((_, stale)) = before {
-            backend.driver.close(&stale);
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody may have opened or changed the key while this thread did.
+        match current(&opened) {
+            Ok(None) => {
+                opened.handles.insert(place, (version, handle.clone()));
+                Ok(handle)
+            }
+            other => {
+                backend.driver.close(&handle);
+                other.map(|theirs| theirs.unwrap_or(handle))
+            }
         }
-        Ok(handle)
     }
 
     /// Makes a key in the preferred backend.
     ///
     /// # Errors
     /// [`RouteError`].
-    pub fn generate(&self, permit: &Permit, key: NewKey) -> Result<(StoredKey, String, Option<String>), RouteError> {
+    pub fn generate(&self, permit: &Permit, key: NewKey) -> Result<Made, RouteError> {
         self.make(permit, &key.id.clone(), |backend| backend.driver.generate(key))
     }
 
@@ -185,12 +220,7 @@ impl Router {
     ///
     /// # Errors
     /// [`RouteError`].
-    pub fn import(
-        &self,
-        permit: &Permit,
-        key: NewKey,
-        secret: Secret,
-    ) -> Result<(StoredKey, String, Option<String>), RouteError> {
+    pub fn import(&self, permit: &Permit, key: NewKey, secret: Secret) -> Result<Made, RouteError> {
         self.make(permit, &key.id.clone(), |backend| backend.driver.import(key, secret))
     }
 
@@ -199,9 +229,10 @@ impl Router {
         permit: &Permit,
         key_id: &str,
         make: impl FnOnce(&Backend) -> Result<StoredKey, DriverError>,
-    ) -> Result<(StoredKey, String, Option<String>), RouteError> {
-        if !permit.covers(key_id) {
-            return Err(RouteError::NotPermitted(key_id.to_owned()));
+    ) -> Result<Made, RouteError> {
+        permitted(permit, key_id)?;
+        if !permit.admits("make") {
+            return Err(RouteError::NotPermitted("`make`".to_owned()));
         }
         let backend = self.backends.first().ok_or(RouteError::NoReplica)?;
         let stored = make(backend)?;
@@ -216,8 +247,9 @@ impl Router {
     /// # Errors
     /// [`RouteError`].
     pub fn restate(&self, permit: &Permit, key: &Entry, state: KeyState) -> Result<Vec<Replica>, RouteError> {
-        if !permit.covers(key.id()) {
-            return Err(RouteError::NotPermitted(key.record.label()));
+        permitted(permit, key.id())?;
+        if !permit.admits("restate") {
+            return Err(RouteError::NotPermitted("`restate`".to_owned()));
         }
         let restate = |replica: &Replica| {
             let backend =
@@ -234,11 +266,14 @@ impl Router {
         key.replicas.iter().map(restate).collect()
     }
 
-    /// Closes a key everywhere: it and all that was derived from it are gone when this returns.
-    pub fn purge(&self, key_id: &str) {
-        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
-        handles.retain(|(id, name), (_, handle)| {
-            if id != key_id {
+    /// Closes a key everywhere, and for ever in all its records before `oldest`: it and all that was derived
+    /// from it are gone when this returns.
+    pub fn purge(&self, key_id: &str, oldest: i64) {
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        let floor = opened.oldest.entry(key_id.to_owned()).or_insert(oldest);
+        *floor = oldest.max(*floor);
+        opened.handles.retain(|(id, name), (version, handle)| {
+            if id != key_id || *version >= oldest {
                 return true;
             }
             if let Some(backend) = self.backends.iter().find(|backend| backend.name == *name) {
@@ -252,10 +287,17 @@ impl Router {
     ///
     /// # Errors
     /// [`RouteError`].
-    pub fn random(&self, _permit: &Permit, len: usize) -> Result<Vec<u8>, RouteError> {
+    pub fn random(&self, permit: &Permit, len: usize) -> Result<Vec<u8>, RouteError> {
+        if !permit.admits("random") {
+            return Err(RouteError::NotPermitted("`random`".to_owned()));
+        }
         let backend = self.backends.first().ok_or(RouteError::NoReplica)?;
         Ok(backend.driver.random(len)?)
     }
+}
+
+fn permitted(permit: &Permit, key_id: &str) -> Result<(), RouteError> {
+    if permit.covers(key_id) { Ok(()) } else { Err(RouteError::NotPermitted(format!("key {key_id}"))) }
 }
 
 fn replicas_on<'a>(keys: &'a [Arc<Entry>], backend: &Backend) -> Option<Vec<&'a Replica>> {

@@ -20,7 +20,12 @@ pub fn prove(driver: &dyn HsmDriver, handle: &KeyHandle) -> Result<Option<String
         parity: Parity::AsComputed,
         factor: Input::Constant(FACTOR.to_vec()),
     };
-    let path = KeyPath { slot: 0, algorithm: handle.attributes.algorithm, steps: vec![step; usize::from(steps_left)] };
+    let path = KeyPath {
+        slot: 0,
+        algorithm: handle.attributes.algorithm,
+        steps: vec![step; usize::from(steps_left)],
+        steps_left: 0,
+    };
     let recipe = Recipe::single(path, Finish::Kcv { rule: KcvRule::ZEROS });
     let outcome = driver.run(std::slice::from_ref(handle), &recipe, &Batch::one(Vec::new(), 1))?;
     Ok(outcome.bytes(0, 0).map(hex::encode_upper))

@@ -70,6 +70,9 @@ pub enum ServiceError {
     /// The audit log is not what was written.
     #[error(transparent)]
     AuditLog(ChainError),
+    /// The data directory cannot be had.
+    #[error("the data directory cannot be used: {0}")]
+    Directory(String),
     /// The daemon is going down.
     #[error("the daemon is stopping")]
     Stopped,
@@ -99,6 +102,10 @@ impl ServiceError {
             Self::Route(RouteError::NoReplica) => "no_replica",
             Self::Route(RouteError::Refused(_)) => "refused",
             Self::Route(RouteError::NotPermitted(_)) => "denied",
+            Self::Route(RouteError::Unusable(_)) => "key_unusable",
+            Self::Route(RouteError::Stale(_)) => "conflict",
+            Self::Route(RouteError::Unsupported(_)) => "unsupported",
+            Self::Directory(_) => "directory",
             Self::Route(RouteError::Failed(_)) | Self::Backend(_) => "backend_failed",
             Self::Seal(SealError::Wrong) => "wrong_passphrase",
             Self::Seal(SealError::Store(_)) => "store_failed",
@@ -116,7 +123,7 @@ impl ServiceError {
             "key_exists" | "conflict" | "key_state" | "key_unusable" | "exposure_above_ceiling" | "seal_unusable" => {
                 409
             }
-            "bad_field" | "kcv_mismatch" | "refused" => 422,
+            "bad_field" | "kcv_mismatch" | "refused" | "unsupported" => 422,
             "backend_failed" => 502,
             _ => 503,
         }

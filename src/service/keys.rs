@@ -19,6 +19,7 @@ impl Service {
         request: KeyRequest,
     ) -> Result<Arc<Entry>, ServiceError> {
         let router = self.router()?;
+        self.enter(caller, request.name.tenant()).await?;
         let draft = self.draft(&request, Origin::Generated)?;
         let permit = self.decide(caller, action, &[Resource::of(&draft)], 1).await?;
         let key = draft.record.key.clone();
@@ -37,6 +38,7 @@ impl Service {
         odd_parity: bool,
     ) -> Result<Arc<Entry>, ServiceError> {
         let router = self.router()?;
+        self.enter(caller, request.name.tenant()).await?;
         let draft = self.draft(&request, Origin::Components)?;
         let permit = self.decide(caller, action, &[Resource::of(&draft)], 1).await?;
         let key = draft.record.key.clone();
@@ -63,9 +65,12 @@ impl Service {
         action: &'static str,
         tenant: String,
     ) -> Result<Vec<Arc<Entry>>, ServiceError> {
+        self.enter(caller, &tenant).await?;
         let entries = self.keyring.of_tenant(&tenant);
-        let mut resources = vec![Resource::Tenant(tenant.clone())];
-        resources.extend(entries.iter().map(|entry| Resource::of(entry)));
+        if entries.is_empty() {
+            return Ok(entries);
+        }
+        let resources: Vec<Resource> = entries.iter().map(|entry| Resource::of(entry)).collect();
         let permit = self.decide(caller, action, &resources, entries.len() as u64).await?;
         let event = Event { tenant, counts: [("keys".to_owned(), entries.len() as u64)].into(), ..Event::default() };
         self.settle(caller, &permit, event, Ok(entries)).await
@@ -93,8 +98,10 @@ impl Service {
         let entry = self.find(id)?;
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
         let result = self.restate(&router, &permit, &entry, state).await;
-        // Whatever else is open of the key is gone before anybody hears of the change.
-        router.purge(entry.id());
+        if let Ok(changed) = &result {
+            // Whatever is open of the key is gone before anybody hears of the change.
+            router.purge(entry.id(), changed.record_version());
+        }
         let event = Event { counts: [(state.to_string(), 1)].into(), ..key_event(&entry.record) };
         self.settle(caller, &permit, event, result).await
     }
@@ -127,6 +134,14 @@ impl Service {
                 ));
             }
             attributes.ceiling = ceiling;
+        }
+        for (level, factor) in request.factors.iter().enumerate() {
+            if scheme.factor_width(level) != Some(factor.len() / 2) {
+                return Err(ServiceError::field(
+                    "factors",
+                    format!("number {} is not as long as the scheme's", level + 1),
+                ));
+            }
         }
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| ServiceError::Stopped)?;

@@ -4,22 +4,29 @@ use std::sync::Arc;
 
 use claviger_card_schemes::{Field, PurseStep};
 use claviger_hsm_api::{KeyName, KeyVersion};
-use jiff::Timestamp;
 
 use super::{Caller, Outcome, Service, ServiceError, blocking};
 use crate::audit::Event;
-use crate::keyring::{Entry, Purpose};
+use crate::keyring::Entry;
 use crate::operation::PurseRequest;
 use crate::policy::Resource;
 
 impl Service {
-    pub(super) async fn purse(&self, caller: &Caller, action: &'static str, request: PurseRequest) -> Result<Outcome, ServiceError> {
+    pub(super) async fn purse(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        request: PurseRequest,
+    ) -> Result<Outcome, ServiceError> {
         let router = self.router()?;
+        self.enter(caller, &request.tenant).await?;
         let scheme = Arc::clone(self.scheme(&request.scheme)?);
         let transaction = scheme.transaction(&request.transaction)?;
         let missing = |field: Field| ServiceError::field(field.as_str(), "is missing");
         let alg_id = request.fields.byte(Field::AlgId).ok_or_else(|| missing(Field::AlgId))?;
-        let algorithm = scheme.algorithm(alg_id).ok_or_else(|| ServiceError::field("alg_id", "is not an algorithm of this scheme"))?;
+        let algorithm = scheme
+            .algorithm(alg_id)
+            .ok_or_else(|| ServiceError::field("alg_id", "is not an algorithm of this scheme"))?;
         let version = KeyVersion(request.fields.byte(Field::KeyVersion).ok_or_else(|| missing(Field::KeyVersion))?);
         let txn_type = request.fields.byte(Field::TxnType).ok_or_else(|| missing(Field::TxnType))?;
         if scheme.transaction_of_type(txn_type).is_none_or(|found| found.name() != transaction.name()) {
@@ -34,15 +41,12 @@ impl Service {
             role: name.role().to_owned(),
         })?;
         let permit = self.decide(caller, action, &[Resource::of(&key)], 1).await?;
-        // A MAC that is made needs a key that may protect; one that is only checked does not.
-        let purpose = if request.make.is_some() { Purpose::Protect } else { Purpose::Process };
         let step = match &request.make {
             Some(make) => PurseStep::VerifyThenMake { verify: &request.verify, expected: &request.mac, make },
             None => PurseStep::Verify { verify: &request.verify, expected: &request.mac },
         };
         let held = key.record.key.factors.len();
-        let prepared = key.record.admits(purpose, Timestamp::now()).map_err(ServiceError::from);
-        let prepared = prepared.and_then(|()| Ok(scheme.purse(transaction, step, algorithm, held, &request.fields)?));
+        let prepared = scheme.purse(transaction, step, algorithm, held, &request.fields).map_err(ServiceError::from);
         let keys = vec![Arc::clone(&key)];
         let (result, permit) = blocking(move || {
             let ran = prepared.and_then(|(recipe, batch)| Ok(router.run(&permit, &keys, &recipe, &batch)?));

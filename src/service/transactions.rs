@@ -25,6 +25,7 @@ pub struct VerifyJob {
     job: String,
     counts: BTreeMap<String, u64>,
     backends: Vec<String>,
+    closed: bool,
 }
 
 /// The keys that the job may use, as the keyring had them at `generation`.
@@ -46,12 +47,12 @@ impl VerifyJob {
         scheme: &str,
     ) -> Result<Self, ServiceError> {
         service.router()?;
+        service.enter(caller, tenant).await?;
         let scheme = Arc::clone(service.scheme(scheme)?);
         let role = scheme.tac_role().ok_or_else(|| ServiceError::field("scheme", "has no TAC"))?.name();
         let name = KeyName::new(tenant, scheme.id(), role)?;
         let (entries, generation) = usable(service, &name)?;
-        let resources: Vec<Resource> = entries.iter().map(|entry| Resource::of(entry)).collect();
-        let permit = service.decide(caller, action, &resources, 0).await?;
+        let permit = service.decide(caller, action, &resources(&entries), 0).await?;
         let verifier = TacVerifier::new(Arc::clone(&scheme), selectable(&entries));
         let mut job = [0; 8];
         getrandom::fill(&mut job).map_err(|_| ServiceError::Stopped)?;
@@ -66,6 +67,7 @@ impl VerifyJob {
             job: hex::encode(job),
             counts: BTreeMap::new(),
             backends: Vec::new(),
+            closed: false,
         };
         service.audit.append(job.event("job-opened", "open")).await?;
         Ok(job)
@@ -90,6 +92,7 @@ impl VerifyJob {
     /// [`ServiceError`]; the job is then over.
     pub fn run(&mut self, mut each: impl FnMut(Verified)) -> Result<(), ServiceError> {
         let router = self.service.router()?;
+        let renewed = self.renew()?;
         let keys = Arc::clone(&self.keys);
         let backends = &mut self.backends;
         let mut run = |recipe: &Recipe, batch: &Batch| -> Result<Vec<bool>, ServiceError> {
@@ -107,25 +110,42 @@ impl VerifyJob {
             }
             each(verified);
         })?;
-        self.refresh()
+        match renewed {
+            Some(next) => self.take_over(next),
+            None => Ok(()),
+        }
     }
 
-    /// If any key changed, asks keyring and policy again before the next batch: what was suspended a moment
-    /// ago verifies nothing more.
-    fn refresh(&mut self) -> Result<(), ServiceError> {
+    /// If any key changed, takes the waiting records away from those that may no longer be used: what was
+    /// suspended a moment ago verifies nothing more. Gives the keys that later records may use.
+    fn renew(&mut self) -> Result<Option<Keys>, ServiceError> {
         if self.service.keyring.generation() == self.keys.generation {
-            return Ok(());
+            return Ok(None);
         }
-        let (entries, generation) = usable(&self.service, &self.name)?;
-        let resources: Vec<Resource> = entries.iter().map(|entry| Resource::of(entry)).collect();
-        let circumstances = crate::policy::Circumstances { source: self.caller.source, rows: 0 };
-        let permit = self
-            .service
-            .policy
-            .authorize(&self.caller.principal, self.action, &resources, circumstances)
-            .map_err(ServiceError::Denied)?;
-        self.verifier = TacVerifier::new(Arc::clone(&self.scheme), selectable(&entries));
-        self.keys = Arc::new(Keys { permit, entries, generation });
+        let next = Keys::ask(&self.service, &self.caller, self.action, &self.name)?;
+        let now_of = |old: &Arc<Entry>| next.entries.iter().find(|entry| entry.id() == old.id());
+        let usable: Vec<bool> = self.keys.entries.iter().map(|old| now_of(old).is_some()).collect();
+        self.verifier.forget(&usable);
+        // The records that wait know the keys by their old numbers; one that is gone is numbered by no row.
+        let stand_in = next.entries.first();
+        let entries = self.keys.entries.iter().filter_map(|old| now_of(old).or(stand_in).cloned()).collect();
+        let permit = self.service.decide_blocking(&self.caller, self.action, &next.resources())?;
+        self.keys = Arc::new(Keys { permit, entries, generation: next.generation });
+        Ok(Some(next))
+    }
+
+    fn take_over(&mut self, next: Keys) -> Result<(), ServiceError> {
+        self.verifier = TacVerifier::new(Arc::clone(&self.scheme), selectable(&next.entries));
+        self.keys = Arc::new(next);
+        Ok(())
+    }
+
+    /// Puts the counts so far on disk: what was verified until now may leave when this returns.
+    ///
+    /// # Errors
+    /// If the audit log does not take the record.
+    pub fn checkpoint(&self) -> Result<(), ServiceError> {
+        self.service.audit.append_blocking(self.event("job-checkpoint", "running"))?;
         Ok(())
     }
 
@@ -133,13 +153,14 @@ impl VerifyJob {
     ///
     /// # Errors
     /// If the audit log does not take the record; then the last verdicts must not leave.
-    pub fn close(self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError> {
+    pub fn close(mut self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError> {
+        self.closed = true;
         let event = match outcome {
             Ok(()) => self.event("job-closed", "done"),
             Err(error) => self.event("job-aborted", error.code()),
         };
         self.service.audit.append_blocking(event)?;
-        Ok(self.counts)
+        Ok(std::mem::take(&mut self.counts))
     }
 
     fn event(&self, event: &str, outcome: &str) -> Event {
@@ -157,6 +178,32 @@ impl VerifyJob {
             job: self.job.clone(),
         }
     }
+}
+
+impl Keys {
+    /// The keys that may verify now, with a permit for them.
+    fn ask(service: &Service, caller: &Caller, action: &'static str, name: &KeyName) -> Result<Self, ServiceError> {
+        let (entries, generation) = usable(service, name)?;
+        let permit = service.decide_blocking(caller, action, &resources(&entries))?;
+        Ok(Self { permit, entries, generation })
+    }
+
+    fn resources(&self) -> Vec<Resource> {
+        resources(&self.entries)
+    }
+}
+
+impl Drop for VerifyJob {
+    /// A job that nobody closed (its caller went, or a thread panicked) is written down as aborted.
+    fn drop(&mut self) {
+        if !self.closed {
+            self.service.audit.append_detached(self.event("job-aborted", "dropped"));
+        }
+    }
+}
+
+fn resources(entries: &[Arc<Entry>]) -> Vec<Resource> {
+    entries.iter().map(|entry| Resource::of(entry)).collect()
 }
 
 /// Keys of the role that may verify now. Suspended and destroyed ones are as if they were not there: their

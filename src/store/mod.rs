@@ -209,7 +209,12 @@ impl Store {
             return Err(StoreError::Conflict);
         }
         write_replicas(&mut transaction, replicas).await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        if replicas.iter().any(|replica| replica.opaque.is_empty()) {
+            // The sealed key of before must not stay behind in the log.
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await?;
+        }
+        Ok(())
     }
 
     /// The next terminal transaction number of a terminal, from one; it is on disk before it is given, and

@@ -1,6 +1,9 @@
 //! The HTTP API as a client sees it.
 
-use claviger_client::{ClientError, Health, Key, KeyFilter, KeyList, RandomBytes, RandomRequest, VerifyParameters, VerifyRecords, VerifyResult};
+use claviger_client::{
+    ClientError, Health, Key, KeyFilter, KeyList, RandomBytes, RandomRequest, VerifyParameters, VerifyRecords,
+    VerifyResult,
+};
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
@@ -19,15 +22,19 @@ async fn a_few_records_come_and_go_as_json() {
     let daemon = Daemon::start();
     import_keys(&daemon, "pboc-3des");
     let day = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/days/pboc-3des-day.csv")).unwrap();
-    let truth = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/days/pboc-3des-truth.csv")).unwrap();
+    let truth =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/days/pboc-3des-truth.csv")).unwrap();
     let mut lines = day.lines();
     let header: Vec<&str> = lines.next().unwrap().split(',').collect();
-    let record = |line: &str| header.iter().zip(line.split(',')).map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect();
+    let record = |line: &str| {
+        header.iter().zip(line.split(',')).map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect()
+    };
     let records = VerifyRecords { records: lines.map(record).collect() };
     let parameters = VerifyParameters { tenant: "demo".to_owned(), scheme: "pboc".to_owned() };
     let path = format!("/v1/transactions/verify?tenant={}&scheme={}", parameters.tenant, parameters.scheme);
     let result: VerifyResult = daemon.client("clearing").post(&path, &records).await.unwrap();
-    let found: Vec<String> = result.verdicts.iter().map(|v| format!("{},{},{}", v.record_id, v.verdict, v.reason)).collect();
+    let found: Vec<String> =
+        result.verdicts.iter().map(|v| format!("{},{},{}", v.record_id, v.verdict, v.reason)).collect();
     assert_eq!(found, truth.lines().skip(1).collect::<Vec<_>>());
     assert_eq!(result.counts["valid"], 4860);
 }
@@ -38,7 +45,10 @@ async fn bodies_are_checked_before_anything_else_and_never_told() {
     let officer = daemon.client("officer");
     let import = |components: Value| json!({ "key": { "tenant": "demo", "scheme": "pboc", "role": "DTK", "version": "01", "algorithm": "3des" }, "components": components });
     let refused = problem(officer.post::<Key>("/v1/keys/import", &import(json!([12345, "00"]))).await);
-    assert_eq!((refused.status, refused.code.as_str(), refused.field.as_deref()), (400, "bad_body", Some("components[0]")));
+    assert_eq!(
+        (refused.status, refused.code.as_str(), refused.field.as_deref()),
+        (400, "bad_body", Some("components[0]"))
+    );
     assert!(!refused.detail.contains("12345"), "{}", refused.detail);
     let refused = problem(officer.post::<Key>("/v1/keys", &json!({ "tenant": "demo" })).await);
     assert_eq!(refused.code, "bad_body");
@@ -60,12 +70,23 @@ async fn every_route_is_described_and_the_rest_is_served() {
     let auditor = daemon.client("auditor");
     let document: Value = auditor.get("/openapi.json", &()).await.unwrap();
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-    for path in ["/v1/keys", "/v1/keys/import", "/v1/keys/{id}", "/v1/keys/{id}/state", "/v1/transactions/verify", "/v1/random", "/healthz", "/readyz", "/metrics"] {
+    for path in [
+        "/v1/keys",
+        "/v1/keys/import",
+        "/v1/keys/{id}",
+        "/v1/keys/{id}/state",
+        "/v1/transactions/verify",
+        "/v1/random",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    ] {
         assert!(paths.iter().any(|known| *known == path), "{path} is not described");
     }
     let health: Health = auditor.get("/readyz", &()).await.unwrap();
     assert_eq!(health.status, "ok");
-    let keys: KeyList = auditor.get("/v1/keys", &KeyFilter { tenant: "demo".to_owned(), ..KeyFilter::default() }).await.unwrap();
+    let keys: KeyList =
+        auditor.get("/v1/keys", &KeyFilter { tenant: "demo".to_owned(), ..KeyFilter::default() }).await.unwrap();
     assert!(keys.keys.is_empty());
     let random: RandomBytes = auditor.post("/v1/random", &RandomRequest { len: 32 }).await.unwrap();
     assert_eq!(random.bytes.len(), 64);

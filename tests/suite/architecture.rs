@@ -19,7 +19,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("claviger-client", &[]),
     (
         "claviger",
-        &["claviger-card-schemes", "claviger-client", "claviger-hsm-api", "claviger-hsm-engine", "claviger-hsm-registry", "claviger-locked-memory"],
+        &[
+            "claviger-card-schemes",
+            "claviger-client",
+            "claviger-hsm-api",
+            "claviger-hsm-engine",
+            "claviger-hsm-registry",
+            "claviger-locked-memory",
+        ],
     ),
 ];
 
@@ -27,7 +34,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const UNSAFE: &[&str] = &["locked-memory", "hsm-drivers/conformance", "benches"];
 
 /// The modules of `src/` in layer order; each may use those before it.
-const LAYERS: &[&str] = &["store", "seal", "audit", "policy", "keyring", "routing", "operation", "service", "config", "api", "server", "daemon", "cli"];
+const LAYERS: &[&str] = &[
+    "store",
+    "seal",
+    "audit",
+    "policy",
+    "keyring",
+    "routing",
+    "operation",
+    "service",
+    "config",
+    "api",
+    "server",
+    "daemon",
+    "cli",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -53,11 +74,23 @@ fn all_rust_files() -> Vec<PathBuf> {
 
 #[test]
 fn crates_stand_only_on_those_below_them() {
-    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().other_options(vec!["--offline".to_owned()]).exec().unwrap();
-    let allowed: BTreeMap<&str, BTreeSet<&str>> = ALLOWED.iter().map(|(name, below)| (*name, below.iter().copied().collect())).collect();
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .other_options(vec!["--offline".to_owned()])
+        .exec()
+        .unwrap();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        ALLOWED.iter().map(|(name, below)| (*name, below.iter().copied().collect())).collect();
     for package in &metadata.packages {
-        let may = allowed.get(package.name.as_str()).unwrap_or_else(|| panic!("{} is not in the list of crates", package.name));
-        for dependency in package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal && dependency.name.starts_with("claviger")) {
+        let may = allowed
+            .get(package.name.as_str())
+            .unwrap_or_else(|| panic!("{} is not in the list of crates", package.name));
+        for dependency in package
+            .dependencies
+            .iter()
+            .filter(|dependency| dependency.kind == DependencyKind::Normal && dependency.name.starts_with("claviger"))
+        {
             assert!(may.contains(dependency.name.as_str()), "{} must not depend on {}", package.name, dependency.name);
         }
     }
@@ -74,7 +107,10 @@ fn modules_of_the_daemon_use_only_those_before_them() {
         let Some(own) = LAYERS.iter().position(|layer| *layer == module) else { continue };
         let text = std::fs::read_to_string(&file).unwrap();
         for (number, line) in text.lines().enumerate() {
-            for used in line.match_indices("crate::").filter_map(|(at, _)| line[at + 7..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next()) {
+            for used in line
+                .match_indices("crate::")
+                .filter_map(|(at, _)| line[at + 7..].split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next())
+            {
                 let Some(layer) = LAYERS.iter().position(|layer| *layer == used) else { continue };
                 assert!(layer <= own, "{}:{} uses `{used}`, which stands above `{module}`", path.display(), number + 1);
             }
@@ -99,7 +135,12 @@ fn unsafe_stays_at_home_and_says_why() {
         let path = file.strip_prefix(root()).unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
         let word = concat!("un", "safe");
-        let has_block = text.lines().any(|line| !line.trim_start().starts_with("//") && (line.contains(&format!("{word} {{")) || line.contains(&format!("{word} fn")) || line.contains(&format!("{word} impl"))));
+        let has_block = text.lines().any(|line| {
+            !line.trim_start().starts_with("//")
+                && (line.contains(&format!("{word} {{"))
+                    || line.contains(&format!("{word} fn"))
+                    || line.contains(&format!("{word} impl")))
+        });
         let at_home = UNSAFE.iter().any(|home| path.starts_with(home));
         assert!(!has_block || at_home, "{} is no home of {word}", path.display());
     }

@@ -35,10 +35,15 @@ fn days() -> PathBuf {
 
 /// Imports a day's keys with the CLI and returns the scheme.
 pub(crate) fn import_keys(daemon: &Daemon, day: &str) -> String {
-    let keys: DayKeys = serde_json::from_slice(&std::fs::read(days().join(format!("{day}-keys.json"))).unwrap()).unwrap();
+    let keys: DayKeys =
+        serde_json::from_slice(&std::fs::read(days().join(format!("{day}-keys.json"))).unwrap()).unwrap();
     for (number, key) in keys.keys.iter().enumerate() {
-        let mut arguments: Vec<String> = ["keys", "import", "--tenant", "demo", "--scheme", &keys.scheme, "--role", &keys.role].map(str::to_owned).into();
-        arguments.extend(["--version", &key.version, "--algorithm", &key.algorithm, "--kcv", &key.kcv].map(str::to_owned));
+        let mut arguments: Vec<String> =
+            ["keys", "import", "--tenant", "demo", "--scheme", &keys.scheme, "--role", &keys.role]
+                .map(str::to_owned)
+                .into();
+        arguments
+            .extend(["--version", &key.version, "--algorithm", &key.algorithm, "--kcv", &key.kcv].map(str::to_owned));
         for (part, component) in key.components.iter().enumerate() {
             let file = daemon.file(&format!("component-{number}-{part}"), component.value.as_bytes());
             arguments.extend(["--component-file".to_owned(), file]);
@@ -58,7 +63,18 @@ fn verify_day(day: &str) {
     let scheme = import_keys(&daemon, day);
     let out = daemon.folder.path().join("verdicts.csv");
     let file = days().join(format!("{day}-day.csv"));
-    let arguments = ["transactions", "verify", file.to_str().unwrap(), "--tenant", "demo", "--scheme", &scheme, "--out", out.to_str().unwrap(), "--json"];
+    let arguments = [
+        "transactions",
+        "verify",
+        file.to_str().unwrap(),
+        "--tenant",
+        "demo",
+        "--scheme",
+        &scheme,
+        "--out",
+        out.to_str().unwrap(),
+        "--json",
+    ];
     let output = daemon.cli("clearing", &arguments);
     assert_eq!(output.status.code(), Some(1), "some records are spoilt: {}", words(&output));
     let truth = std::fs::read_to_string(days().join(format!("{day}-truth.csv"))).unwrap();
@@ -97,7 +113,8 @@ days! {
 fn demo_tells_the_whole_job() {
     let output = cli(&["demo", "--records", "5000", "--json"]);
     assert!(output.status.success(), "{}", words(&output));
-    let steps: Vec<serde_json::Value> = String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let steps: Vec<serde_json::Value> =
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let verified = steps.iter().find(|step| step["facts"]["records"] == 5000).expect("a step verifies the day");
     assert_eq!(verified["facts"]["counts"]["valid"], 4900);
 }
@@ -113,18 +130,29 @@ fn columns_may_stand_in_any_order_and_ids_may_be_chinese() {
         .map(|line| {
             let mut cells: Vec<&str> = line.split(',').collect();
             cells.reverse();
-            cells.join(",").replace(",R00", ",\"公交,R00") + if line.starts_with("record_id") { "\r\n" } else { "\"\r\n" }
+            cells.join(",").replace(",R00", ",\"公交,R00")
+                + if line.starts_with("record_id") { "\r\n" } else { "\"\r\n" }
         })
         .collect();
     let file = daemon.file("倒序.csv", turned.as_bytes());
     let out = daemon.folder.path().join("结果.csv");
-    let output = daemon.cli("clearing", &["transactions", "verify", &file, "--tenant", "demo", "--scheme", &scheme, "--out", out.to_str().unwrap()]);
+    let output = daemon.cli(
+        "clearing",
+        &["transactions", "verify", &file, "--tenant", "demo", "--scheme", &scheme, "--out", out.to_str().unwrap()],
+    );
     assert!(matches!(output.status.code(), Some(0 | 1)), "{}", words(&output));
     let truth = std::fs::read_to_string(days().join("pboc-3des-truth.csv")).unwrap();
-    let expected: Vec<String> = truth.lines().take(200).map(|line| line.replace("R00", "\"公交,R00").replacen(',', "\",", usize::from(line.starts_with('R')))).collect();
+    let expected: Vec<String> = truth
+        .lines()
+        .take(200)
+        .map(|line| line.replace("R00", "\"公交,R00").replacen(',', "\",", usize::from(line.starts_with('R'))))
+        .collect();
     let found: Vec<String> = std::fs::read_to_string(&out).unwrap().lines().map(str::to_owned).collect();
     for (expected, found) in expected.iter().zip(&found).skip(1) {
-        assert_eq!(expected.replace("\"公交\",", "\"公交,").split(',').skip(2).collect::<Vec<_>>(), found.split(',').skip(2).collect::<Vec<_>>());
+        assert_eq!(
+            expected.replace("\"公交\",", "\"公交,").split(',').skip(2).collect::<Vec<_>>(),
+            found.split(',').skip(2).collect::<Vec<_>>()
+        );
         assert!(found.starts_with("\"公交,R00"), "{found}");
     }
     assert_eq!(found.len(), 200);
@@ -144,7 +172,10 @@ fn bad_lines_cost_nothing_to_the_good_ones() {
     let text = [header, good, &long, "", &unnamed, &open_quote, "\u{1}\u{2}", good, &format!("{id},1000")].join("\n");
     let file = daemon.file("day.csv", &[text.as_bytes(), b"\n\xff\xfe,1,2\n", good.as_bytes()].concat());
     let out = daemon.folder.path().join("verdicts.csv");
-    let output = daemon.cli("clearing", &["transactions", "verify", &file, "--tenant", "demo", "--scheme", &scheme, "--out", out.to_str().unwrap()]);
+    let output = daemon.cli(
+        "clearing",
+        &["transactions", "verify", &file, "--tenant", "demo", "--scheme", &scheme, "--out", out.to_str().unwrap()],
+    );
     assert_eq!(output.status.code(), Some(1), "{}", words(&output));
     let found = std::fs::read_to_string(&out).unwrap();
     let expected = [
@@ -161,7 +192,10 @@ fn bad_lines_cost_nothing_to_the_good_ones() {
     ];
     // Line numbers count lines that hold something and the empty one; see what the file says.
     let without_numbers = |text: &str| text.split(":").next().unwrap_or_default().to_owned();
-    assert_eq!(found.lines().map(without_numbers).collect::<Vec<_>>(), expected.iter().map(|line| without_numbers(line)).collect::<Vec<_>>());
+    assert_eq!(
+        found.lines().map(without_numbers).collect::<Vec<_>>(),
+        expected.iter().map(|line| without_numbers(line)).collect::<Vec<_>>()
+    );
     assert!(found.contains(",malformed,line:3\n"), "the long line is the third of the file:\n{found}");
     assert!(found.contains(",malformed,line:5\n"), "the empty line counts as a line:\n{found}");
 }

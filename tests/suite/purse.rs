@@ -27,7 +27,8 @@ async fn import_card_key(officer: &Client) {
     };
     let zero = "0".repeat(32);
     let components = vec![Zeroizing::new(DLK.to_owned()), Zeroizing::new(zero)];
-    let _: Key = officer.post("/v1/keys/import", &ImportKey { key, components, kcv: None, odd_parity: false }).await.unwrap();
+    let _: Key =
+        officer.post("/v1/keys/import", &ImportKey { key, components, kcv: None, odd_parity: false }).await.unwrap();
 }
 
 fn load(mac: &str, amount: &str) -> Purse {
@@ -78,7 +79,8 @@ async fn purse_requests_that_do_not_fit_are_named() {
     let daemon = Daemon::start();
     import_card_key(&daemon.client("officer")).await;
     let card_management = daemon.client("card-management");
-    let refused = async |client: &Client, request: Purse| match client.post::<PurseResult>("/v1/purse", &request).await {
+    let refused = async |client: &Client, request: Purse| match client.post::<PurseResult>("/v1/purse", &request).await
+    {
         Err(ClientError::Problem(problem)) => (problem.code, problem.field.unwrap_or_default()),
         other => panic!("{other:?}"),
     };
@@ -91,10 +93,22 @@ async fn purse_requests_that_do_not_fit_are_named() {
     let expect = |code: &str, field: &str| (code.to_owned(), field.to_owned());
     assert_eq!(refused(&card_management, without("rand")).await, expect("bad_field", "rand"));
     assert_eq!(refused(&card_management, without("asn")).await, expect("bad_field", "asn"));
-    assert_eq!(refused(&card_management, Purse { mac: "2988AE".to_owned(), ..good.clone() }).await, expect("bad_field", "mac1"));
-    assert_eq!(refused(&card_management, Purse { make: Some("mac1".to_owned()), ..good.clone() }).await, expect("bad_field", "mac1"));
-    assert_eq!(refused(&card_management, Purse { transaction: "gift".to_owned(), ..good.clone() }).await, expect("bad_field", "transaction"));
-    assert_eq!(refused(&card_management, Purse { transaction: "unload".to_owned(), ..good.clone() }).await, expect("bad_field", "txn_type"));
+    assert_eq!(
+        refused(&card_management, Purse { mac: "2988AE".to_owned(), ..good.clone() }).await,
+        expect("bad_field", "mac1")
+    );
+    assert_eq!(
+        refused(&card_management, Purse { make: Some("mac1".to_owned()), ..good.clone() }).await,
+        expect("bad_field", "mac1")
+    );
+    assert_eq!(
+        refused(&card_management, Purse { transaction: "gift".to_owned(), ..good.clone() }).await,
+        expect("bad_field", "transaction")
+    );
+    assert_eq!(
+        refused(&card_management, Purse { transaction: "unload".to_owned(), ..good.clone() }).await,
+        expect("bad_field", "txn_type")
+    );
     let mut foreign = good.clone();
     foreign.fields.insert("city_code".to_owned(), "1160".to_owned());
     assert_eq!(refused(&card_management, foreign).await, expect("no_role_key", ""));

@@ -17,8 +17,26 @@ struct Import<'a> {
 impl Import<'_> {
     /// Runs the import, which must fail, and gives what it said.
     fn refused(&self, daemon: &Daemon) -> String {
-        let files: Vec<String> = self.components.iter().enumerate().map(|(at, text)| daemon.file(&format!("c{at}"), text.as_bytes())).collect();
-        let mut arguments = vec!["keys", "import", "--tenant", "demo", "--scheme", self.scheme, "--role", self.role, "--version", "01", "--algorithm", self.algorithm];
+        let files: Vec<String> = self
+            .components
+            .iter()
+            .enumerate()
+            .map(|(at, text)| daemon.file(&format!("c{at}"), text.as_bytes()))
+            .collect();
+        let mut arguments = vec![
+            "keys",
+            "import",
+            "--tenant",
+            "demo",
+            "--scheme",
+            self.scheme,
+            "--role",
+            self.role,
+            "--version",
+            "01",
+            "--algorithm",
+            self.algorithm,
+        ];
         arguments.extend(files.iter().flat_map(|file| ["--component-file", file]));
         arguments.extend(self.more);
         let output = daemon.cli("officer", &arguments);
@@ -65,7 +83,8 @@ fn imports_that_do_not_fit_are_named() {
 fn a_key_exists_once() {
     let daemon = Daemon::start();
     import_keys(&daemon, "cjt166-3des");
-    let said = Import { scheme: "cjt166", role: "DTK", algorithm: "3des", components: &[A, B], more: &[] }.refused(&daemon);
+    let said =
+        Import { scheme: "cjt166", role: "DTK", algorithm: "3des", components: &[A, B], more: &[] }.refused(&daemon);
     assert!(said.contains("exists already"), "{said}");
 }
 
@@ -73,10 +92,13 @@ fn a_key_exists_once() {
 fn a_wrong_column_is_a_problem_and_not_a_broken_stream() {
     let daemon = Daemon::start();
     import_keys(&daemon, "pboc-3des");
-    for (header, wanted) in [("record_id,kwh", "`kwh`"), ("record_id,asn,asn", "twice"), ("record_id,asn", "missing"), ("", "empty")] {
+    for (header, wanted) in
+        [("record_id,kwh", "`kwh`"), ("record_id,asn,asn", "twice"), ("record_id,asn", "missing"), ("", "empty")]
+    {
         let file = daemon.file("wrong.csv", header.as_bytes());
         let out = daemon.file("verdicts.csv", b"as it was");
-        let output = daemon.cli("clearing", &["transactions", "verify", &file, "--tenant", "demo", "--scheme", "pboc", "--out", &out]);
+        let output = daemon
+            .cli("clearing", &["transactions", "verify", &file, "--tenant", "demo", "--scheme", "pboc", "--out", &out]);
         assert_eq!(output.status.code(), Some(2));
         assert!(words(&output).contains(wanted), "{}", words(&output));
         assert_eq!(std::fs::read(&out).unwrap(), b"as it was");
@@ -87,11 +109,17 @@ fn a_wrong_column_is_a_problem_and_not_a_broken_stream() {
 fn a_tenant_without_keys_is_told_so() {
     let daemon = Daemon::start();
     let file = daemon.file("day.csv", b"record_id\n");
-    let output = daemon.cli("clearing", &["transactions", "verify", &file, "--tenant", "demo", "--scheme", "cjt166", "--out", "/dev/null"]);
+    let output = daemon.cli(
+        "clearing",
+        &["transactions", "verify", &file, "--tenant", "demo", "--scheme", "cjt166", "--out", "/dev/null"],
+    );
     assert_eq!(output.status.code(), Some(2));
     let file = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/days/cjt166-3des-day.csv")).unwrap();
     let file = daemon.file("day.csv", file.as_bytes());
-    let output = daemon.cli("clearing", &["transactions", "verify", &file, "--tenant", "demo", "--scheme", "cjt166", "--out", "/tmp/none.csv"]);
+    let output = daemon.cli(
+        "clearing",
+        &["transactions", "verify", &file, "--tenant", "demo", "--scheme", "cjt166", "--out", "/tmp/none.csv"],
+    );
     assert!(words(&output).contains("no key of role DTK"), "{}", words(&output));
 }
 
@@ -99,7 +127,20 @@ fn a_tenant_without_keys_is_told_so() {
 fn duties_are_separate() {
     let daemon = Daemon::start();
     import_keys(&daemon, "pboc-3des");
-    let generate = ["keys", "generate", "--tenant", "demo", "--scheme", "pboc", "--role", "DPK", "--version", "01", "--algorithm", "3des"];
+    let generate = [
+        "keys",
+        "generate",
+        "--tenant",
+        "demo",
+        "--scheme",
+        "pboc",
+        "--role",
+        "DPK",
+        "--version",
+        "01",
+        "--algorithm",
+        "3des",
+    ];
     for name in ["clearing", "card-management", "terminals", "auditor"] {
         let output = daemon.cli(name, &generate);
         assert_eq!(output.status.code(), Some(2), "{name} made a key");
@@ -108,11 +149,14 @@ fn duties_are_separate() {
     let day = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/days/pboc-3des-day.csv");
     for name in ["officer", "card-management", "terminals", "auditor"] {
         let out = daemon.folder.path().join("verdicts.csv");
-        let output = daemon.cli(name, &["transactions", "verify", day, "--tenant", "demo", "--scheme", "pboc", "--out", out.to_str().unwrap()]);
+        let output = daemon.cli(
+            name,
+            &["transactions", "verify", day, "--tenant", "demo", "--scheme", "pboc", "--out", out.to_str().unwrap()],
+        );
         assert_eq!(output.status.code(), Some(2), "{name} verified a day");
     }
     let output = daemon.cli("officer", &["keys", "list", "--tenant", "shanghai"]);
-    assert_eq!(output.status.code(), Some(0), "a tenant of nobody's has no keys to protect: {}", words(&output));
+    assert_eq!(output.status.code(), Some(2), "nobody learns of another tenant: {}", words(&output));
     let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
     assert!(log.contains("\"decision\":\"deny\""), "refusals are written down");
 }
@@ -123,7 +167,18 @@ fn a_suspended_key_verifies_nothing_and_a_resumed_one_all() {
     import_keys(&daemon, "pboc-3des");
     let day = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/days/pboc-3des-day.csv");
     let out = daemon.folder.path().join("verdicts.csv");
-    let verify = ["transactions", "verify", day, "--tenant", "demo", "--scheme", "pboc", "--out", out.to_str().unwrap(), "--json"];
+    let verify = [
+        "transactions",
+        "verify",
+        day,
+        "--tenant",
+        "demo",
+        "--scheme",
+        "pboc",
+        "--out",
+        out.to_str().unwrap(),
+        "--json",
+    ];
     let key = ["--tenant", "demo", "--scheme", "pboc", "--role", "DTK", "--version", "01", "--algorithm", "3des"];
     let set = |verb: &str| daemon.cli("officer", &[&["keys", verb], &key[..]].concat());
     assert!(set("suspend").status.success());
@@ -146,7 +201,20 @@ fn certificates_that_are_not_ours_do_not_get_in() {
     let theirs = other.connection("officer");
     let call = |ca: &std::path::Path, cert: &std::path::Path, key: &std::path::Path| {
         let path = |path: &std::path::Path| path.to_str().unwrap().to_owned();
-        cli(&["--url", &ours.url, "--ca", &path(ca), "--cert", &path(cert), "--key", &path(key), "keys", "list", "--tenant", "demo"])
+        cli(&[
+            "--url",
+            &ours.url,
+            "--ca",
+            &path(ca),
+            "--cert",
+            &path(cert),
+            "--key",
+            &path(key),
+            "keys",
+            "list",
+            "--tenant",
+            "demo",
+        ])
     };
     assert!(call(&ours.ca, &ours.certificate, &ours.key).status.success());
     let output = call(&ours.ca, &theirs.certificate, &theirs.key);
@@ -158,7 +226,11 @@ fn certificates_that_are_not_ours_do_not_get_in() {
     assert_eq!(output.status.code(), Some(2), "a key of another certificate");
     let expired = expired_certificate(&daemon);
     let output = call(&ours.ca, &expired.0, &expired.1);
-    assert!(words(&output).contains("CertificateExpired") || words(&output).contains("certificate expired"), "{}", words(&output));
+    assert!(
+        words(&output).contains("CertificateExpired") || words(&output).contains("certificate expired"),
+        "{}",
+        words(&output)
+    );
 }
 
 /// A certificate of the daemon's own authority that ended long ago.
@@ -171,5 +243,8 @@ fn expired_certificate(daemon: &Daemon) -> (std::path::PathBuf, std::path::PathB
     (params.not_before, params.not_after) = (rcgen::date_time_ymd(2020, 1, 1), rcgen::date_time_ymd(2020, 2, 1));
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, &issuer).unwrap();
-    (daemon.file("expired.pem", certificate.pem().as_bytes()).into(), daemon.file("expired-key.pem", key.serialize_pem().as_bytes()).into())
+    (
+        daemon.file("expired.pem", certificate.pem().as_bytes()).into(),
+        daemon.file("expired-key.pem", key.serialize_pem().as_bytes()).into(),
+    )
 }

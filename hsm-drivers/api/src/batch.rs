@@ -90,7 +90,7 @@ pub enum LegValue {
     Bytes(Column),
     /// Whether the MAC or signature was right; `false` in rows that did not run.
     Verdicts(Vec<bool>),
-    /// New stored keys, one for each row.
+    /// New stored keys, one for each row that ran, in order.
     Stored(Vec<StoredKey>),
 }
 
@@ -162,6 +162,14 @@ impl Column {
         match self {
             Self::Fixed { width, bytes } => bytes.len().checked_div(*width).unwrap_or(0),
             Self::Variable { ends, .. } => ends.len(),
+        }
+    }
+
+    /// Bytes a row, or zero where rows have their own lengths.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Fixed { width, .. } => *width,
+            Self::Variable { .. } => 0,
         }
     }
 

@@ -44,6 +44,9 @@ pub struct KeyPath {
     pub algorithm: Algorithm,
     /// Root first.
     pub steps: Vec<Step>,
+    /// Dispersions that still stand between the end of the path and a card's key; zero for all that MACs or
+    /// enciphers. Checked against the key's rank, so that what leaves is classed rightly.
+    pub steps_left: u8,
 }
 
 /// One derivation: a key to a key.
@@ -325,7 +328,50 @@ impl Recipe {
     }
 }
 
+impl Leg {
+    /// The earlier legs whose output this one reads; it runs only for rows that they ran for.
+    pub fn reads(&self) -> Vec<usize> {
+        let mut inputs: Vec<&Input> = Vec::new();
+        for path in std::iter::once(&self.path).chain(self.finish.other_path()) {
+            inputs.extend(path.steps.iter().filter_map(|step| match step {
+                Step::Disperse { factor: input, .. } | Step::Session { input } => Some(input),
+                Step::FoldHalves { .. } => None,
+            }));
+        }
+        let mode_inputs = |mode: &'_ CipherMode| match mode {
+            CipherMode::Ecb => Vec::new(),
+            CipherMode::Cbc { initial } => vec![initial.clone()],
+            CipherMode::Gcm { nonce, associated } => associated.0.iter().chain([nonce]).cloned().collect(),
+        };
+        let of_mode;
+        match &self.finish {
+            Finish::Mac { spec, message } => inputs.extend(message.0.iter().chain(&spec.initial)),
+            Finish::VerifyMac { spec, message, expected } => {
+                inputs.extend(message.0.iter().chain(&spec.initial).chain([expected]))
+            }
+            Finish::Encrypt { mode, data, .. } | Finish::Decrypt { mode, data } => {
+                of_mode = mode_inputs(mode);
+                inputs.extend(data.0.iter().chain(&of_mode));
+            }
+            Finish::Wrap { format: WrapFormat::Ecb { prefix }, .. } => inputs.extend(&prefix.0),
+            Finish::Sign { message, .. } => inputs.extend(&message.0),
+            Finish::VerifySignature { message, signature, .. } => inputs.extend(message.0.iter().chain([signature])),
+            Finish::Kcv { .. } | Finish::Store { .. } => {}
+        }
+        let output = |input: &Input| if let Input::Output(leg) = input { Some(*leg) } else { None };
+        inputs.into_iter().filter_map(output).collect()
+    }
+}
+
 impl Finish {
+    /// Whether it makes something new, which only an active key may.
+    pub fn protects(&self) -> bool {
+        matches!(
+            self,
+            Self::Mac { .. } | Self::Encrypt { .. } | Self::Wrap { .. } | Self::Store { .. } | Self::Sign { .. }
+        )
+    }
+
     /// The second key path of a finish that needs one: the wrapping key, or K'' of a MAC.
     pub fn other_path(&self) -> Option<&KeyPath> {
         match self {

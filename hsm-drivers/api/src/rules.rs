@@ -53,6 +53,11 @@ pub enum RecipeRefused {
         /// The finish's verb.
         finish: &'static str,
     },
+    /// A child that would be more than its parent.
+    #[error(
+        "a stored child must have its parent's algorithm, usage and mode, the rank of its path, and no wider ceiling or exportability"
+    )]
+    Child,
     /// The key may not leave, wrapped or not.
     #[error("the key is not exportable")]
     NotExportable,
@@ -115,14 +120,6 @@ impl KeyPath {
         self.steps.iter().filter(|step| matches!(step, Step::Disperse { .. })).count()
     }
 
-    /// Whether the path ends at or below a card's key.
-    fn reaches_card(&self, key: &KeyAttributes) -> bool {
-        match key.rank {
-            KeyRank::Dispersion { steps_left } => self.dispersions() == usize::from(steps_left),
-            KeyRank::Card | KeyRank::Plain => true,
-        }
-    }
-
     fn check(&self, key: &KeyAttributes) -> Result<(), RecipeRefused> {
         if key.algorithm != self.algorithm {
             return Err(RecipeRefused::Algorithm { wanted: self.algorithm, found: key.algorithm });
@@ -134,7 +131,8 @@ impl KeyPath {
         let found = self.dispersions();
         let leading = self.steps.iter().take_while(|step| matches!(step, Step::Disperse { .. })).count();
         let below_card = self.steps.len() > found;
-        if found > wanted || leading != found || (below_card && found < wanted) {
+        let left = usize::from(self.steps_left);
+        if found + left != wanted || leading != found || (below_card && left > 0) {
             return Err(RecipeRefused::Level { found, wanted });
         }
         Ok(())
@@ -145,13 +143,13 @@ impl Leg {
     fn check_finish(&self, path: &KeyPath, key: &KeyAttributes) -> Result<(), RecipeRefused> {
         use ModeOfUse as M;
         let finish = self.finish.verb();
-        let at_card = path.reaches_card(key);
+        let at_card = path.steps_left == 0;
         match &self.finish {
             Finish::Kcv { rule } if at_card || rule.take <= 3 => return Ok(()),
-            Finish::Store { .. } if key.rank != KeyRank::Plain && !path.steps.is_empty() => return Ok(()),
+            Finish::Store { attributes } => return check_child(key, path, attributes),
             Finish::Wrap { .. } => {
                 let free = key.exportability != Exportability::None;
-                let of_a_card = at_card && matches!(key.rank, KeyRank::Dispersion { .. } | KeyRank::Card);
+                let of_a_card = at_card && path.dispersions() > 0;
                 return if free || of_a_card { Ok(()) } else { Err(RecipeRefused::NotExportable) };
             }
             _ if !at_card => return Err(RecipeRefused::Oracle { finish }),
@@ -184,11 +182,24 @@ impl Leg {
     }
 }
 
+/// A child may do no more than its parent, and stands where its path ends.
+fn check_child(key: &KeyAttributes, path: &KeyPath, child: &KeyAttributes) -> Result<(), RecipeRefused> {
+    let rank = match path.steps_left {
+        0 => KeyRank::Card,
+        steps_left => KeyRank::Dispersion { steps_left },
+    };
+    let dispersed = path.dispersions() > 0 && path.dispersions() == path.steps.len();
+    let same = child.algorithm == key.algorithm && child.usage == key.usage && child.mode == key.mode;
+    let no_wider = child.ceiling <= key.ceiling
+        && (child.exportability == key.exportability || child.exportability == Exportability::None);
+    if dispersed && same && no_wider && child.rank == rank { Ok(()) } else { Err(RecipeRefused::Child) }
+}
+
 /// A wrapping key is a key-encryption key, or a scheme's role (a card's master protects WRITE KEY).
 fn check_wrapper(key: &KeyAttributes, under: &KeyPath) -> Result<(), RecipeRefused> {
     let by_usage = matches!(key.usage.as_str().as_bytes(), [b'K' | b'0'..=b'9', _]);
     let by_mode = matches!(key.mode, ModeOfUse::EncryptOnly | ModeOfUse::Both | ModeOfUse::Any);
-    if !under.reaches_card(key) {
+    if under.steps_left > 0 {
         return Err(RecipeRefused::Oracle { finish: "wrap" });
     }
     if by_usage && by_mode {

@@ -16,6 +16,10 @@ use crate::run::{EngineError, PlainKey};
 pub struct KeyRows {
     algorithm: Algorithm,
     keys: LockedBytes,
+    /// From one key to the next.
+    stride: usize,
+    /// Bytes of each key, where they differ.
+    sizes: Vec<usize>,
     /// Which key each row uses.
     index: Vec<u32>,
 }
@@ -30,16 +34,25 @@ impl KeyRows {
         chosen: impl Iterator<Item = u16>,
         algorithm: Algorithm,
     ) -> Result<Self, EngineError> {
-        let len =
-            keys.iter().find(|key| key.algorithm == algorithm).map_or(algorithm.key_len(), |key| key.secret.len());
-        let mut bytes = LockedBytes::zeroed(len * keys.len());
-        for (to, key) in bytes.expose_mut().chunks_exact_mut(len.max(1)).zip(keys) {
-            // A key of another algorithm is never chosen: the recipe check saw to that.
-            if key.algorithm == algorithm && key.secret.len() == len {
-                to.copy_from_slice(key.secret.expose());
-            }
+        // Keys of another algorithm are never chosen: the recipe check saw to that. They keep their places.
+        let sizes: Vec<usize> =
+            keys.iter().map(|key| if key.algorithm == algorithm { key.secret.len() } else { 0 }).collect();
+        let of_other_length =
+            |size: &&usize| algorithm.block_len().is_some() && **size != 0 && **size != algorithm.key_len();
+        if sizes.iter().find(of_other_length).is_some() {
+            return Err(EngineError::KeyLength(algorithm));
         }
-        Ok(Self { algorithm, keys: bytes, index: chosen.map(u32::from).collect() })
+        let stride = sizes.iter().copied().max().unwrap_or(0).max(1);
+        let mut bytes = LockedBytes::zeroed(stride * keys.len());
+        for (to, (key, size)) in bytes.expose_mut().chunks_exact_mut(stride).zip(keys.iter().zip(&sizes)) {
+            to[..*size].copy_from_slice(&key.secret.expose()[..*size]);
+        }
+        Ok(Self { algorithm, keys: bytes, stride, sizes, index: chosen.map(u32::from).collect() })
+    }
+
+    /// Keys of one length, made from others.
+    fn derived(algorithm: Algorithm, keys: LockedBytes, index: Vec<u32>) -> Self {
+        Self { algorithm, keys, stride: algorithm.key_len(), sizes: Vec::new(), index }
     }
 
     pub(crate) fn algorithm(&self) -> Algorithm {
@@ -52,13 +65,10 @@ impl KeyRows {
 
     /// The key of one row.
     pub(crate) fn key(&self, row: usize) -> &[u8] {
-        let len = self.key_len();
-        &self.keys.expose()[self.index[row] as usize * len..][..len]
-    }
-
-    fn key_len(&self) -> usize {
-        // HMAC keys come in all lengths, but one at a time.
-        if self.algorithm.block_len().is_some() { self.algorithm.key_len() } else { self.keys.len().max(1) }
+        let number = self.index[row] as usize;
+        // HMAC keys come in all lengths; derived keys all have that of their algorithm.
+        let size = self.sizes.get(number).copied().unwrap_or(self.stride);
+        &self.keys.expose()[number * self.stride..][..size]
     }
 
     /// A cipher for each of the given rows; `part` cuts the key, as the retail MAC does.
@@ -158,7 +168,7 @@ impl KeyRows {
         if parity == Parity::Odd && self.algorithm.is_des() {
             children.expose_mut().iter_mut().for_each(|byte| *byte ^= u8::from(byte.count_ones().is_multiple_of(2)));
         }
-        Ok(Self { algorithm: self.algorithm, keys: children, index: shared.index.clone() })
+        Ok(Self::derived(self.algorithm, children, shared.index.clone()))
     }
 
     fn session(self, inputs: &Inputs<'_>, input: &Input, first: usize) -> Result<Self, EngineError> {
@@ -182,7 +192,7 @@ impl KeyRows {
             }
             blocks.zeroize();
         }
-        Ok(Self { algorithm: child, keys, index: rows })
+        Ok(Self::derived(child, keys, rows))
     }
 
     fn fold(self, rule: FoldRule) -> Result<Self, EngineError> {
@@ -200,7 +210,7 @@ impl KeyRows {
                 *byte = if i < 8 { sum } else { !sum };
             }
         }
-        Ok(Self { algorithm, keys, index: self.index })
+        Ok(Self::derived(algorithm, keys, self.index))
     }
 }
 

@@ -4,7 +4,7 @@
 //! exposure that a driver states and the work that it does come from that one cut, so they cannot
 //! disagree.
 
-use claviger_hsm_api::{Algorithm, Exposure, Finish, KeyPath, Recipe, Step};
+use claviger_hsm_api::{Algorithm, Exposure, Finish, KeyPath, Leg, Recipe, Step};
 
 /// What a device was proved to do with one derivation step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,16 @@ pub struct Cut {
     pub inside: usize,
     /// Whether the next step is computed by the device and comes out.
     pub comes_out: bool,
-    /// Whether the finish runs inside; then `inside` counts all steps.
+}
+
+/// Where a leg is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LegCut {
+    /// Of the leg's own path.
+    pub path: Cut,
+    /// Of the wrapping key's, or that of K''.
+    pub other: Option<Cut>,
+    /// Whether the finish runs inside; then both paths do.
     pub finished: bool,
 }
 
@@ -61,32 +70,38 @@ pub struct Unsupported {
     pub leg: usize,
 }
 
-/// Cuts every leg's path.
+/// Cuts every leg's paths.
 ///
 /// # Errors
 /// [`Unsupported`] for the first leg that stops at a key which the device does not release.
-pub fn split(recipe: &Recipe, device: &dyn Capabilities) -> Result<Vec<Cut>, Unsupported> {
-    recipe
-        .legs
-        .iter()
-        .enumerate()
-        .map(|(number, leg)| cut(&leg.path, &leg.finish, device).ok_or(Unsupported { leg: number }))
-        .collect()
+pub fn split(recipe: &Recipe, device: &dyn Capabilities) -> Result<Vec<LegCut>, Unsupported> {
+    let cut_leg = |(number, leg): (usize, &Leg)| {
+        let unsupported = Unsupported { leg: number };
+        let (path, algorithm) = cut(&leg.path, device).ok_or(unsupported)?;
+        let other = leg.finish.other_path().map(|other| cut(other, device).ok_or(unsupported)).transpose()?;
+        let whole = |path: &KeyPath, cut: &Cut| cut.inside == path.steps.len();
+        let both = whole(&leg.path, &path)
+            && leg.finish.other_path().zip(other).is_none_or(|(path, (cut, _))| whole(path, &cut));
+        let finished = both && device.finish(algorithm, &leg.finish);
+        let other = other.map(|(cut, _)| cut);
+        // A tail in the daemon needs every key that it works with: those that stayed inside must be had.
+        let stays = std::iter::once(&path).chain(&other).any(|cut| !cut.comes_out);
+        if finished || !stays || device.releases_keys() {
+            Ok(LegCut { path, other, finished })
+        } else {
+            Err(unsupported)
+        }
+    };
+    recipe.legs.iter().enumerate().map(cut_leg).collect()
 }
 
 /// For each key slot, the greatest secret that leaves under these cuts.
-pub fn exposure(recipe: &Recipe, cuts: &[Cut]) -> Vec<Exposure> {
+pub fn exposure(recipe: &Recipe, cuts: &[LegCut]) -> Vec<Exposure> {
     let mut slots = vec![Exposure::Nothing; recipe.slots()];
-    for (leg, cut) in recipe.legs.iter().zip(cuts) {
-        let leaves = if cut.finished {
-            Exposure::Nothing
-        } else {
-            class_after(&leg.path, cut.inside + usize::from(cut.comes_out))
-        };
-        slots[leg.path.slot] = slots[leg.path.slot].max(leaves);
-        if let (false, Some(other)) = (cut.finished, leg.finish.other_path()) {
-            // A tail that needs a second key takes that one out too, as far down as its path leads.
-            slots[other.slot] = slots[other.slot].max(class_after(other, other.steps.len()));
+    for (leg, cut) in recipe.legs.iter().zip(cuts).filter(|(_, cut)| !cut.finished) {
+        let paths = std::iter::once((&leg.path, cut.path)).chain(leg.finish.other_path().zip(cut.other));
+        for (path, cut) in paths {
+            slots[path.slot] = slots[path.slot].max(class_after(path, cut.inside + usize::from(cut.comes_out)));
         }
     }
     slots
@@ -98,29 +113,26 @@ pub fn class_after(path: &KeyPath, taken: usize) -> Exposure {
     let disperses = |step: &Step| matches!(step, Step::Disperse { .. });
     if done.iter().any(|step| matches!(step, Step::Session { .. })) {
         Exposure::SessionKey
-    } else if left.iter().any(disperses) || done.is_empty() {
+    } else if path.steps_left > 0 || left.iter().any(disperses) || done.is_empty() {
         Exposure::MasterKey
     } else {
         Exposure::CardKey
     }
 }
 
-fn cut(path: &KeyPath, finish: &Finish, device: &dyn Capabilities) -> Option<Cut> {
+/// How far one path goes, and the algorithm of the key it stops at.
+fn cut(path: &KeyPath, device: &dyn Capabilities) -> Option<(Cut, Algorithm)> {
     let mut algorithm = path.algorithm;
     for (taken, step) in path.steps.iter().enumerate() {
         match device.step(algorithm, step) {
             Reach::Inside => algorithm = after(algorithm, step),
-            Reach::ComesOut => return Some(Cut { inside: taken, comes_out: true, finished: false }),
+            Reach::ComesOut => return Some((Cut { inside: taken, comes_out: true }, algorithm)),
             Reach::Never => {
-                return device.releases_keys().then_some(Cut { inside: taken, comes_out: false, finished: false });
+                return device.releases_keys().then_some((Cut { inside: taken, comes_out: false }, algorithm));
             }
         }
     }
-    let inside = path.steps.len();
-    if device.finish(algorithm, finish) {
-        return Some(Cut { inside, comes_out: false, finished: true });
-    }
-    device.releases_keys().then_some(Cut { inside, comes_out: false, finished: false })
+    Some((Cut { inside: path.steps.len(), comes_out: false }, algorithm))
 }
 
 fn after(algorithm: Algorithm, step: &Step) -> Algorithm {
@@ -171,7 +183,7 @@ mod tests {
         let mut steps = vec![disperse; levels];
         steps.push(Step::FoldHalves { rule: FoldRule::SingleDes });
         Recipe::single(
-            KeyPath { slot: 0, algorithm: Algorithm::TripleDes, steps },
+            KeyPath { slot: 0, algorithm: Algorithm::TripleDes, steps, steps_left: 0 },
             Finish::Kcv { rule: KcvRule::ZEROS },
         )
     }
@@ -201,5 +213,24 @@ mod tests {
         let bare = tac(0);
         assert_eq!(exposure_on(&bare, &EcbOnly), Err(Unsupported { leg: 0 }));
         assert_eq!(exposure_on(&bare, &Derives), Ok(vec![Exposure::MasterKey]));
+    }
+
+    #[test]
+    fn the_wrapping_key_counts_as_well() {
+        let master = tac(1).legs.remove(0).path;
+        let under = KeyPath { slot: 1, ..master.clone() };
+        let format = claviger_hsm_api::WrapFormat::Ecb { prefix: claviger_hsm_api::Message(Vec::new()) };
+        let path = KeyPath { steps: master.steps[..1].to_vec(), ..master };
+        let recipe =
+            Recipe::single(path, Finish::Wrap { under: KeyPath { steps: under.steps[..1].to_vec(), ..under }, format });
+        assert_eq!(exposure_on(&recipe, &EcbOnly), Ok(vec![Exposure::CardKey, Exposure::CardKey]));
+    }
+
+    #[test]
+    fn a_path_that_ends_above_the_card_gives_out_a_master_key() {
+        let mut recipe = tac(1);
+        recipe.legs[0].path.steps.truncate(1);
+        recipe.legs[0].path.steps_left = 1;
+        assert_eq!(exposure_on(&recipe, &EcbOnly), Ok(vec![Exposure::MasterKey]));
     }
 }

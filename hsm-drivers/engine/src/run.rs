@@ -1,8 +1,8 @@
 //! Runs a recipe over a batch.
 
 use claviger_hsm_api::{
-    Algorithm, Batch, Column, Finish, KeyPath, LegOutcome, LegValue, MalformedBatch, Outcome, Recipe, RecipeRefused,
-    Secret, StoredKey, When,
+    Algorithm, Batch, Column, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch, Outcome, Recipe,
+    RecipeRefused, Secret, StoredKey, When,
 };
 use subtle::ConstantTimeEq;
 
@@ -46,6 +46,9 @@ pub enum EngineError {
     /// The rule does not fit.
     #[error("the KCV rule does not fit {0}")]
     KcvRule(Algorithm),
+    /// A key of another length than its algorithm's.
+    #[error("a key is not as long as {0} keys are")]
+    KeyLength(Algorithm),
     /// Zero, or not below the group order.
     #[error("the key is not an SM2 private key")]
     NoSm2Key,
@@ -92,11 +95,11 @@ pub fn run(
             }
             let of = |path: &KeyPath| derived.iter().find(|(known, _)| *known == path).map(|(_, rows)| rows);
             let (Some(main), other) = (of(&leg.path), leg.finish.other_path().and_then(of)) else { continue };
-            let chosen = choose(leg.when, &legs, first, rows);
+            let chosen = choose(leg, &legs, first, rows);
             let task = Task { keys: main, other, inputs, first, chosen: &chosen };
             task.finish(&leg.finish, &mut legs[number], store)?;
             if let LegValue::Bytes(column) = &legs[number].value
-                && recipe.legs[number..].iter().any(|later| reads_output(&later.finish, number))
+                && recipe.legs[number + 1..].iter().any(|later| later.reads().contains(&number))
             {
                 outputs[number] = Some(column.clone());
             }
@@ -256,39 +259,24 @@ fn empty_outcome(finish: &Finish, rows: usize) -> LegOutcome {
     LegOutcome { ran: Vec::with_capacity(rows), value }
 }
 
-fn choose(when: When, legs: &[LegOutcome], first: usize, rows: usize) -> Vec<u32> {
-    let all = 0..rows as u32;
-    let (on, wanted) = match when {
-        When::Always => return all.collect(),
-        When::AfterValid(on) => (on, true),
-        When::AfterInvalid(on) => (on, false),
+/// Rows whose condition holds and for which every leg that is read from ran.
+fn choose(leg: &Leg, legs: &[LegOutcome], first: usize, rows: usize) -> Vec<u32> {
+    let reads = leg.reads();
+    let ran = |on: usize, row: usize| legs.get(on).is_some_and(|leg| leg.ran.get(row) == Some(&true));
+    let verdict = |on: usize, row: usize, wanted: bool| match legs.get(on).map(|leg| &leg.value) {
+        Some(LegValue::Verdicts(verdicts)) => ran(on, row) && verdicts.get(row) == Some(&wanted),
+        _ => false,
     };
     let holds = |row: &u32| {
         let at = first + *row as usize;
-        match legs.get(on) {
-            Some(LegOutcome { ran, value: LegValue::Verdicts(verdicts) }) => {
-                ran.get(at) == Some(&true) && verdicts.get(at) == Some(&wanted)
-            }
-            _ => false,
-        }
+        let condition = match leg.when {
+            When::Always => true,
+            When::AfterValid(on) => verdict(on, at, true),
+            When::AfterInvalid(on) => verdict(on, at, false),
+        };
+        condition && reads.iter().all(|on| ran(*on, at))
     };
-    all.filter(holds).collect()
-}
-
-fn reads_output(finish: &Finish, number: usize) -> bool {
-    use claviger_hsm_api::{CipherMode, Input, Message};
-    let is = |input: &Input| *input == Input::Output(number);
-    let any = |message: &Message| message.0.iter().any(is);
-    match finish {
-        Finish::Mac { message, .. } | Finish::Sign { message, .. } => any(message),
-        Finish::VerifyMac { message, expected, .. } => any(message) || is(expected),
-        Finish::VerifySignature { message, signature, .. } => any(message) || is(signature),
-        Finish::Encrypt { data, mode, .. } | Finish::Decrypt { data, mode } => {
-            any(data) || matches!(mode, CipherMode::Gcm { associated, .. } if any(associated))
-        }
-        Finish::Wrap { format: claviger_hsm_api::WrapFormat::Ecb { prefix }, .. } => any(prefix),
-        Finish::Kcv { .. } | Finish::Store { .. } => false,
-    }
+    (0..rows as u32).filter(holds).collect()
 }
 
 fn check_algorithms(keys: &[&PlainKey], path: &KeyPath, batch: &Batch) -> Result<(), EngineError> {

@@ -77,15 +77,16 @@ impl HsmDriver for SoftwareDriver {
     }
 
     fn generate(&self, key: NewKey) -> Result<StoredKey, DriverError> {
-        let mut failed = None;
-        let mut draw = || Secret::init(key.attributes.algorithm.key_len(), |bytes| failed = fill_random(bytes).err());
-        let mut secret = draw();
-        while is_degenerate(key.attributes.algorithm, secret.expose()) {
-            secret = draw();
-        }
-        match failed {
-            Some(error) => Err(DriverError::backend(NAME, "generate", error)),
-            None => self.keep(key, secret),
+        let algorithm = key.attributes.algorithm;
+        loop {
+            let mut failed = None;
+            let secret = Secret::init(algorithm.key_len(), |bytes| failed = fill_random(bytes).err());
+            if let Some(error) = failed {
+                return Err(DriverError::backend(NAME, "generate", error));
+            }
+            if weakness(algorithm, secret.expose()).is_none() {
+                return self.keep(key, secret);
+            }
         }
     }
 
@@ -95,12 +96,8 @@ impl HsmDriver for SoftwareDriver {
             let reason = format!("a key of {algorithm} has {} bytes, not {}", algorithm.key_len(), secret.len());
             return Err(DriverError::caller(NAME, "import", reason));
         }
-        if is_degenerate(algorithm, secret.expose()) {
-            return Err(DriverError::caller(
-                NAME,
-                "import",
-                "the two halves of the key are equal, which makes it single DES",
-            ));
+        if let Some(reason) = weakness(algorithm, secret.expose()) {
+            return Err(DriverError::caller(NAME, "import", reason));
         }
         self.keep(key, secret)
     }
@@ -143,17 +140,17 @@ fn kcv_again(plain: &PlainKey, key: &StoredKey) -> Result<claviger_hsm_api::Kcv,
     kcv(plain, key.kcv.rule).map_err(|error| DriverError::backend(NAME, "open", error))
 }
 
-/// Equal halves turn triple DES into single DES, and a TAC key of them into zero.
-fn is_degenerate(algorithm: Algorithm, key: &[u8]) -> bool {
-    use claviger_hsm_api::Mac;
+/// Why bytes are no key: all zero, or triple DES with two equal parts, which is single DES (and a TAC key of
+/// them is zero). Looks at every byte, whatever it finds.
+fn weakness(algorithm: Algorithm, key: &[u8]) -> Option<&'static str> {
     // DES ignores the low bit of each byte.
-    let half = |range: std::ops::Range<usize>| key[range].iter().map(|byte| byte & 0xFE).collect::<Vec<u8>>();
-    match algorithm {
-        Algorithm::TripleDes if key.len() == 16 => Mac::new(half(0..8)) == half(8..16)[..],
-        Algorithm::TripleDes3 if key.len() == 24 => {
-            Mac::new(half(0..8)) == half(8..16)[..] || Mac::new(half(8..16)) == half(16..24)[..]
-        }
-        _ => false,
+    let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).fold(0, |sum, (a, b)| sum | ((a ^ b) & 0xFE)) != 0;
+    let parts: Vec<&[u8]> = if algorithm.is_des() { key.chunks_exact(8).collect() } else { Vec::new() };
+    let equal = parts.windows(2).filter(|pair| !differ(pair[0], pair[1])).count() > 0;
+    if key.iter().fold(0, |sum, byte| sum | byte) == 0 {
+        Some("the key is all zeros")
+    } else {
+        equal.then_some("two parts of the key are equal, which makes it single DES")
     }
 }
 
