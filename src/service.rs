@@ -89,7 +89,7 @@ impl Service {
     pub async fn unseal(&self, storage_key: Secret, by: &str) -> Result<(), ServiceError> {
         let backends = self.backends.clone();
         let opened = blocking(move || Router::open(&backends, &storage_key).map_err(ServiceError::from)).await;
-        let outcome = opened.as_ref().map_or_else(|error| error.code(), |_| "unsealed");
+        let outcome = opened.as_ref().map_or_else(ServiceError::code, |_| "unsealed");
         self.audit
             .append(Event {
                 event: "unseal".to_owned(),
@@ -204,7 +204,8 @@ impl Service {
     ) -> Result<Permit, ServiceError> {
         match self.ask(caller, action, resources, rows) {
             Ok(permit) => Ok(permit),
-            Err((denial, event)) => {
+            Err(refusal) => {
+                let (denial, event) = *refusal;
                 self.audit.append(event).await?;
                 Err(ServiceError::Denied(denial))
             }
@@ -220,7 +221,8 @@ impl Service {
     ) -> Result<Permit, ServiceError> {
         match self.ask(caller, action, resources, 0) {
             Ok(permit) => Ok(permit),
-            Err((denial, event)) => {
+            Err(refusal) => {
+                let (denial, event) = *refusal;
                 self.audit.append_blocking(event)?;
                 Err(ServiceError::Denied(denial))
             }
@@ -233,7 +235,7 @@ impl Service {
         action: &'static str,
         resources: &[Resource],
         rows: u64,
-    ) -> Result<Permit, (Denial, Event)> {
+    ) -> Result<Permit, Box<(Denial, Event)>> {
         let circumstances = Circumstances { source: caller.source, rows };
         self.policy.authorize(&caller.principal, action, resources, circumstances).map_err(|denial| {
             let event = Event {
@@ -246,7 +248,7 @@ impl Service {
                 outcome: "denied".to_owned(),
                 ..Event::default()
             };
-            (denial, event)
+            Box::new((denial, event))
         })
     }
 
@@ -264,7 +266,7 @@ impl Service {
             action: permit.action().to_owned(),
             decision: "allow".to_owned(),
             policies: permit.policies().to_vec(),
-            outcome: result.as_ref().map_or_else(|error| error.code(), |_| "done").to_owned(),
+            outcome: result.as_ref().map_or_else(ServiceError::code, |_| "done").to_owned(),
             ..event
         };
         self.audit.append(event).await?;

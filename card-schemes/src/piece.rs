@@ -44,7 +44,7 @@ impl Piece {
     pub(crate) fn append(&self, fields: &FieldSet, to: &mut Vec<u8>) -> Result<(), Field> {
         match self {
             Self::Field { field, from, to: end } => {
-                to.extend_from_slice(&fields.get(*field).ok_or(*field)?[*from..*end])
+                to.extend_from_slice(&fields.get(*field).ok_or(*field)?[*from..*end]);
             }
             Self::Fixed(bytes) => to.extend_from_slice(bytes),
         }

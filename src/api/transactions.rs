@@ -107,7 +107,7 @@ fn read_record(
             first = Some(first.map_or(field, |known| known.min(field)));
         }
     }
-    Ok(match (record.get("record_id").is_none_or(|id| id.is_empty()), first) {
+    Ok(match (record.get("record_id").is_none_or(String::is_empty), first) {
         (true, _) => Err(LineFault::NoId),
         (false, Some(field)) => Err(LineFault::Field(field)),
         (false, None) => Ok(fields),

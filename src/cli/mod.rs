@@ -57,6 +57,7 @@ struct Global {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "parsed once")]
 enum Command {
     /// Show the whole job in a temporary directory, told step by step
     Demo(demo::Demo),

@@ -153,7 +153,7 @@ impl Router {
     ) -> Result<Ran, RouteError> {
         let exposures = backend.driver.exposure(recipe).map_err(RouteError::Unsupported)?;
         for (slot, exposure) in exposures.iter().enumerate() {
-            let used = batch.keys.get(slot).map(|column| column.used()).unwrap_or_default();
+            let used = batch.keys.get(slot).map(claviger_hsm_api::KeyColumn::used).unwrap_or_default();
             let over = used
                 .iter()
                 .filter_map(|number| keys.get(usize::from(*number)))

@@ -1,8 +1,11 @@
 //! The tests of the whole, by intent. One binary.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod api;
 mod architecture;
 mod daemon;
 mod main_job;
 mod purse;
+mod reference;
 mod refusals;

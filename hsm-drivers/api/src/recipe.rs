@@ -347,7 +347,7 @@ impl Leg {
         match &self.finish {
             Finish::Mac { spec, message } => inputs.extend(message.0.iter().chain(&spec.initial)),
             Finish::VerifyMac { spec, message, expected } => {
-                inputs.extend(message.0.iter().chain(&spec.initial).chain([expected]))
+                inputs.extend(message.0.iter().chain(&spec.initial).chain([expected]));
             }
             Finish::Encrypt { mode, data, .. } | Finish::Decrypt { mode, data } => {
                 of_mode = mode_inputs(mode);

@@ -1,1 +1,47 @@
-//! claviger-hsm-conformance
+//! The suite that every driver passes: answers compared with published and independent vectors, alone and
+//! in batches, and refusals of what keys do not admit.
+//!
+//! A driver calls [`check`] from a test of its own. The suite reaches the driver through the trait only.
+
+#![forbid(unsafe_code)]
+
+mod bench;
+mod macs;
+mod others;
+mod refusals;
+
+use std::path::Path;
+
+use claviger_hsm_api::HsmDriver;
+
+use bench::Bench;
+
+/// A check that a driver does not pass.
+#[derive(Debug)]
+pub struct Failure {
+    /// The vector, or the name of the rule.
+    pub case: String,
+    /// What came instead.
+    pub reason: String,
+}
+
+/// Cases of each vector file that were run through the driver.
+pub type Tally = Vec<(&'static str, usize)>;
+
+/// Runs a driver through the suite with the vectors of a folder.
+///
+/// # Errors
+/// The first [`Failure`].
+pub fn check(driver: &dyn HsmDriver, vectors: &Path) -> Result<Tally, Failure> {
+    let bench = Bench::new(driver, vectors);
+    let tally = vec![
+        ("iso9797-1-mac.json", macs::iso9797(&bench)?),
+        ("gbt15852-1-sm4-mac.json", macs::gbt15852(&bench)?),
+        ("pboc-dispersion.json", others::dispersion(&bench)?),
+        ("kcv.json", others::kcvs(&bench)?),
+        ("sm4-modes.json", others::sm4_modes(&bench)?),
+        ("sm2.json", others::sm2(&bench)?),
+    ];
+    refusals::check(&bench)?;
+    Ok(tally)
+}

@@ -105,9 +105,9 @@ fn one_block(group: &CipherGroup, block: &[u8], encrypt: bool) -> Vec<u8> {
     let mut blocks: Blocks = [[0; 16]; claviger_bulk_mac::LANES];
     blocks[0][..block.len()].copy_from_slice(block);
     if encrypt {
-        group.encrypt(&mut blocks)
+        group.encrypt(&mut blocks);
     } else {
-        group.decrypt(&mut blocks)
+        group.decrypt(&mut blocks);
     }
     let result = blocks[0][..block.len()].to_vec();
     blocks.zeroize();

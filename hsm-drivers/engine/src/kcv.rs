@@ -2,13 +2,13 @@
 
 use claviger_bulk_mac::LANES;
 use claviger_hsm_api::{
-    Algorithm, Kcv, KcvFunction, KcvInput, KcvRule, MacAlgorithm, MacSpec, Message, Padding, Truncation,
+    Algorithm, Batch, Kcv, KcvFunction, KcvInput, KcvRule, MacAlgorithm, MacSpec, Message, Padding, Truncation,
 };
 
 use crate::derive::KeyRows;
 use crate::group::Blocks;
 use crate::input::Inputs;
-use crate::mac::macs;
+use crate::mac::{Span, macs};
 use crate::run::{EngineError, PlainKey};
 use crate::signature::public_point;
 
@@ -43,9 +43,11 @@ pub(crate) fn kcv_of_row(keys: &KeyRows, row: u32, rule: KcvRule) -> Result<Vec<
                 truncation: Truncation::Left(block),
             };
             let message = Message(vec![claviger_hsm_api::Input::Constant(vec![fill; block])]);
-            let inputs = Inputs { batch: &Default::default(), outputs: &[] };
+            let batch = Batch::default();
+            let inputs = Inputs { batch: &batch, outputs: &[] };
+            let span = Span { inputs: &inputs, first: 0, rows: &[row] };
             let mut full = Vec::new();
-            macs(keys, None, &spec, &message, &inputs, 0, &[row], |_, mac| {
+            macs(keys, None, &spec, &message, &span, |_, mac| {
                 full.extend_from_slice(mac);
                 Ok(())
             })?;

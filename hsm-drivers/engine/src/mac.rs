@@ -11,20 +11,26 @@ use crate::input::Inputs;
 use crate::padding::pad;
 use crate::run::EngineError;
 
-/// MACs of `rows` (counted from `first`), truncated, given to `each` in order with their row.
+/// Rows that run, counted from `first`, and where they read.
+pub(crate) struct Span<'a> {
+    pub(crate) inputs: &'a Inputs<'a>,
+    pub(crate) first: usize,
+    pub(crate) rows: &'a [u32],
+}
+
+/// MACs of the span's rows, truncated, given to `each` in order with their row.
 pub(crate) fn macs(
     keys: &KeyRows,
     second: Option<&KeyRows>,
     spec: &MacSpec,
     message: &Message,
-    inputs: &Inputs<'_>,
-    first: usize,
-    rows: &[u32],
+    span: &Span<'_>,
     mut each: impl FnMut(u32, &[u8]) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     if spec.algorithm == MacAlgorithm::Hmac {
-        return hmacs(keys, spec.truncation, message, inputs, first, rows, each);
+        return hmacs(keys, spec.truncation, message, span, each);
     }
+    let Span { inputs, first, rows } = *span;
     let ciphers = MacCiphers::plan(keys, second, spec.algorithm)?;
     let mut text = Texts { block: ciphers.block, bytes: Vec::new(), ends: Vec::new() };
     for rows in rows.chunks(LANES) {
@@ -242,14 +248,13 @@ impl<'a> MacCiphers<'a> {
 fn mask_last_blocks(main: &CipherGroup, text: &mut Texts) {
     let mut subkeys: Blocks = [[0; 16]; LANES];
     main.encrypt(&mut subkeys);
-    for at in 0..text.ends.len() {
-        let (end, partial) = text.ends[at];
-        let subkey = &mut subkeys[at][..text.block];
+    for ((end, partial), subkey) in text.ends.iter().zip(&mut subkeys) {
+        let subkey = &mut subkey[..text.block];
         double(subkey);
-        if partial {
+        if *partial {
             double(subkey);
         }
-        text.bytes[end - text.block..end].iter_mut().zip(subkey).for_each(|(t, k)| *t ^= *k);
+        text.bytes[end - text.block..*end].iter_mut().zip(subkey).for_each(|(t, k)| *t ^= *k);
     }
     subkeys.zeroize();
 }
@@ -300,11 +305,10 @@ fn hmacs(
     keys: &KeyRows,
     truncation: Truncation,
     message: &Message,
-    inputs: &Inputs<'_>,
-    first: usize,
-    rows: &[u32],
+    span: &Span<'_>,
     mut each: impl FnMut(u32, &[u8]) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
+    let Span { inputs, first, rows } = *span;
     let mut text = Vec::new();
     for row in rows {
         text.clear();

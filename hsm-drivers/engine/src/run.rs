@@ -10,7 +10,7 @@ use crate::cipher::{decrypt, encrypt};
 use crate::derive::KeyRows;
 use crate::input::Inputs;
 use crate::kcv::kcv_of_row;
-use crate::mac::macs;
+use crate::mac::{Span, macs};
 use crate::signature::{sign, verify};
 use crate::wrap::wrap;
 
@@ -127,14 +127,15 @@ impl Task<'_> {
         store: &dyn Fn(&claviger_hsm_api::KeyAttributes, PlainKey) -> Result<StoredKey, EngineError>,
     ) -> Result<(), EngineError> {
         let Self { keys, other, inputs, first, chosen } = self;
+        let span = Span { inputs, first: *first, rows: chosen };
         let mut out = Sink { outcome, first: *first, next: *first };
         match finish {
-            Finish::Mac { spec, message } => macs(keys, *other, spec, message, inputs, *first, chosen, |row, mac| {
+            Finish::Mac { spec, message } => macs(keys, *other, spec, message, &span, |row, mac| {
                 out.bytes(row, mac);
                 Ok(())
             })?,
             Finish::VerifyMac { spec, message, expected } => {
-                macs(keys, *other, spec, message, inputs, *first, chosen, |row, mac| {
+                macs(keys, *other, spec, message, &span, |row, mac| {
                     let expected = inputs.cell(expected, first + row as usize)?;
                     if expected.len() != mac.len() {
                         return Err(MalformedBatch::Length {

@@ -124,7 +124,7 @@ impl Cards {
             let key = PlainKey {
                 algorithm: *algorithm,
                 secret: Secret::init(16, |key| {
-                    key.iter_mut().zip(halves[0].iter().zip(&halves[1])).for_each(|(k, (a, b))| *k = a ^ b)
+                    key.iter_mut().zip(halves[0].iter().zip(&halves[1])).for_each(|(k, (a, b))| *k = a ^ b);
                 }),
             };
             let batch = Batch { rows: chosen.len(), columns, keys: vec![KeyColumn::Same(0)] };

@@ -1,0 +1,154 @@
+//! What every check stands on: keys in the driver, cases from files.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use claviger_hsm_api::{
+    Algorithm, Batch, Exportability, Exposure, HsmDriver, KcvRule, KeyAttributes, KeyHandle, KeyName, KeyRank,
+    KeyState, KeyVersion, ModeOfUse, NewKey, Outcome, Recipe, Secret, StoredKey,
+};
+use serde_json::Value;
+
+use crate::Failure;
+
+pub(crate) struct Bench<'a> {
+    pub(crate) driver: &'a dyn HsmDriver,
+    vectors: &'a Path,
+    next: AtomicU32,
+}
+
+/// A case of a vector file.
+pub(crate) struct Case {
+    pub(crate) id: String,
+    fields: Value,
+}
+
+pub(crate) fn failure(case: &str, reason: impl ToString) -> Failure {
+    Failure { case: case.to_owned(), reason: reason.to_string() }
+}
+
+impl<'a> Bench<'a> {
+    pub(crate) fn new(driver: &'a dyn HsmDriver, vectors: &'a Path) -> Self {
+        Self { driver, vectors, next: AtomicU32::new(0) }
+    }
+
+    pub(crate) fn cases(&self, file: &str) -> Result<Vec<Case>, Failure> {
+        let text = std::fs::read(self.vectors.join(file)).map_err(|error| failure(file, error))?;
+        let document: Value = serde_json::from_slice(&text).map_err(|error| failure(file, error))?;
+        let cases = document["cases"].as_array().ok_or_else(|| failure(file, "holds no cases"))?;
+        Ok(cases
+            .iter()
+            .map(|fields| Case {
+                id: format!("{file}#{}", fields["id"].as_str().unwrap_or("?")),
+                fields: fields.clone(),
+            })
+            .collect())
+    }
+
+    /// Brings a key in.
+    pub(crate) fn store(
+        &self,
+        attributes: KeyAttributes,
+        kcv_rule: KcvRule,
+        bytes: &[u8],
+    ) -> Result<StoredKey, Failure> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let name = KeyName::new("conformance", "generic", "TEST").map_err(|error| failure("key name", error))?;
+        let key = NewKey {
+            id: format!("conformance-{number}"),
+            name,
+            version: KeyVersion(1),
+            factors: Vec::new(),
+            attributes,
+            state: KeyState::Active,
+            kcv_rule,
+        };
+        self.driver.import(key, Secret::copy_of(bytes)).map_err(|error| failure("import", error))
+    }
+
+    /// Brings a plain key of that usage and mode in and opens it.
+    pub(crate) fn key(
+        &self,
+        algorithm: Algorithm,
+        usage: &str,
+        mode: ModeOfUse,
+        bytes: &[u8],
+    ) -> Result<KeyHandle, Failure> {
+        self.open(&self.store(plain(algorithm, usage, mode)?, kcv_rule_for(algorithm), bytes)?)
+    }
+
+    pub(crate) fn open(&self, key: &StoredKey) -> Result<KeyHandle, Failure> {
+        self.driver.open(key).map_err(|error| failure("open", error))
+    }
+
+    pub(crate) fn run(
+        &self,
+        case: &str,
+        keys: &[KeyHandle],
+        recipe: &Recipe,
+        batch: &Batch,
+    ) -> Result<Outcome, Failure> {
+        self.driver.run(keys, recipe, batch).map_err(|error| failure(case, error))
+    }
+
+    /// The bytes that one row of a recipe's first leg gives.
+    pub(crate) fn bytes(
+        &self,
+        case: &str,
+        keys: &[KeyHandle],
+        recipe: &Recipe,
+        batch: &Batch,
+    ) -> Result<Vec<u8>, Failure> {
+        let outcome = self.run(case, keys, recipe, batch)?;
+        outcome.bytes(0, 0).map(<[u8]>::to_vec).ok_or_else(|| failure(case, "nothing came out"))
+    }
+
+    pub(crate) fn expect(&self, case: &str, found: &[u8], expected: &[u8]) -> Result<(), Failure> {
+        let told = || format!("{} instead of {}", hex::encode_upper(found), hex::encode_upper(expected));
+        if found == expected { Ok(()) } else { Err(failure(case, told())) }
+    }
+}
+
+impl Case {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.fields[name].as_str()
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.fields[name].as_u64()
+    }
+
+    pub(crate) fn list(&self, name: &str) -> Vec<Vec<u8>> {
+        let list = self.fields[name].as_array().cloned().unwrap_or_default();
+        list.iter().filter_map(|item| hex::decode(item.as_str()?).ok()).collect()
+    }
+
+    pub(crate) fn bytes(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        let text = self.text(name).ok_or_else(|| failure(&self.id, format!("has no `{name}`")))?;
+        hex::decode(text).map_err(|error| failure(&self.id, error))
+    }
+}
+
+/// Attributes of a key of no scheme.
+pub(crate) fn plain(algorithm: Algorithm, usage: &str, mode: ModeOfUse) -> Result<KeyAttributes, Failure> {
+    let usage = usage.parse().map_err(|error| failure("usage", error))?;
+    Ok(KeyAttributes {
+        algorithm,
+        usage,
+        mode,
+        exportability: Exportability::None,
+        rank: KeyRank::Plain,
+        ceiling: Exposure::Nothing,
+    })
+}
+
+/// A rule that fits any key of the algorithm.
+pub(crate) fn kcv_rule_for(algorithm: Algorithm) -> KcvRule {
+    use claviger_hsm_api::KcvFunction;
+    let function = match algorithm {
+        Algorithm::HmacSm3 | Algorithm::HmacSha256 => KcvFunction::Hmac,
+        Algorithm::Sm2 => KcvFunction::Fingerprint,
+        _ => KcvFunction::Ecb,
+    };
+    KcvRule { function, ..KcvRule::ZEROS }
+}

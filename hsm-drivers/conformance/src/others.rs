@@ -1,0 +1,198 @@
+//! Dispersion, key check values, modes of operation, signatures.
+
+use claviger_hsm_api::{
+    Algorithm, Batch, CipherMode, Column, DispersionRule, Exposure, Finish, Input, KcvFunction, KcvInput, KcvRule,
+    KeyAttributes, KeyPath, KeyRank, MacAlgorithm, MacSpec, Message, ModeOfUse, Padding, Parity, Recipe, Step,
+    Truncation, WrapFormat,
+};
+
+use crate::Failure;
+use crate::bench::{Bench, Case, failure, plain};
+
+/// A card key never comes out in plain: it is wrapped under a known key and opened with that.
+pub(crate) fn dispersion(bench: &Bench<'_>) -> Result<usize, Failure> {
+    const WRAPPER: [u8; 16] = [0xA5; 16];
+    let cases = bench.cases("pboc-dispersion.json")?;
+    let under = bench.key(Algorithm::Aes128, "K0", ModeOfUse::Both, &WRAPPER)?;
+    let opener = bench.key(Algorithm::Aes128, "D0", ModeOfUse::Both, &WRAPPER)?;
+    for case in &cases {
+        let algorithm = if case.text("alg") == Some("SM4") { Algorithm::Sm4 } else { Algorithm::TripleDes };
+        let factors = case.list("factors");
+        let rank = KeyRank::Dispersion { steps_left: factors.len() as u8 };
+        let attributes =
+            KeyAttributes { rank, ceiling: Exposure::CardKey, ..plain(algorithm, "10", ModeOfUse::Derive)? };
+        let master = bench.open(&bench.store(attributes, KcvRule::ZEROS, &case.bytes("mk")?)?)?;
+        let rule = if factors.iter().any(|factor| factor.len() == 16) {
+            DispersionRule::Raw
+        } else {
+            DispersionRule::FactorAndComplement
+        };
+        let parity = if case.id.ends_with("parity") { Parity::Odd } else { Parity::AsComputed };
+        let steps = (0..factors.len()).map(|at| Step::Disperse { rule, parity, factor: Input::Column(at) }).collect();
+        let path = KeyPath { slot: 0, algorithm, steps, steps_left: 0 };
+        let wrapper = KeyPath { slot: 1, algorithm: Algorithm::Aes128, steps: Vec::new(), steps_left: 0 };
+        let format = WrapFormat::Ecb { prefix: Message(Vec::new()) };
+        let recipe = Recipe::single(path, Finish::Wrap { under: wrapper.clone(), format });
+        let columns = factors.into_iter().map(Column::one).collect();
+        let wrapped = bench.bytes(&case.id, &[master, under.clone()], &recipe, &Batch::one(columns, 2))?;
+        let open = Recipe::single(
+            KeyPath { slot: 0, ..wrapper },
+            Finish::Decrypt { mode: CipherMode::Ecb, data: Message::column(0) },
+        );
+        let card_key =
+            bench.bytes(&case.id, std::slice::from_ref(&opener), &open, &Batch::one(vec![Column::one(wrapped)], 1))?;
+        bench.expect(&case.id, &card_key, &case.bytes("expected")?)?;
+    }
+    Ok(cases.len())
+}
+
+pub(crate) fn kcvs(bench: &Bench<'_>) -> Result<usize, Failure> {
+    let cases = bench.cases("kcv.json")?;
+    for case in &cases {
+        if case.text("input").is_some() {
+            let key = bench.key(Algorithm::Sm4, "D0", ModeOfUse::Both, &case.bytes("key")?)?;
+            let recipe = Recipe::single(
+                bare(Algorithm::Sm4),
+                Finish::Decrypt { mode: CipherMode::Ecb, data: Message::column(0) },
+            );
+            let plain =
+                bench.bytes(&case.id, &[key], &recipe, &Batch::one(vec![Column::one(case.bytes("input")?)], 1))?;
+            bench.expect(&case.id, &plain, &case.bytes("expected")?)?;
+            continue;
+        }
+        let rule = case.text("rule").unwrap_or_default();
+        let algorithm = match case.text("alg").unwrap_or_default() {
+            "SM4" => Algorithm::Sm4,
+            "3DES" => Algorithm::TripleDes,
+            "AES" => Algorithm::Aes128,
+            "SM2 public key" => Algorithm::Sm2,
+            _ => Algorithm::Des,
+        };
+        let function = match algorithm {
+            Algorithm::Sm2 => KcvFunction::Fingerprint,
+            _ if rule.contains("CMAC(") => KcvFunction::Cmac,
+            _ => KcvFunction::Ecb,
+        };
+        let input = if rule.contains("01^16") { KcvInput::Ones } else { KcvInput::Zero };
+        // The public key of this case is that of the standard's signing example.
+        let key =
+            if algorithm == Algorithm::Sm2 { standard_sm2(bench)?.bytes("private_key")? } else { case.bytes("key")? };
+        for expected in ["expected", "expected4", "expected8"].into_iter().filter(|name| case.text(name).is_some()) {
+            let expected = case.bytes(expected)?;
+            let rule = KcvRule { function, input, take: expected.len() as u8 };
+            let stored = bench.store(plain(algorithm, "D0", ModeOfUse::Both)?, rule, &key)?;
+            bench.expect(&case.id, &hex::decode(&stored.kcv.value).unwrap_or_default(), &expected)?;
+        }
+    }
+    Ok(cases.len())
+}
+
+/// ECB, CBC, GCM and CMAC; the other modes of the file are of no operation here.
+pub(crate) fn sm4_modes(bench: &Bench<'_>) -> Result<usize, Failure> {
+    let mut count = 0;
+    for case in bench.cases("sm4-modes.json")? {
+        let usage = if case.text("mode") == Some("CMAC") { "M6" } else { "D0" };
+        let mode = if usage == "M6" { ModeOfUse::GenerateAndVerify } else { ModeOfUse::Both };
+        let key = |bench: &Bench<'_>| bench.key(Algorithm::Sm4, usage, mode, &case.bytes("key")?);
+        let cipher_mode = match case.text("mode") {
+            Some("ECB") => CipherMode::Ecb,
+            Some("CBC") => CipherMode::Cbc { initial: Input::Column(1) },
+            Some("GCM") => CipherMode::Gcm { nonce: Input::Column(1), associated: Message::column(2) },
+            Some("CMAC") => {
+                let truncation = Truncation::Left(16);
+                let spec = MacSpec {
+                    algorithm: MacAlgorithm::Cmac,
+                    second: None,
+                    padding: Padding::None,
+                    initial: None,
+                    truncation,
+                };
+                let recipe = Recipe::single(bare(Algorithm::Sm4), Finish::Mac { spec, message: Message::column(0) });
+                let mac = bench.bytes(
+                    &case.id,
+                    &[key(bench)?],
+                    &recipe,
+                    &Batch::one(vec![Column::one(case.bytes("message")?)], 1),
+                )?;
+                bench.expect(&case.id, &mac, &case.bytes("expected")?)?;
+                count += 1;
+                continue;
+            }
+            _ => continue,
+        };
+        round_trip(bench, &case, &[key(bench)?], cipher_mode)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn round_trip(
+    bench: &Bench<'_>,
+    case: &Case,
+    keys: &[claviger_hsm_api::KeyHandle],
+    mode: CipherMode,
+) -> Result<(), Failure> {
+    let plaintext = case.bytes("plaintext")?;
+    let expected = match case.text("expected") {
+        Some(_) => case.bytes("expected")?,
+        None => [case.bytes("expected_ciphertext")?, case.bytes("expected_tag")?].concat(),
+    };
+    let extra = [case.bytes("iv").unwrap_or_default(), case.bytes("aad").unwrap_or_default()];
+    let columns = |data: Vec<u8>| std::iter::once(data).chain(extra.clone()).map(Column::one).collect();
+    let encrypt = Finish::Encrypt { mode: mode.clone(), padding: Padding::None, data: Message::column(0) };
+    let ciphertext = bench.bytes(
+        &case.id,
+        keys,
+        &Recipe::single(bare(Algorithm::Sm4), encrypt),
+        &Batch::one(columns(plaintext.clone()), 1),
+    )?;
+    bench.expect(&case.id, &ciphertext, &expected)?;
+    let authenticated = matches!(mode, CipherMode::Gcm { .. });
+    let decrypt = Recipe::single(bare(Algorithm::Sm4), Finish::Decrypt { mode, data: Message::column(0) });
+    let opened = bench.bytes(&case.id, keys, &decrypt, &Batch::one(columns(ciphertext.clone()), 1))?;
+    bench.expect(&case.id, &opened, &plaintext)?;
+    if authenticated {
+        let mut altered = ciphertext;
+        altered[0] ^= 1;
+        let outcome = bench.run(&case.id, keys, &decrypt, &Batch::one(columns(altered), 1))?;
+        if outcome.bytes(0, 0).is_some() {
+            return Err(failure(&case.id, "an altered ciphertext was opened"));
+        }
+    }
+    Ok(())
+}
+
+/// The standard's signature verifies, one of ours does, and altered ones do not.
+pub(crate) fn sm2(bench: &Bench<'_>) -> Result<usize, Failure> {
+    let case = standard_sm2(bench)?;
+    let key = bench.key(Algorithm::Sm2, "S0", ModeOfUse::GenerateAndVerify, &case.bytes("private_key")?)?;
+    let signer_id = String::from_utf8(case.bytes("id_bytes")?).map_err(|error| failure(&case.id, error))?;
+    let message = case.bytes("message")?;
+    let standard = [case.bytes("expected_r")?, case.bytes("expected_s")?].concat();
+    let sign = Recipe::single(
+        bare(Algorithm::Sm2),
+        Finish::Sign { signer_id: signer_id.clone(), message: Message::column(0) },
+    );
+    let ours =
+        bench.bytes(&case.id, std::slice::from_ref(&key), &sign, &Batch::one(vec![Column::one(message.clone())], 1))?;
+    let mut altered = standard.clone();
+    altered[63] ^= 1;
+    let signatures = [&standard[..], &ours[..], &altered[..], &[0; 64][..], &standard[..63]];
+    let columns = vec![Column::from_rows([&message[..]; 5]), Column::from_rows(signatures)];
+    let finish = Finish::VerifySignature { signer_id, message: Message::column(0), signature: Input::Column(1) };
+    let batch = Batch { rows: 5, columns, keys: vec![claviger_hsm_api::KeyColumn::Same(0)] };
+    let outcome = bench.run(&case.id, &[key], &Recipe::single(bare(Algorithm::Sm2), finish), &batch)?;
+    let good = outcome.verdicts(0) == Some(&[true, true, false, false, false]);
+    if good { Ok(1) } else { Err(failure(&case.id, format!("verdicts {:?}", outcome.verdicts(0)))) }
+}
+
+fn standard_sm2(bench: &Bench<'_>) -> Result<Case, Failure> {
+    let mut cases = bench.cases("sm2.json")?.into_iter();
+    cases
+        .find(|case| case.id.ends_with("#sm2-sign-std"))
+        .ok_or_else(|| failure("sm2.json", "the standard's example is missing"))
+}
+
+fn bare(algorithm: Algorithm) -> KeyPath {
+    KeyPath { slot: 0, algorithm, steps: Vec::new(), steps_left: 0 }
+}
