@@ -51,6 +51,8 @@ pub enum Operation {
     },
     /// A host's part in a purse transaction: verify the card's MAC, and only then make the answer.
     Purse(PurseRequest),
+    /// A terminal's part in a purchase, in place of its PSAM.
+    PsamDebit(PsamRequest),
     /// Random bytes from a backend.
     Random {
         /// How many, 1 to 1024.
@@ -92,6 +94,18 @@ pub struct PurseRequest {
     pub make: Option<String>,
 }
 
+/// A purchase whose MAC1 the service makes.
+pub struct PsamRequest {
+    /// Whose keys.
+    pub tenant: String,
+    /// Of which scheme.
+    pub scheme: String,
+    /// As the scheme names it: `purchase`, `composite`, `cash`.
+    pub transaction: String,
+    /// What the card and the terminal say; the terminal's transaction number is the service's to give.
+    pub fields: FieldSet,
+}
+
 impl Operation {
     /// The action of the policy schema.
     pub fn action(&self) -> &'static str {
@@ -111,6 +125,7 @@ impl Operation {
             Self::VerifyTransactions { .. } => "verify_transactions",
             Self::Purse(PurseRequest { make: Some(_), .. }) => "authorise_purse",
             Self::Purse(_) => "verify_purse",
+            Self::PsamDebit(_) => "psam_debit",
             Self::Random { .. } => "random",
         }
     }

@@ -125,6 +125,7 @@ impl Service {
             Operation::VerifyTransactions { tenant, scheme } => {
                 VerifyJob::open(self, caller, action, &tenant, &scheme).await.map(|job| Outcome::Job(Box::new(job)))
             }
+            Operation::PsamDebit(request) => self.psam_debit(caller, action, request).await,
             Operation::Purse(request) => self.purse(caller, action, request).await,
             Operation::Random { len } => self.random(caller, action, len).await.map(Outcome::Bytes),
         }

@@ -7,6 +7,7 @@ mod wire;
 
 pub use http::{Client, ClientError, Connection};
 pub use wire::{
-    GenerateKey, Health, ImportKey, Key, KeyFilter, KeyList, NewKey, Problem, Purse, PurseResult, RandomBytes,
-    RandomRequest, SetKeyState, Unseal, Verdict, VerdictCounts, VerifyParameters, VerifyRecords, VerifyResult,
+    GenerateKey, Health, ImportKey, Key, KeyFilter, KeyList, NewKey, Problem, PsamDebit, PsamResult, Purse,
+    PurseResult, RandomBytes, RandomRequest, SetKeyState, Unseal, Verdict, VerdictCounts, VerifyParameters,
+    VerifyRecords, VerifyResult,
 };

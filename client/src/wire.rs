@@ -243,6 +243,36 @@ pub struct PurseResult {
     pub mac: Option<String>,
 }
 
+/// A purchase whose MAC1 the service makes in place of a PSAM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PsamDebit {
+    /// City or operator.
+    #[schema(example = "demo")]
+    pub tenant: String,
+    /// Card scheme.
+    #[schema(example = "cjt166")]
+    pub scheme: String,
+    /// `purchase`, `composite` or `cash`.
+    #[schema(example = "purchase")]
+    pub transaction: String,
+    /// What the card and the terminal say, without `ttc`.
+    #[schema(example = json!({"city_code": "1150", "asn": "1150491934206620", "key_version": "01", "alg_id": "00", "rand": "11223344", "offline_sn": "0000",
+        "amount": "4096", "txn_type": "06", "terminal_id": "001122334455", "date": "20120229", "time": "135100"}))]
+    pub fields: BTreeMap<String, String>,
+}
+
+/// What the terminal sends to the card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PsamResult {
+    /// The terminal's transaction number, 8 hexadecimal digits; never given twice.
+    #[schema(example = "00000001")]
+    pub ttc: String,
+    /// MAC1.
+    #[schema(example = "F15CAB75")]
+    pub mac1: String,
+}
+
 /// How many random bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

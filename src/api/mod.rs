@@ -60,6 +60,7 @@ pub fn router(state: State) -> Router {
         .routes(routes!(keys::show))
         .routes(routes!(keys::set_state))
         .routes(routes!(purse::purse))
+        .routes(routes!(purse::psam_debit))
         .routes(routes!(transactions::verify))
         .split_for_parts();
     let document: Arc<str> = document.to_json().unwrap_or_default().into();

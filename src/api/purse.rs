@@ -1,12 +1,14 @@
 //! `/v1/purse`.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Request, State as Shared};
 use claviger_card_schemes::{Field, FieldSet};
-use claviger_client::{Problem, Purse, PurseResult};
+use claviger_client::{Problem, PsamDebit, PsamResult, Purse, PurseResult};
 
 use super::{Refusal, State, body, execute};
-use crate::operation::{Operation, PurseRequest};
+use crate::operation::{Operation, PsamRequest, PurseRequest};
 use crate::service::{Caller, Outcome};
 
 /// Verifies a card's MAC and, only if it is right, makes the answer's.
@@ -18,16 +20,43 @@ pub(super) async fn purse(
     request: Request,
 ) -> Result<Json<PurseResult>, Refusal> {
     let Purse { tenant, scheme, transaction, fields, verify, mac, make } = body(request, &state.limits).await?;
-    let mut set = FieldSet::default();
-    for (name, text) in &fields {
-        let at = format!("fields.{}", name.chars().take(40).collect::<String>());
-        let field = Field::named(name).ok_or_else(|| Refusal::field(&at, "is not a field"))?;
-        set.parse(field, text.as_bytes()).map_err(|error| Refusal::field(&at, format!("is not {}", error.expected)))?;
-    }
+    let set = field_set(&fields)?;
     let mac = hex::decode(&mac).map_err(|_| Refusal::field("mac", "is not hexadecimal"))?;
     let request = PurseRequest { tenant, scheme, transaction, fields: set, verify, mac, make };
     match execute(&state.service, caller, Operation::Purse(request)).await? {
         Outcome::Purse { valid, made } => Ok(Json(PurseResult { valid, mac: made.map(hex::encode_upper) })),
         _ => Err(Refusal::new(500, "internal", "the service answered something else")),
     }
+}
+
+/// Makes a purchase's MAC1 in place of a PSAM. The terminal's transaction number is on disk before.
+#[utoipa::path(post, path = "/v1/psam/debit", tag = "purse", request_body = PsamDebit,
+    responses((status = 200, body = PsamResult), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+pub(super) async fn psam_debit(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<PsamResult>, Refusal> {
+    let PsamDebit { tenant, scheme, transaction, fields } = body(request, &state.limits).await?;
+    let fields = field_set(&fields)?;
+    if fields.get(Field::Ttc).is_some() {
+        return Err(Refusal::field("fields.ttc", "is the service's to give"));
+    }
+    let request = PsamRequest { tenant, scheme, transaction, fields };
+    match execute(&state.service, caller, Operation::PsamDebit(request)).await? {
+        Outcome::Psam { ttc, mac } => {
+            Ok(Json(PsamResult { ttc: hex::encode_upper(ttc), mac1: hex::encode_upper(mac) }))
+        }
+        _ => Err(Refusal::new(500, "internal", "the service answered something else")),
+    }
+}
+
+fn field_set(fields: &BTreeMap<String, String>) -> Result<FieldSet, Refusal> {
+    let mut set = FieldSet::default();
+    for (name, text) in fields {
+        let at = format!("fields.{}", name.chars().take(40).collect::<String>());
+        let field = Field::named(name).ok_or_else(|| Refusal::field(&at, "is not a field"))?;
+        set.parse(field, text.as_bytes()).map_err(|error| Refusal::field(&at, format!("is not {}", error.expected)))?;
+    }
+    Ok(set)
 }

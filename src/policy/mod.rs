@@ -74,6 +74,7 @@ impl Permit {
             "authorise_purse" => &["verify-mac", "mac"],
             "generate_key" | "import_key" => &["make"],
             "activate_key" | "suspend_key" | "deactivate_key" | "compromise_key" | "destroy_key" => &["restate"],
+            "psam_debit" => &["mac"],
             "random" => &["random"],
             _ => &[],
         };

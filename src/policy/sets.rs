@@ -53,6 +53,7 @@ const PRODUCTION: &[(&str, &str)] = policies![
     "production/officers",
     "production/readers",
     "production/tenants",
+    "production/terminals",
 ];
 const DEV: &[(&str, &str)] = policies!["dev/single-officer"];
 

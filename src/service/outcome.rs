@@ -24,4 +24,11 @@ pub enum Outcome {
         /// If one was asked for.
         made: Option<Vec<u8>>,
     },
+    /// A purchase's MAC1 and the terminal's transaction number that it is for.
+    Psam {
+        /// Big-endian.
+        ttc: [u8; 4],
+        /// MAC1.
+        mac: Vec<u8>,
+    },
 }

@@ -5,6 +5,7 @@
 mod api;
 mod architecture;
 mod daemon;
+mod faults;
 mod main_job;
 mod purse;
 mod reference;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use claviger_client::{Client, ClientError, ImportKey, Key, NewKey, Purse, PurseResult};
+use claviger_client::{Client, ClientError, ImportKey, Key, NewKey, PsamDebit, PsamResult, Purse, PurseResult};
 use zeroize::Zeroizing;
 
 use crate::daemon::Daemon;
@@ -11,9 +11,9 @@ use crate::daemon::Daemon;
 const DLK: &str = "11223344556677888877665544332211";
 const ASN: &str = "1150491934206620";
 
-/// Imports the example's key as that of one card: both dispersion steps of the scheme are in it.
-async fn import_card_key(officer: &Client) {
-    let key = NewKey {
+/// The example's key as one card's: both dispersion steps of the scheme are in it.
+fn card_key() -> NewKey {
+    NewKey {
         tenant: "demo".to_owned(),
         scheme: "cjt166".to_owned(),
         role: "DLK".to_owned(),
@@ -24,7 +24,12 @@ async fn import_card_key(officer: &Client) {
         protect_from: None,
         protect_until: None,
         verify_until: None,
-    };
+    }
+}
+
+/// Imports the example's key as that of one card: both dispersion steps of the scheme are in it.
+async fn import_card_key(officer: &Client) {
+    let key = card_key();
     let zero = "0".repeat(32);
     let components = vec![Zeroizing::new(DLK.to_owned()), Zeroizing::new(zero)];
     let _: Key =
@@ -71,6 +76,38 @@ async fn mac2_is_made_only_after_the_right_mac1() {
     let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
     for mac in ["2988AE5A", "3A845BF0"] {
         assert!(!log.to_uppercase().contains(mac), "the audit log holds a MAC");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_is_a_terminals_psam() {
+    // `pboc-purse-3des.json#pub-purchase-mac1`: the same key as a purchase key, transaction number 1.
+    let daemon = Daemon::start();
+    let key = NewKey { role: "DPK".to_owned(), ..card_key() };
+    let components = vec![Zeroizing::new(DLK.to_owned()), Zeroizing::new("0".repeat(32))];
+    let import = ImportKey { key, components, kcv: None, odd_parity: false };
+    let _: Key = daemon.client("officer").post("/v1/keys/import", &import).await.unwrap();
+    let mut fields = load("", "4096").fields;
+    for (name, text) in [("offline_sn", "0000"), ("txn_type", "06"), ("date", "20120229"), ("time", "135100")] {
+        fields.insert(name.to_owned(), text.to_owned());
+    }
+    let debit = PsamDebit {
+        tenant: "demo".to_owned(),
+        scheme: "cjt166".to_owned(),
+        transaction: "purchase".to_owned(),
+        fields,
+    };
+    let terminals = daemon.client("terminals");
+    let first: PsamResult = terminals.post("/v1/psam/debit", &debit).await.unwrap();
+    assert_eq!(first, PsamResult { ttc: "00000001".to_owned(), mac1: "F15CAB75".to_owned() });
+    let second: PsamResult = terminals.post("/v1/psam/debit", &debit).await.unwrap();
+    assert_eq!(second.ttc, "00000002");
+    for name in ["clearing", "card-management", "officer", "auditor"] {
+        let refused = daemon.client(name).post::<PsamResult>("/v1/psam/debit", &debit).await;
+        assert!(
+            matches!(refused, Err(ClientError::Problem(problem)) if problem.code == "denied"),
+            "{name} made a purchase"
+        );
     }
 }
 
