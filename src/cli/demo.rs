@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use claviger_client::{Client, ClientError, GenerateKey, ImportKey, Key, NewKey};
+use claviger_client::{Client, ClientError, GenerateKey, ImportKey, Key, NewKey, PurseResult};
+use claviger_hsm_api::Algorithm;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -23,8 +24,8 @@ use cards::Cards;
 
 /// Show the whole job in a temporary directory, told step by step
 ///
-/// Starts a daemon with an embedded backend, makes a tenant's keys, and verifies a clearing day of
-/// simulated cards, everything over mutual TLS. Nothing is left behind.
+/// Starts a daemon with an embedded backend, makes a tenant's keys, tops up a simulated card, and verifies
+/// a clearing day, everything over mutual TLS. Nothing is left behind.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  claviger demo\n  claviger demo --records 1000000\n  claviger demo --json")]
 pub(super) struct Demo {
@@ -110,6 +111,8 @@ impl Demo {
             json!({ "refused": [refused, also] }),
         );
 
+        top_up(story, &card_management, &cards).await?;
+
         let day = folder.join("day.csv");
         let expected = cards.write_day(self.records, &day)?;
         let verify = Verify {
@@ -139,15 +142,43 @@ impl Demo {
     }
 }
 
-/// The TAC key in two halves that no one person holds, and the others made inside.
+/// A card is topped up; the same request with another amount is not.
+async fn top_up(story: &mut Story<'_>, card_management: &Client, cards: &Cards) -> anyhow::Result<()> {
+    let asked = cards.ask_for_load(5000)?;
+    let answer: PurseResult = card_management.post("/v1/purse", &asked).await?;
+    let mac2 = answer.mac.context("MAC1 is right, so MAC2 is made")?;
+    if !cards.accepts(&asked, &mac2)? {
+        bail!("the card does not accept MAC2");
+    }
+    let mut forged = asked.clone();
+    forged.fields.insert("amount".to_owned(), "50000".to_owned());
+    let refused: PurseResult = card_management.post("/v1/purse", &forged).await?;
+    if refused.valid || refused.mac.is_some() {
+        bail!("a forged load was authorised");
+    }
+    story.tell(
+        "Card management tops up a card",
+        "The card sends MAC1; the daemon checks it and only then makes MAC2, which the card accepts.\nThe same request with ten times the amount gets no MAC2.",
+        json!({ "mac2_accepted": true, "forged_refused": true }),
+    );
+    Ok(())
+}
+
+/// Keys that the simulated cards hold too come in two components; the others are made inside.
 async fn make_keys(officer: &Client, cards: &Cards) -> anyhow::Result<Vec<Key>> {
     let mut made = Vec::new();
-    for algorithm in ["3des", "sm4"] {
-        let components = cards.components(algorithm).map(Zeroizing::new).to_vec();
-        let import = ImportKey { key: new_key("DTK", algorithm), components, kcv: None, odd_parity: false };
-        made.push(officer.post("/v1/keys/import", &import).await?);
-        for role in ["DPK", "DLK", "DAMK"] {
-            made.push(officer.post("/v1/keys", &GenerateKey { key: new_key(role, algorithm) }).await?);
+    for algorithm in [Algorithm::TripleDes, Algorithm::Sm4] {
+        for role in ["DTK", "DLK", "DPK", "DAMK"] {
+            let key = new_key(role, algorithm.as_str());
+            made.push(match cards.components(role, algorithm) {
+                Some(components) => {
+                    let components = components.map(Zeroizing::new).to_vec();
+                    officer
+                        .post("/v1/keys/import", &ImportKey { key, components, kcv: None, odd_parity: false })
+                        .await?
+                }
+                None => officer.post("/v1/keys", &GenerateKey { key }).await?,
+            });
         }
     }
     Ok(made)

@@ -6,15 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use claviger_card_schemes::{CardScheme, Field, FieldSet};
-use claviger_hsm_api::{Algorithm, Batch, Column, Finish, KeyColumn, Recipe, Secret};
+use claviger_card_schemes::{CardScheme, Field, FieldSet, PurseStep};
+use claviger_client::Purse;
+use claviger_hsm_api::{Algorithm, Batch, Column, Finish, KeyColumn, Leg, Mac, Recipe, Secret};
 use claviger_hsm_engine::{EngineError, PlainKey, run};
 
 /// Cards of one scheme, with test keys that only this process knows.
 pub(super) struct Cards {
     scheme: Arc<CardScheme>,
-    /// Two components of each TAC key, by algorithm.
-    components: [(Algorithm, [Vec<u8>; 2]); 2],
+    /// Two components of each key that the cards hold, by role and algorithm.
+    components: Vec<(&'static str, Algorithm, [Vec<u8>; 2])>,
 }
 
 /// One simulated record before it has a TAC.
@@ -39,15 +40,77 @@ impl Cards {
             claviger_hsm_engine::fill_random(&mut bytes)?;
             Ok(bytes)
         };
-        let components = [(Algorithm::TripleDes, [random()?, random()?]), (Algorithm::Sm4, [random()?, random()?])];
+        let mut components = Vec::new();
+        for role in ["DTK", "DLK"] {
+            for algorithm in [Algorithm::TripleDes, Algorithm::Sm4] {
+                components.push((role, algorithm, [random()?, random()?]));
+            }
+        }
         Ok(Self { scheme, components })
     }
 
-    /// The two components of a TAC key, hexadecimal.
-    pub(super) fn components(&self, algorithm: &str) -> [String; 2] {
-        let [des, sm4] = &self.components;
-        let (_, halves) = if algorithm == "sm4" { sm4 } else { des };
-        [hex::encode_upper(&halves[0]), hex::encode_upper(&halves[1])]
+    /// The two components of a key, hexadecimal.
+    pub(super) fn components(&self, role: &str, algorithm: Algorithm) -> Option<[String; 2]> {
+        let (.., halves) = self.components.iter().find(|(name, cipher, _)| *name == role && *cipher == algorithm)?;
+        Some([hex::encode_upper(&halves[0]), hex::encode_upper(&halves[1])])
+    }
+
+    fn key(&self, role: &str, algorithm: Algorithm) -> anyhow::Result<PlainKey> {
+        let found = self.components.iter().find(|(name, cipher, _)| *name == role && *cipher == algorithm);
+        let (.., halves) = found.with_context(|| format!("the cards hold no {role}"))?;
+        let join =
+            |key: &mut [u8]| key.iter_mut().zip(halves[0].iter().zip(&halves[1])).for_each(|(k, (a, b))| *k = a ^ b);
+        Ok(PlainKey { algorithm, secret: Secret::init(16, join) })
+    }
+
+    /// A card at a top-up machine: what it sends, with its MAC1.
+    pub(super) fn ask_for_load(&self, amount: u32) -> anyhow::Result<Purse> {
+        let texts = [
+            (Field::CityCode, "1150".to_owned()),
+            (Field::Asn, "1150491934206620".to_owned()),
+            (Field::KeyVersion, "01".to_owned()),
+            (Field::AlgId, "00".to_owned()),
+            (Field::Rand, "5A17C3E9".to_owned()),
+            (Field::OnlineSn, "0007".to_owned()),
+            (Field::Balance, "1000".to_owned()),
+            (Field::Amount, amount.to_string()),
+            (Field::TxnType, "02".to_owned()),
+            (Field::TerminalId, TERMINAL.to_owned()),
+            (Field::Date, DATE.to_owned()),
+            (Field::Time, "081500".to_owned()),
+        ];
+        let mut fields = FieldSet::default();
+        for (field, text) in &texts {
+            fields.parse(*field, text.as_bytes())?;
+        }
+        let mac = self.load_mac(&fields, PurseStep::Verify { verify: "mac1", expected: &[0; 4] })?;
+        Ok(Purse {
+            tenant: super::TENANT.to_owned(),
+            scheme: self.scheme.id().to_owned(),
+            transaction: "load".to_owned(),
+            fields: texts.into_iter().map(|(field, text)| (field.as_str().to_owned(), text)).collect(),
+            verify: "mac1".to_owned(),
+            mac: hex::encode_upper(mac),
+            make: Some("mac2".to_owned()),
+        })
+    }
+
+    /// Whether the card takes the answer for what it asked.
+    pub(super) fn accepts(&self, asked: &Purse, mac2: &str) -> anyhow::Result<bool> {
+        let mut fields = FieldSet::default();
+        for (name, text) in &asked.fields {
+            fields.parse(Field::named(name).context("a field of ours")?, text.as_bytes())?;
+        }
+        let mac = self.load_mac(&fields, PurseStep::Make { make: "mac2" })?;
+        Ok(Mac::new(mac) == hex::decode(mac2).ok().context("MAC2 is hexadecimal")?[..])
+    }
+
+    /// A MAC of the load, made as the card does: with the scheme's recipe and the card's own finish.
+    fn load_mac(&self, fields: &FieldSet, step: PurseStep<'_>) -> anyhow::Result<Vec<u8>> {
+        let algorithm = Algorithm::TripleDes;
+        let (recipe, batch) = self.scheme.purse(self.scheme.transaction("load")?, step, algorithm, 0, fields)?;
+        let outcome = run(&[&self.key("DLK", algorithm)?], &making(recipe), &batch, &|_, _| Err(EngineError::NoStore))?;
+        Ok(outcome.bytes(0, 0).context("a MAC comes out")?.to_vec())
     }
 
     /// Writes a day's file and says how many records must get each verdict.
@@ -94,16 +157,9 @@ impl Cards {
     /// The TACs that the cards would make: the scheme's own recipe, with the card's finish.
     fn tacs(&self, records: &[Record]) -> anyhow::Result<Vec<Vec<u8>>> {
         let mut tacs = vec![Vec::new(); records.len()];
-        for (algorithm, halves) in &self.components {
-            let recipe = self.scheme.tac_recipe(*algorithm, 0).context("the scheme has TACs")?;
-            let made = recipe.legs.into_iter().map(|leg| match leg.finish {
-                Finish::VerifyMac { spec, message, .. } => {
-                    claviger_hsm_api::Leg { finish: Finish::Mac { spec, message }, ..leg }
-                }
-                _ => leg,
-            });
-            let recipe = Recipe { legs: made.collect() };
-            let chosen: Vec<usize> = (0..records.len()).filter(|at| records[*at].algorithm == *algorithm).collect();
+        for algorithm in [Algorithm::TripleDes, Algorithm::Sm4] {
+            let recipe = making(self.scheme.tac_recipe(algorithm, 0).context("the scheme has TACs")?);
+            let chosen: Vec<usize> = (0..records.len()).filter(|at| records[*at].algorithm == algorithm).collect();
             let mut columns = vec![
                 Column::with_capacity(8, chosen.len()),
                 Column::with_capacity(8, chosen.len()),
@@ -121,12 +177,7 @@ impl Cards {
                 columns[1].push(&factors[1]);
                 columns[2].push(&message);
             }
-            let key = PlainKey {
-                algorithm: *algorithm,
-                secret: Secret::init(16, |key| {
-                    key.iter_mut().zip(halves[0].iter().zip(&halves[1])).for_each(|(k, (a, b))| *k = a ^ b);
-                }),
-            };
+            let key = self.key("DTK", algorithm)?;
             let batch = Batch { rows: chosen.len(), columns, keys: vec![KeyColumn::Same(0)] };
             let outcome = run(&[&key], &recipe, &batch, &|_, _| Err(EngineError::NoStore))?;
             for (row, at) in chosen.into_iter().enumerate() {
@@ -135,6 +186,15 @@ impl Cards {
         }
         Ok(tacs)
     }
+}
+
+/// The recipe of whoever makes what the other side verifies.
+fn making(recipe: Recipe) -> Recipe {
+    let made = recipe.legs.into_iter().map(|leg| match leg.finish {
+        Finish::VerifyMac { spec, message, .. } => Leg { finish: Finish::Mac { spec, message }, ..leg },
+        _ => leg,
+    });
+    Recipe { legs: made.collect() }
 }
 
 /// Writes a line and says which verdict it must get: every so often one is spoilt, each time in another
