@@ -191,8 +191,8 @@ impl Service {
 
     /// Asks whether the caller acts for a tenant at all: before it is known which keys the tenant has, so that
     /// nobody else learns it.
-    async fn enter(&self, caller: &Caller, tenant: &str) -> Result<(), ServiceError> {
-        self.decide(caller, "enter_tenant", &[Resource::Tenant(tenant.to_owned())], 0).await.map(drop)
+    async fn enter(&self, caller: &Caller, tenant: &str) -> Result<Permit, ServiceError> {
+        self.decide(caller, "enter_tenant", &[Resource::Tenant(tenant.to_owned())], 0).await
     }
 
     /// Asks policy. A refusal is written down before it is answered.

@@ -27,7 +27,6 @@ def boxes():
 
 def emit():
     yield "//! The eight S-boxes of DES (FIPS 46-3) on bit planes, without tables or branches."
-    yield "//!"
     yield "//! Written by `tools/emit_sboxes.py` from `tools/sbox_circuits.txt`: change those, not this."
     for name, gates, outputs in boxes():
         yield ""

@@ -65,10 +65,11 @@ impl Service {
         action: &'static str,
         tenant: String,
     ) -> Result<Vec<Arc<Entry>>, ServiceError> {
-        self.enter(caller, &tenant).await?;
+        let entered = self.enter(caller, &tenant).await?;
         let entries = self.keyring.of_tenant(&tenant);
         if entries.is_empty() {
-            return Ok(entries);
+            // There is no key to decide about; that somebody looked is written down all the same.
+            return self.settle(caller, &entered, Event { tenant, ..Event::default() }, Ok(entries)).await;
         }
         let resources: Vec<Resource> = entries.iter().map(|entry| Resource::of(entry)).collect();
         let permit = self.decide(caller, action, &resources, entries.len() as u64).await?;

@@ -1,5 +1,4 @@
 //! The eight S-boxes of DES (FIPS 46-3) on bit planes, without tables or branches.
-//!
 //! Written by `tools/emit_sboxes.py` from `tools/sbox_circuits.txt`: change those, not this.
 
 #[inline(always)]
