@@ -7,20 +7,31 @@
 
 #![forbid(unsafe_code)]
 
+mod command;
+mod consistency;
 mod csv;
 mod fields;
+mod key_set;
 mod known_answers;
 mod piece;
 mod profile;
 mod purse;
+mod request_error;
+mod role;
 mod scheme;
+mod schemes;
 mod tac;
 
+pub use command::{CommandRequest, PreparedCommand};
 pub use csv::{CsvHeader, HeaderError, LineFault, record_id_of};
 pub use fields::{Field, FieldError, FieldSet};
-pub use known_answers::{KnownAnswer, KnownAnswerFailed};
+pub use key_set::{KeySet, KeySetMaker};
+pub use known_answers::{CommandAnswer, KnownAnswer, KnownAnswerFailed};
 pub use piece::Piece;
 pub use profile::{ProfileError, RoleFinish};
-pub use purse::{PurseError, PurseStep};
-pub use scheme::{CardScheme, Role, SchemeError, Schemes, Transaction};
+pub use purse::PurseStep;
+pub use request_error::RequestError;
+pub use role::{CardKey, Role, SchemeError};
+pub use scheme::{CardScheme, Transaction};
+pub use schemes::Schemes;
 pub use tac::{Reason, RunBatch, SelectableKey, TacVerifier, Verified};

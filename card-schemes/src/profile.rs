@@ -73,6 +73,12 @@ pub(crate) struct Profile {
     pub tac: Option<TacRules>,
     #[serde(default, rename = "transaction")]
     pub transactions: Vec<TransactionRules>,
+    #[serde(default, rename = "command")]
+    pub commands: Vec<CommandRules>,
+    pub internal_authentication: Option<InternalAuthentication>,
+    pub write_key: Option<WriteKeyRules>,
+    #[serde(default, rename = "key_set")]
+    pub key_sets: Vec<KeySetRules>,
     #[serde(default)]
     pub parameters: Parameters,
     #[serde(default, rename = "known_answer")]
@@ -87,11 +93,22 @@ pub(crate) struct CipherRules {
     #[serde(default)]
     pub parity: ParityRule,
     #[serde(default)]
-    pub tac_key: TacKey,
+    pub tac_key: KeyFold,
     #[serde(default)]
     pub tac_truncation: Truncate,
     #[serde(default)]
     pub mac_truncation: Truncate,
+    /// Key of the MAC over a reloaded PIN.
+    #[serde(default)]
+    pub pin_reload_key: KeyFold,
+    /// Bytes that a card's challenge may have; it stands at the left of a command's initial value.
+    #[serde(default = "four_or_eight")]
+    pub challenge: Vec<usize>,
+    /// The same for external and internal authentication.
+    #[serde(default = "four_or_eight")]
+    pub authentication_challenge: Vec<usize>,
+    #[serde(default)]
+    pub cryptogram: Cryptogram,
     pub kcv: KcvRule,
 }
 
@@ -112,13 +129,23 @@ pub(crate) enum ParityRule {
     Odd,
 }
 
+/// What becomes of a card's key before it makes a MAC.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum TacKey {
+pub(crate) enum KeyFold {
     #[default]
     Full,
     XorHalves,
     FoldComplement,
+}
+
+/// What is sent of an enciphered challenge.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cryptogram {
+    #[default]
+    Whole,
+    Fold8,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -146,9 +173,8 @@ pub(crate) struct RoleRules {
     pub usage: KeyUsage,
     pub mode: ModeOfUse,
     pub finishes: Vec<RoleFinish>,
-    /// Whether it is dispersed at all; a transport key need not be.
-    #[serde(default = "yes")]
-    pub dispersed: bool,
+    /// Names of the levels by which it is dispersed, root first; all if not said, none for a transport key.
+    pub levels: Option<Vec<String>>,
     /// The ceiling that a key of this role is created with unless the officer lowers it.
     #[serde(default = "card_key")]
     pub ceiling: Exposure,
@@ -182,9 +208,103 @@ pub(crate) struct TransactionRules {
     /// What we make.
     #[serde(default)]
     pub make: BTreeMap<String, Vec<Piece>>,
+    /// Which of those is made only once which of the others was found right.
+    #[serde(default)]
+    pub after: BTreeMap<String, String>,
     /// What the TAC covers, if the transaction has one.
     #[serde(default)]
     pub tac: Vec<Piece>,
+}
+
+/// A card command under secure messaging.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CommandRules {
+    pub name: String,
+    pub title: String,
+    /// Role of the key that protects it.
+    pub role: String,
+    /// CLA INS P1 P2, or CLA INS alone where the caller gives P1 and P2; hexadecimal.
+    pub header: String,
+    pub data: CommandData,
+    pub protection: Protection,
+}
+
+/// What a command carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CommandData {
+    /// Nothing.
+    None,
+    /// Bytes, as the card's file has them.
+    Bytes,
+    /// 2 to 6 bytes of decimal digits.
+    Pin,
+    /// The answer to the card's challenge.
+    Cryptogram,
+}
+
+/// How a command is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Protection {
+    /// A MAC over header and data, chained from the challenge.
+    Mac,
+    /// `LD || data` enciphered, and a MAC over header and ciphertext.
+    EncryptAndMac,
+    /// A MAC over the data alone, chained from zeros, under the folded key.
+    DataMac,
+    /// The challenge enciphered.
+    Cryptogram,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InternalAuthentication {
+    pub role: String,
+}
+
+/// WRITE KEY: a card's new key, enciphered and MACed under one that it holds already.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WriteKeyRules {
+    /// CLA INS, hexadecimal.
+    pub instruction: String,
+    /// Roles whose keys may protect: masters, or a role itself where its predecessor protects it.
+    pub protectors: Vec<String>,
+    /// By algorithm and role of the new key.
+    pub headers: BTreeMap<Algorithm, BTreeMap<String, KeyHeader>>,
+}
+
+/// What stands before a key in WRITE KEY.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeyHeader {
+    /// P1 P2, hexadecimal.
+    pub p1p2: String,
+    /// Between the length and the key; `key_version` and `alg_id` are the new key's.
+    pub header: Vec<Piece>,
+}
+
+/// The keys of one card as a personalisation bureau gets them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeySetRules {
+    pub name: String,
+    pub title: String,
+    /// Bytes of the check value behind each key.
+    pub kcv_bytes: u8,
+    pub entries: Vec<KeySetEntry>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeySetEntry {
+    pub name: String,
+    /// Role of the key; without one the place is filled.
+    pub role: Option<String>,
+    /// Two hexadecimal digits that fill a place without a key.
+    pub fill: Option<String>,
 }
 
 /// Rules that the standards leave open or that cities vary.
@@ -204,8 +324,8 @@ pub(crate) enum AppendAuthId {
     All,
 }
 
-fn yes() -> bool {
-    true
+fn four_or_eight() -> Vec<usize> {
+    vec![4, 8]
 }
 
 fn card_key() -> Exposure {
@@ -230,7 +350,7 @@ impl ParityRule {
     }
 }
 
-impl TacKey {
+impl KeyFold {
     pub(crate) fn fold(self) -> Option<FoldRule> {
         match self {
             Self::Full => None,

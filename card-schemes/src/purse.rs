@@ -4,7 +4,8 @@ use claviger_hsm_api::{Algorithm, Batch, Column, Finish, Input, Leg, Message, Re
 
 use crate::fields::{Field, FieldSet};
 use crate::profile::{AppendAuthId, RoleFinish};
-use crate::scheme::{CardScheme, SchemeError, Transaction};
+use crate::request_error::RequestError;
+use crate::scheme::{CardScheme, Transaction};
 
 /// What is asked of a transaction's session key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,40 +33,11 @@ pub enum PurseStep<'a> {
     },
 }
 
-/// Why a purse recipe could not be built.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PurseError {
-    /// The scheme does not know it.
-    #[error(transparent)]
-    Scheme(#[from] SchemeError),
-    /// A field that a factor, the session key or a MAC needs.
-    #[error("field `{0}` is missing")]
-    Missing(Field),
-    /// The transaction has no such MAC, or the other side makes it.
-    #[error("transaction `{transaction}` has no `{mac}` to {what}")]
-    NoMac {
-        /// The transaction.
-        transaction: String,
-        /// The MAC.
-        mac: String,
-        /// `verify` or `make`.
-        what: &'static str,
-    },
-    /// The MAC given has another length.
-    #[error("field `{mac}` is not {wanted} bytes long")]
-    Length {
-        /// The MAC.
-        mac: String,
-        /// Bytes it should have.
-        wanted: usize,
-    },
-}
-
 impl CardScheme {
     /// A recipe and a batch of one row for a step of a transaction, under a key with `held` levels in it.
     ///
     /// # Errors
-    /// [`PurseError`].
+    /// [`RequestError`].
     pub fn purse(
         &self,
         transaction: Transaction<'_>,
@@ -73,14 +45,13 @@ impl CardScheme {
         algorithm: Algorithm,
         held: usize,
         fields: &FieldSet,
-    ) -> Result<(Recipe, Batch), PurseError> {
+    ) -> Result<(Recipe, Batch), RequestError> {
         let role = self.role(&transaction.rules.role)?;
-        let no_algorithm =
-            || SchemeError::NoAlgorithm { scheme: self.id().to_owned(), role: role.name().to_owned(), algorithm };
-        let truncation = self.cipher(algorithm).ok_or_else(no_algorithm)?.mac_truncation.rule();
-        let mut columns: Vec<Column> =
-            self.factors(held, fields).map_err(PurseError::Missing)?.into_iter().map(Column::one).collect();
-        let mut path = self.path_to_card(0, algorithm, held, 0);
+        let rules = self.cipher(algorithm).ok_or_else(|| self.no_algorithm(&role, algorithm))?;
+        let truncation = rules.mac_truncation.rule();
+        let key = role.key(algorithm, held);
+        let mut columns = self.factor_columns(&[key], fields).map_err(RequestError::Missing)?;
+        let mut path = self.path(0, key, |level| level);
         for session in [&transaction.rules.session, &transaction.rules.second_session]
             .into_iter()
             .filter(|pieces| !pieces.is_empty())
@@ -89,22 +60,23 @@ impl CardScheme {
             columns.push(Column::one(self.assemble(session, fields)?));
         }
         let spec = self.purse_mac(truncation);
-        let verify = |columns: &mut Vec<Column>, mac: &str, expected: &[u8]| -> Result<Finish, PurseError> {
+        let verify = |columns: &mut Vec<Column>, mac: &str, expected: &[u8]| -> Result<Finish, RequestError> {
             role.admit(RoleFinish::VerifyMac)?;
             if expected.len() != truncation.len() {
-                return Err(PurseError::Length { mac: mac.to_owned(), wanted: truncation.len() });
+                return Err(RequestError::wrong(mac, format!("must have {} hexadecimal digits", 2 * truncation.len())));
             }
             let message = Message::column(columns.len());
             columns.push(Column::one(self.mac_input(transaction, mac, false, fields)?));
             columns.push(Column::one(expected));
             Ok(Finish::VerifyMac { spec: spec.clone(), message, expected: Input::Column(columns.len() - 1) })
         };
-        let make = |columns: &mut Vec<Column>, mac: &str| -> Result<Finish, PurseError> {
+        let make = |columns: &mut Vec<Column>, mac: &str| -> Result<Finish, RequestError> {
             role.admit(RoleFinish::Mac)?;
             let message = Message::column(columns.len());
             columns.push(Column::one(self.mac_input(transaction, mac, true, fields)?));
             Ok(Finish::Mac { spec: spec.clone(), message })
         };
+        in_order(transaction, step)?;
         let leg = |finish, when| Leg { path: path.clone(), finish, when };
         let legs = match step {
             PurseStep::VerifyThenMake { verify: checked, expected, make: made } => vec![
@@ -126,9 +98,11 @@ impl CardScheme {
         mac: &str,
         make: bool,
         fields: &FieldSet,
-    ) -> Result<Vec<u8>, PurseError> {
+    ) -> Result<Vec<u8>, RequestError> {
         let (list, what) = if make { (&transaction.rules.make, "make") } else { (&transaction.rules.verify, "verify") };
-        let no_mac = || PurseError::NoMac { transaction: transaction.name().to_owned(), mac: mac.to_owned(), what };
+        let no_mac = || {
+            RequestError::wrong(mac, format!("is no MAC that transaction `{}` has to {what}", transaction.name()))
+        };
         let mut input = self.assemble(list.get(mac).ok_or_else(no_mac)?, fields)?;
         let composite = fields.byte(Field::TxnType) == Some(0x09);
         let appended = match self.parameters().mac1_append_auth_id {
@@ -137,14 +111,29 @@ impl CardScheme {
             AppendAuthId::All => true,
         };
         if make && mac == "mac1" && appended {
-            input.extend_from_slice(fields.get(Field::AuthId).ok_or(PurseError::Missing(Field::AuthId))?);
+            input.extend_from_slice(fields.get(Field::AuthId).ok_or(RequestError::Missing(Field::AuthId))?);
         }
         Ok(input)
     }
 
-    pub(crate) fn assemble(&self, pieces: &[crate::Piece], fields: &FieldSet) -> Result<Vec<u8>, PurseError> {
+    pub(crate) fn assemble(&self, pieces: &[crate::Piece], fields: &FieldSet) -> Result<Vec<u8>, RequestError> {
         let mut bytes = Vec::new();
-        pieces.iter().try_for_each(|piece| piece.append(fields, &mut bytes)).map_err(PurseError::Missing)?;
+        pieces.iter().try_for_each(|piece| piece.append(fields, &mut bytes)).map_err(RequestError::Missing)?;
         Ok(bytes)
+    }
+}
+
+/// What the profile says is made only after another MAC was found right is made in no other way.
+fn in_order(transaction: Transaction<'_>, step: PurseStep<'_>) -> Result<(), RequestError> {
+    let (verified, made) = match step {
+        PurseStep::VerifyThenMake { verify, make, .. } => (Some(verify), make),
+        PurseStep::Make { make } => (None, make),
+        PurseStep::Verify { .. } => return Ok(()),
+    };
+    match transaction.rules.after.get(made) {
+        Some(first) if Some(first.as_str()) != verified => {
+            Err(RequestError::wrong(made, format!("is made only after `{first}` was found right")))
+        }
+        _ => Ok(()),
     }
 }

@@ -73,6 +73,8 @@ impl fmt::Display for Reason {
 /// Sorts records into batches of one recipe each, and puts the verdicts back in order.
 pub struct TacVerifier {
     scheme: Arc<CardScheme>,
+    /// The levels by which keys of the TAC role are dispersed.
+    role_levels: Vec<usize>,
     keys: Vec<SelectableKey>,
     groups: Vec<Group>,
     verdicts: Vec<Verified>,
@@ -96,7 +98,8 @@ pub type RunBatch<'a, E> = dyn FnMut(&Recipe, &Batch) -> Result<Vec<bool>, E> + 
 impl TacVerifier {
     /// A verifier for the keys of the scheme's TAC role; batches number them as given here.
     pub fn new(scheme: Arc<CardScheme>, keys: Vec<SelectableKey>) -> Self {
-        Self { scheme, keys, groups: Vec::new(), verdicts: Vec::new(), scratch: Vec::with_capacity(64) }
+        let role_levels = scheme.tac_role().map(|role| role.levels.to_vec()).unwrap_or_default();
+        Self { scheme, role_levels, keys, groups: Vec::new(), verdicts: Vec::new(), scratch: Vec::with_capacity(64) }
     }
 
     /// Records that wait for [`finish`](Self::finish).
@@ -192,7 +195,7 @@ impl TacVerifier {
         let scheme = Arc::clone(&self.scheme);
         let transaction = fields.byte(Field::TxnType).map(|byte| scheme.transaction_of_type(byte));
         let transaction = transaction.map(|found| found.filter(|transaction| !transaction.rules.tac.is_empty()));
-        if let Some(reason) = first_missing(&scheme, transaction, fields) {
+        if let Some(reason) = first_missing(&scheme, &self.role_levels, transaction, fields) {
             return Err(unverifiable(reason));
         }
         let Some(Some(transaction)) = transaction else { return Err(unverifiable(Reason::UnknownType)) };
@@ -202,11 +205,11 @@ impl TacVerifier {
         let group = self.group(transaction, algorithm, held).map_err(unknown)?;
         let Group { batch, records, .. } = &mut self.groups[group];
         // What is missing was found above, so these cannot fail.
-        let levels = scheme.level_count();
-        for (level, column) in (held..levels).zip(&mut batch.columns) {
+        let remaining = self.role_levels.get(held..).unwrap_or_default();
+        for (level, column) in remaining.iter().zip(&mut batch.columns) {
             self.scratch.clear();
             scheme
-                .append_factor(level, fields, &mut self.scratch)
+                .append_factor(*level, fields, &mut self.scratch)
                 .map_err(|field| unverifiable(Reason::Missing(field)))?;
             column.push(&self.scratch);
         }
@@ -217,8 +220,8 @@ impl TacVerifier {
             .iter()
             .try_for_each(|piece| piece.append(fields, &mut self.scratch))
             .map_err(|field| unverifiable(Reason::Missing(field)))?;
-        batch.columns[levels - held].push(&self.scratch);
-        batch.columns[levels - held + 1].push(fields.get(Field::Tac).unwrap_or_default());
+        batch.columns[remaining.len()].push(&self.scratch);
+        batch.columns[remaining.len() + 1].push(fields.get(Field::Tac).unwrap_or_default());
         if let [KeyColumn::PerRow(keys)] = batch.keys.as_mut_slice() {
             keys.push(key as u16);
         }
@@ -234,11 +237,11 @@ impl TacVerifier {
         let (mut ours, mut of_version, mut of_algorithm) = (false, false, false);
         let mut best: Option<usize> = None;
         for (number, key) in self.keys.iter().enumerate() {
-            let mut levels = key.factors.iter().enumerate();
+            let mut levels = self.role_levels.iter().zip(&key.factors);
             let scratch = &mut self.scratch;
             let same_city = levels.all(|(level, held)| {
                 scratch.clear();
-                self.scheme.append_factor(level, fields, scratch).is_ok() && scratch == held
+                self.scheme.append_factor(*level, fields, scratch).is_ok() && scratch == held
             });
             if !same_city {
                 continue;
@@ -274,8 +277,9 @@ impl TacVerifier {
             return Ok(found);
         }
         let recipe = self.scheme.tac_recipe(algorithm, held).ok_or(Reason::UnknownAlgorithm)?;
-        let factors = (held..self.scheme.level_count())
-            .map(|level| self.scheme.level(level).map_or(8, |level| crate::piece::width(&level.factor)));
+        let remaining = self.role_levels.get(held..).unwrap_or_default();
+        let factors =
+            remaining.iter().map(|level| self.scheme.level_width(*level));
         let widths = factors.chain([crate::piece::width(&transaction.rules.tac), Field::Tac.width()]);
         let columns = widths.map(|width| Column::with_capacity(width, 0)).collect();
         let batch = Batch { rows: 0, columns, keys: vec![KeyColumn::PerRow(Vec::new())] };
@@ -294,13 +298,15 @@ impl TacVerifier {
 /// The first thing, in column order, for want of which the TAC cannot be checked.
 fn first_missing(
     scheme: &CardScheme,
+    levels: &[usize],
     transaction: Option<Option<Transaction<'_>>>,
     fields: &FieldSet,
 ) -> Option<Reason> {
     let needed = |field: Field| {
         matches!(field, Field::TxnType | Field::KeyVersion | Field::AlgId | Field::Tac)
-            || (0..scheme.level_count())
-                .filter_map(|level| scheme.level(level))
+            || levels
+                .iter()
+                .filter_map(|level| scheme.level(*level))
                 .flat_map(|level| &level.factor)
                 .any(|piece| piece.field() == Some(field))
             || matches!(transaction, Some(Some(t)) if t.rules.tac.iter().any(|piece| piece.field() == Some(field)))
@@ -320,11 +326,14 @@ impl CardScheme {
     /// Verifies TACs under keys with `held` levels in them. Columns: the remaining factors root first, the
     /// message, the TAC. `None` if the scheme has no TAC or no such cipher.
     pub fn tac_recipe(&self, algorithm: Algorithm, held: usize) -> Option<Recipe> {
-        self.tac_role()?.admit(crate::RoleFinish::VerifyMac).ok()?;
+        let role = self.tac_role()?;
+        role.admit(crate::RoleFinish::VerifyMac).ok()?;
         let rules = self.cipher(algorithm)?;
-        let mut path = self.path_to_card(0, algorithm, held, 0);
+        let key = role.key(algorithm, held);
+        let first = key.remaining().first().copied().unwrap_or(0);
+        let mut path = self.path(0, key, |level| level - first);
         path.steps.extend(rules.tac_key.fold().map(|rule| Step::FoldHalves { rule }));
-        let message = self.level_count() - held;
+        let message = key.remaining().len();
         let finish = Finish::VerifyMac {
             spec: self.purse_mac(rules.tac_truncation.rule()),
             message: Message::column(message),

@@ -1,0 +1,171 @@
+//! Whether a profile contradicts itself, and the tables that follow from it.
+
+use std::collections::BTreeMap;
+
+use claviger_hsm_api::{Algorithm, KeyName};
+
+use crate::piece::width;
+use crate::profile::{CommandData, CommandRules, Profile, ProfileError, Protection, RoleRules};
+
+/// What is looked up by number where the profile has text.
+pub(crate) struct Tables {
+    /// Algorithm of each algorithm id.
+    pub(crate) alg_ids: BTreeMap<u8, Algorithm>,
+    /// Transaction of each type.
+    pub(crate) types: BTreeMap<u8, usize>,
+    /// The levels by which each role is dispersed, root first.
+    pub(crate) role_levels: BTreeMap<String, Vec<usize>>,
+}
+
+/// Dispersion levels that a scheme may have; four is what is met in practice.
+pub(crate) const MOST_LEVELS: usize = 8;
+
+/// Checks a profile.
+///
+/// # Errors
+/// [`ProfileError::Inconsistent`] for the first contradiction.
+pub(crate) fn check(profile: &Profile) -> Result<Tables, ProfileError> {
+    KeyName::new("t", &profile.id, "R").map_err(|error| wrong("id", error))?;
+    if profile.levels.len() > MOST_LEVELS {
+        return Err(wrong("level", format!("a scheme has at most {MOST_LEVELS} levels")));
+    }
+    for level in &profile.levels {
+        if !matches!(width(&level.factor), 8 | 16) {
+            return Err(wrong(format!("level {}", level.name), "a factor has 8 or 16 bytes"));
+        }
+    }
+    let tables = Tables { alg_ids: alg_ids(profile)?, types: types(profile)?, role_levels: role_levels(profile)? };
+    if let Some(tac) = &profile.tac {
+        has_role(profile, "tac.role", &tac.role)?;
+    }
+    if let Some(authentication) = &profile.internal_authentication {
+        has_role(profile, "internal_authentication.role", &authentication.role)?;
+    }
+    profile.commands.iter().try_for_each(|command| check_command(profile, command))?;
+    check_write_key(profile)?;
+    check_key_sets(profile)?;
+    Ok(tables)
+}
+
+fn wrong(at: impl Into<String>, reason: impl ToString) -> ProfileError {
+    ProfileError::Inconsistent { at: at.into(), reason: reason.to_string() }
+}
+
+fn byte(at: &str, text: &str) -> Result<u8, ProfileError> {
+    let value = (text.len() == 2).then(|| u8::from_str_radix(text, 16).ok()).flatten();
+    value.ok_or_else(|| wrong(at, format!("`{text}` is not two hexadecimal digits")))
+}
+
+fn has_role(profile: &Profile, at: &str, role: &str) -> Result<(), ProfileError> {
+    if profile.roles.contains_key(role) {
+        return Ok(());
+    }
+    Err(wrong(at, format!("`{role}` is not among the roles")))
+}
+
+fn alg_ids(profile: &Profile) -> Result<BTreeMap<u8, Algorithm>, ProfileError> {
+    let mut alg_ids = BTreeMap::new();
+    for (id, algorithm) in &profile.alg_ids {
+        let at = format!("alg_ids.{id}");
+        if !profile.ciphers.contains_key(algorithm) {
+            return Err(wrong(at, "the algorithm has no [ciphers] table"));
+        }
+        alg_ids.insert(byte(&at, id)?, *algorithm);
+    }
+    Ok(alg_ids)
+}
+
+fn types(profile: &Profile) -> Result<BTreeMap<u8, usize>, ProfileError> {
+    let mut types = BTreeMap::new();
+    for (number, transaction) in profile.transactions.iter().enumerate() {
+        let at = format!("transaction {}", transaction.name);
+        has_role(profile, &at, &transaction.role)?;
+        if width(&transaction.session) != 8 || !matches!(width(&transaction.second_session), 0 | 8) {
+            return Err(wrong(at, "a session input has 8 bytes"));
+        }
+        for text in &transaction.types {
+            if types.insert(byte(&at, text)?, number).is_some() {
+                return Err(wrong(at, "a type belongs to two transactions"));
+            }
+        }
+        for (made, verified) in &transaction.after {
+            if !transaction.make.contains_key(made) || !transaction.verify.contains_key(verified) {
+                return Err(wrong(at, format!("`after`: no such MACs as `{made}` to make and `{verified}` to verify")));
+            }
+        }
+    }
+    Ok(types)
+}
+
+fn role_levels(profile: &Profile) -> Result<BTreeMap<String, Vec<usize>>, ProfileError> {
+    let number = |role: &str, name: &String| {
+        let found = profile.levels.iter().position(|level| level.name == *name);
+        found.ok_or_else(|| wrong(format!("role.{role}.levels"), format!("`{name}` is no level")))
+    };
+    let of_role = |(name, role): (&String, &RoleRules)| {
+        KeyName::new("t", "s", name).map_err(|error| wrong(format!("role.{name}"), error))?;
+        if role.algorithms.is_empty() && profile.ciphers.is_empty() {
+            return Err(wrong(format!("role.{name}"), "no algorithm: neither `algorithms` nor a [ciphers] table"));
+        }
+        let levels: Vec<usize> = match &role.levels {
+            None => (0..profile.levels.len()).collect(),
+            Some(names) => names.iter().map(|level| number(name, level)).collect::<Result<_, _>>()?,
+        };
+        if !levels.is_sorted_by(|a, b| a < b) {
+            return Err(wrong(format!("role.{name}.levels"), "levels stand root first, each once"));
+        }
+        Ok((name.clone(), levels))
+    };
+    profile.roles.iter().map(of_role).collect()
+}
+
+fn check_command(profile: &Profile, command: &CommandRules) -> Result<(), ProfileError> {
+    let at = format!("command {}", command.name);
+    has_role(profile, &at, &command.role)?;
+    if profile.commands.iter().filter(|other| other.name == command.name).count() > 1 {
+        return Err(wrong(at, "a command of this name stands twice"));
+    }
+    if !matches!(hex::decode(&command.header).map(|header| header.len()), Ok(2 | 4)) {
+        return Err(wrong(at, "`header` is CLA INS P1 P2, or CLA INS where the caller gives the rest"));
+    }
+    let fits = match command.protection {
+        Protection::Mac => matches!(command.data, CommandData::None | CommandData::Bytes),
+        Protection::EncryptAndMac => matches!(command.data, CommandData::Bytes | CommandData::Pin),
+        Protection::DataMac => command.data == CommandData::Pin,
+        Protection::Cryptogram => command.data == CommandData::Cryptogram,
+    };
+    if fits { Ok(()) } else { Err(wrong(at, "this data is not protected that way")) }
+}
+
+fn check_write_key(profile: &Profile) -> Result<(), ProfileError> {
+    let Some(write_key) = &profile.write_key else { return Ok(()) };
+    if !matches!(hex::decode(&write_key.instruction).map(|bytes| bytes.len()), Ok(2)) {
+        return Err(wrong("write_key.instruction", "is CLA INS, two bytes"));
+    }
+    for role in write_key.protectors.iter().chain(write_key.headers.values().flat_map(BTreeMap::keys)) {
+        has_role(profile, "write_key", role)?;
+    }
+    for (role, header) in write_key.headers.values().flatten() {
+        if !matches!(hex::decode(&header.p1p2).map(|bytes| bytes.len()), Ok(2)) {
+            return Err(wrong(format!("write_key.headers.{role}"), "`p1p2` is two bytes"));
+        }
+    }
+    Ok(())
+}
+
+fn check_key_sets(profile: &Profile) -> Result<(), ProfileError> {
+    for set in &profile.key_sets {
+        let at = format!("key_set {}", set.name);
+        if !(1..=8).contains(&set.kcv_bytes) || set.entries.is_empty() {
+            return Err(wrong(at, "needs entries, and check values of 1 to 8 bytes"));
+        }
+        for entry in &set.entries {
+            match (&entry.role, &entry.fill) {
+                (Some(role), None) => has_role(profile, &at, role)?,
+                (None, Some(fill)) => drop(byte(&at, fill)?),
+                _ => return Err(wrong(at, format!("entry `{}` needs either a role or a fill", entry.name))),
+            }
+        }
+    }
+    Ok(())
+}
