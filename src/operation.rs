@@ -1,7 +1,7 @@
 //! All that can be asked of the service. HTTP, the CLI and the bridge parse into it.
 
 use claviger_card_schemes::FieldSet;
-use claviger_hsm_api::{Algorithm, Exposure, KeyName, KeyState, KeyVersion, Secret};
+use claviger_hsm_api::{Algorithm, Exposure, KcvRule, KeyName, KeyState, KeyVersion, Padding, Secret};
 
 use crate::keyring::Validity;
 
@@ -42,6 +42,20 @@ pub enum Operation {
         /// The state it shall have.
         state: KeyState,
     },
+    /// Disperses a stored key to a child that stays inside, as a key of its own.
+    DisperseKey {
+        /// The key above.
+        parent: KeyRef,
+        /// The factors of the next levels, root first, upper-case hexadecimal.
+        factors: Vec<String>,
+    },
+    /// A key's check value by a rule of the caller's.
+    ComputeKcv {
+        /// Its id.
+        id: String,
+        /// How.
+        rule: KcvRule,
+    },
     /// Opens a job that verifies a stream of records.
     VerifyTransactions {
         /// Whose keys.
@@ -53,6 +67,21 @@ pub enum Operation {
     Purse(PurseRequest),
     /// A terminal's part in a purchase, in place of its PSAM.
     PsamDebit(PsamRequest),
+    /// A card command under secure messaging.
+    CardCommand(CardCommand),
+    /// A card's new key, under one that it holds.
+    WriteKey(WriteKey),
+    /// Verifies a card's answer to a challenge.
+    AuthenticateCard(CardAnswer),
+    /// Opens a job that makes the key sets of a stream of cards.
+    PersonaliseCards(Personalisation),
+    /// Uses a key of no card scheme.
+    Generic(GenericRequest),
+    /// A card scheme, as the daemon uses it.
+    ShowScheme {
+        /// Its id.
+        id: String,
+    },
     /// Random bytes from a backend.
     Random {
         /// How many, 1 to 1024.
@@ -106,6 +135,167 @@ pub struct PsamRequest {
     pub fields: FieldSet,
 }
 
+/// A stored key, by all that tells it from others.
+pub struct KeyRef {
+    /// Tenant, scheme and role.
+    pub name: KeyName,
+    /// As records write it.
+    pub version: KeyVersion,
+    /// Its cipher.
+    pub algorithm: Algorithm,
+    /// Dispersion factors already in it, root first, upper-case hexadecimal.
+    pub factors: Vec<String>,
+}
+
+/// A command for one card.
+pub struct CardCommand {
+    /// Whose keys.
+    pub tenant: String,
+    /// Of which scheme.
+    pub scheme: String,
+    /// As the scheme names it.
+    pub command: String,
+    /// The card's number, and key version and algorithm.
+    pub fields: FieldSet,
+    /// P1 P2, where the command leaves them open.
+    pub parameters: Option<[u8; 2]>,
+    /// What the card gave for GET CHALLENGE.
+    pub challenge: Vec<u8>,
+    /// What the command carries; a PIN is secret.
+    pub data: Secret,
+}
+
+/// WRITE KEY for one card.
+pub struct WriteKey {
+    /// Whose keys.
+    pub tenant: String,
+    /// Of which scheme.
+    pub scheme: String,
+    /// The card's number; key version and algorithm of the protector.
+    pub fields: FieldSet,
+    /// Role of the key that the card holds already.
+    pub protector: String,
+    /// Role of the new key.
+    pub role: String,
+    /// Version of the new key.
+    pub version: KeyVersion,
+    /// Algorithm id of the new key.
+    pub alg_id: u8,
+    /// What the card gave for GET CHALLENGE.
+    pub challenge: Vec<u8>,
+}
+
+/// A card's answer to INTERNAL AUTHENTICATE.
+pub struct CardAnswer {
+    /// Whose keys.
+    pub tenant: String,
+    /// Of which scheme.
+    pub scheme: String,
+    /// The card's number, and key version and algorithm.
+    pub fields: FieldSet,
+    /// What the card was sent.
+    pub challenge: Vec<u8>,
+    /// What it answered.
+    pub answer: Vec<u8>,
+}
+
+/// Which key sets cards get.
+pub struct Personalisation {
+    /// Whose keys.
+    pub tenant: String,
+    /// Of which scheme.
+    pub scheme: String,
+    /// The layout, if not the scheme's first.
+    pub key_set: Option<String>,
+    /// One set for each, in order.
+    pub algorithms: Vec<Algorithm>,
+    /// Version of the cards' keys.
+    pub version: KeyVersion,
+    /// Role of the transport key.
+    pub transport_role: String,
+    /// Its version.
+    pub transport_version: KeyVersion,
+}
+
+/// What is asked of a key of no card scheme.
+pub struct GenericRequest {
+    /// The key.
+    pub key: KeyRef,
+    /// For each of how many rows, what.
+    pub task: GenericTask,
+}
+
+/// Rows of generic work. The MAC algorithm is that of the key's usage.
+pub enum GenericTask {
+    /// Makes MACs.
+    Mac {
+        /// Of CBC-MACs.
+        padding: Padding,
+        /// Leftmost bytes that are kept; all if absent.
+        length: Option<usize>,
+        /// Over what.
+        messages: Vec<Vec<u8>>,
+    },
+    /// Verifies MACs.
+    VerifyMac {
+        /// Of CBC-MACs.
+        padding: Padding,
+        /// Each message with its MAC; all MACs have one length.
+        messages: Vec<(Vec<u8>, Vec<u8>)>,
+    },
+    /// Enciphers.
+    Encrypt {
+        /// How.
+        mode: Mode,
+        /// Of what is not authenticated.
+        padding: Padding,
+        /// What.
+        texts: Vec<CipherText>,
+    },
+    /// Deciphers.
+    Decrypt {
+        /// How.
+        mode: Mode,
+        /// What.
+        texts: Vec<CipherText>,
+    },
+    /// Signs.
+    Sign {
+        /// Goes into `Z_A`.
+        signer_id: String,
+        /// What.
+        messages: Vec<Vec<u8>>,
+    },
+    /// Verifies signatures.
+    VerifySignature {
+        /// Goes into `Z_A`.
+        signer_id: String,
+        /// Each message with its signature.
+        messages: Vec<(Vec<u8>, Vec<u8>)>,
+    },
+}
+
+/// A mode of operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// SP 800-38A.
+    Ecb,
+    /// SP 800-38A.
+    Cbc,
+    /// SP 800-38D; RFC 8998 for SM4.
+    Gcm,
+}
+
+/// A text with what its mode needs.
+pub struct CipherText {
+    /// Plain or enciphered; in GCM 16 bytes of tag follow the ciphertext.
+    pub data: Vec<u8>,
+    /// Initial value or nonce; drawn by the service if absent, and always in GCM encryption.
+    pub iv: Option<Vec<u8>>,
+    /// Authenticated, not enciphered.
+    pub associated: Vec<u8>,
+}
+
 impl Operation {
     /// The action of the policy schema.
     pub fn action(&self) -> &'static str {
@@ -126,6 +316,21 @@ impl Operation {
             Self::Purse(PurseRequest { make: Some(_), .. }) => "authorise_purse",
             Self::Purse(_) => "verify_purse",
             Self::PsamDebit(_) => "psam_debit",
+            Self::DisperseKey { .. } => "disperse_key",
+            Self::ComputeKcv { .. } => "compute_kcv",
+            Self::CardCommand(_) => "card_command",
+            Self::WriteKey(_) => "write_key",
+            Self::AuthenticateCard(_) => "authenticate_card",
+            Self::PersonaliseCards(_) => "personalise_cards",
+            Self::Generic(request) => match request.task {
+                GenericTask::Mac { .. } => "generate_mac",
+                GenericTask::VerifyMac { .. } => "verify_mac",
+                GenericTask::Encrypt { .. } => "encrypt",
+                GenericTask::Decrypt { .. } => "decrypt",
+                GenericTask::Sign { .. } => "sign",
+                GenericTask::VerifySignature { .. } => "verify_signature",
+            },
+            Self::ShowScheme { .. } => "show_scheme",
             Self::Random { .. } => "random",
         }
     }

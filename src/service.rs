@@ -1,8 +1,13 @@
 //! Where keyring, policy, router and audit meet: [`Service::execute`] is the one way in.
 
+mod cards;
 mod error;
+mod generic;
+mod job;
 mod keys;
 mod outcome;
+mod perform;
+mod personalise;
 mod purse;
 mod transactions;
 
@@ -22,8 +27,10 @@ use crate::routing::{BackendConfig, Router};
 use crate::seal::{self, Opener};
 use crate::store::Store;
 pub use error::ServiceError;
+pub use job::BATCH;
 pub use outcome::Outcome;
-pub use transactions::{BATCH, VerifyJob};
+pub use personalise::{CardFault, PersonaliseJob};
+pub use transactions::VerifyJob;
 
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
@@ -125,8 +132,20 @@ impl Service {
             Operation::VerifyTransactions { tenant, scheme } => {
                 VerifyJob::open(self, caller, action, &tenant, &scheme).await.map(|job| Outcome::Job(Box::new(job)))
             }
+            Operation::DisperseKey { parent, factors } => {
+                self.disperse_key(caller, action, parent, factors).await.map(Outcome::Key)
+            }
+            Operation::ComputeKcv { id, rule } => self.compute_kcv(caller, action, &id, rule).await.map(Outcome::Bytes),
+            Operation::CardCommand(request) => self.card_command(caller, action, request).await,
+            Operation::WriteKey(request) => self.write_key(caller, action, request).await,
+            Operation::AuthenticateCard(request) => self.authenticate_card(caller, action, request).await,
+            Operation::PersonaliseCards(request) => {
+                PersonaliseJob::open(self, caller, action, request).await.map(|job| Outcome::Personalise(Box::new(job)))
+            }
+            Operation::Generic(request) => self.generic(caller, action, request).await,
             Operation::PsamDebit(request) => self.psam_debit(caller, action, request).await,
             Operation::Purse(request) => self.purse(caller, action, request).await,
+            Operation::ShowScheme { id } => self.show_scheme(caller, action, &id).await.map(Outcome::Scheme),
             Operation::Random { len } => self.random(caller, action, len).await.map(Outcome::Bytes),
         }
     }
@@ -167,6 +186,17 @@ impl Service {
         self.settle(caller, &permit, Event::default(), result).await
     }
 
+    async fn show_scheme(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+    ) -> Result<Arc<CardScheme>, ServiceError> {
+        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        let found = self.scheme(id).cloned();
+        self.settle(caller, &permit, Event::default(), found).await
+    }
+
     async fn random(&self, caller: &Caller, action: &'static str, len: usize) -> Result<Vec<u8>, ServiceError> {
         if !(1..=1024).contains(&len) {
             return Err(ServiceError::field("len", "must be 1 to 1024"));
@@ -187,6 +217,11 @@ impl Service {
 
     fn find(&self, id: &str) -> Result<Arc<Entry>, ServiceError> {
         self.keyring.find(id).ok_or(ServiceError::NoKey)
+    }
+
+    /// Whether a key is as it was when `entry` was read.
+    fn is_current(&self, entry: &Entry) -> bool {
+        self.keyring.find(entry.id()).is_some_and(|now| now.record_version() == entry.record_version())
     }
 
     /// Asks whether the caller acts for a tenant at all: before it is known which keys the tenant has, so that

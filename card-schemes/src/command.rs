@@ -36,11 +36,12 @@ pub struct PreparedCommand {
     pub recipe: Recipe,
     /// Over what.
     pub batch: Batch,
-    shape: Shape,
+    /// How the outcome becomes an APDU.
+    pub shape: ApduShape,
 }
 
 /// Where the parts of an APDU come from.
-struct Shape {
+pub struct ApduShape {
     /// CLA INS P1 P2 Lc.
     header: Vec<u8>,
     /// Data in plain.
@@ -49,11 +50,11 @@ struct Shape {
     legs: Vec<usize>,
 }
 
-impl PreparedCommand {
+impl ApduShape {
     /// The whole APDU, `CLA INS P1 P2 Lc data`; `None` if a leg did not run.
     pub fn apdu(&self, outcome: &Outcome) -> Option<Vec<u8>> {
-        let mut apdu = [&self.shape.header[..], &self.shape.plain].concat();
-        for leg in &self.shape.legs {
+        let mut apdu = [&self.header[..], &self.plain].concat();
+        for leg in &self.legs {
             apdu.extend_from_slice(outcome.bytes(*leg, 0)?);
         }
         Some(apdu)
@@ -216,7 +217,7 @@ impl Draft {
     }
 
     fn finished(self, legs: Vec<Leg>, header: Vec<u8>, plain: Vec<u8>) -> PreparedCommand {
-        let shape = Shape { header, plain, legs: (0..legs.len()).collect() };
+        let shape = ApduShape { header, plain, legs: (0..legs.len()).collect() };
         PreparedCommand { recipe: Recipe { legs }, batch: Batch::one(self.columns, self.keys), shape }
     }
 

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use claviger_hsm_api::{Algorithm, KeyName};
 
+use crate::fields::{Field, FieldSet};
 use crate::piece::width;
-use crate::profile::{CommandData, CommandRules, Profile, ProfileError, Protection, RoleRules};
+use crate::profile::{
+    CommandData, CommandRules, PlaceEncoding, Profile, ProfileError, Protection, RecordLayout, RoleRules,
+};
 
 /// What is looked up by number where the profile has text.
 pub(crate) struct Tables {
@@ -44,6 +47,7 @@ pub(crate) fn check(profile: &Profile) -> Result<Tables, ProfileError> {
     profile.commands.iter().try_for_each(|command| check_command(profile, command))?;
     check_write_key(profile)?;
     check_key_sets(profile)?;
+    profile.layouts.iter().try_for_each(check_layout)?;
     Ok(tables)
 }
 
@@ -149,6 +153,41 @@ fn check_write_key(profile: &Profile) -> Result<(), ProfileError> {
         if !matches!(hex::decode(&header.p1p2).map(|bytes| bytes.len()), Ok(2)) {
             return Err(wrong(format!("write_key.headers.{role}"), "`p1p2` is two bytes"));
         }
+    }
+    Ok(())
+}
+
+fn check_layout(layout: &RecordLayout) -> Result<(), ProfileError> {
+    let at = format!("layout {}", layout.name);
+    if !(1..=4096).contains(&layout.length) {
+        return Err(wrong(at, "a record has 1 to 4096 bytes"));
+    }
+    let mut seen = Vec::new();
+    for place in &layout.places {
+        let known = place.field == "record_id"
+            || Field::named(&place.field).is_some_and(|field| Field::OF_RECORDS.contains(&field));
+        if !known || seen.contains(&&place.field) {
+            return Err(wrong(at, format!("`{}` is no field of records, or stands twice", place.field)));
+        }
+        seen.push(&place.field);
+        if place.length == 0 || place.offset.checked_add(place.length).is_none_or(|end| end > layout.length) {
+            return Err(wrong(at, format!("`{}` does not lie within the record", place.field)));
+        }
+        let width = Field::named(&place.field).map(Field::width);
+        if place.encoding != PlaceEncoding::Text && width.is_some_and(|width| width != place.length) {
+            return Err(wrong(at, format!("`{}` has another length on a card", place.field)));
+        }
+        if place.absent.as_ref().is_some_and(|absent| absent.len() != 2 * place.length || hex::decode(absent).is_err())
+        {
+            return Err(wrong(at, format!("`absent` of `{}` is not as long as its place", place.field)));
+        }
+    }
+    if !seen.iter().any(|field| *field == "record_id") {
+        return Err(wrong(at, "has no `record_id`"));
+    }
+    for (name, text) in &layout.defaults {
+        let field = Field::named(name).ok_or_else(|| wrong(&at, format!("`{name}` is not a field")))?;
+        FieldSet::default().parse(field, text.as_bytes()).map_err(|error| wrong(&at, error))?;
     }
     Ok(())
 }

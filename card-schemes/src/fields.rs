@@ -250,6 +250,26 @@ impl FieldSet {
         Ok(())
     }
 
+    /// Sets a field from its bytes; those that its text could not say (a date that is none) are refused.
+    ///
+    /// # Errors
+    /// [`FieldError`].
+    pub fn set_checked(&mut self, field: Field, bytes: &[u8]) -> Result<(), FieldError> {
+        let digits = || bytes.iter().all(|byte| byte >> 4 <= 9 && byte & 15 <= 9);
+        let good = bytes.len() == field.width()
+            && match field.form() {
+                Form::Hex | Form::Fen => true,
+                Form::Bcd => digits(),
+                Form::Date => digits() && is_date(bytes),
+                Form::Time => digits() && is_time(bytes),
+                Form::CardNumber => {
+                    let mut text = [0; 16];
+                    hex::encode_to_slice(bytes, &mut text).is_ok() && is_card_number(&text)
+                }
+            };
+        if good { self.set(field, bytes) } else { Err(FieldError { field, expected: field.expected() }) }
+    }
+
     /// Sets a field from its text; an empty text leaves it absent.
     ///
     /// # Errors
@@ -267,13 +287,7 @@ impl FieldSet {
             Form::Bcd => text.iter().all(u8::is_ascii_digit) && parse_hex(text, to),
             Form::CardNumber => is_card_number(text) && parse_hex(text, to),
             Form::Date => text.iter().all(u8::is_ascii_digit) && parse_hex(text, to) && is_date(to),
-            Form::Time => {
-                text.iter().all(u8::is_ascii_digit)
-                    && parse_hex(text, to)
-                    && to[0] < 0x24
-                    && to[1] < 0x60
-                    && to[2] < 0x60
-            }
+            Form::Time => text.iter().all(u8::is_ascii_digit) && parse_hex(text, to) && is_time(to),
         };
         if !good {
             return Err(wrong);
@@ -304,6 +318,11 @@ fn is_card_number(text: &[u8]) -> bool {
         None => return false,
     };
     digits.iter().all(u8::is_ascii_digit)
+}
+
+/// In BCD.
+fn is_time(bcd: &[u8]) -> bool {
+    bcd[0] < 0x24 && bcd[1] < 0x60 && bcd[2] < 0x60
 }
 
 /// Proleptic Gregorian, in BCD.

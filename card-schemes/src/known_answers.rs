@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use claviger_hsm_api::{
-    Algorithm, Batch, CipherMode, Column, Finish, KcvRule, KeyPath, LegValue, Message, Recipe, Secret, WrapFormat,
+    Algorithm, Batch, CipherMode, Column, Finish, KcvRule, KeyPath, LegValue, Message, NewKey, Recipe, Secret,
+    WrapFormat,
 };
 use claviger_hsm_engine::{PlainKey, run};
 use serde::Deserialize;
@@ -162,10 +163,8 @@ impl KnownAnswer {
         let parameters = request.p1p2.as_deref().map(bytes).transpose()?;
         let parameters = parameters.map(|p1p2| p1p2.try_into().map_err(|_| "`p1p2` is not two bytes")).transpose()?;
         let (challenge, data) = (bytes(&request.challenge)?, bytes(&request.data)?);
-        let asked =
-            CommandRequest { command: &request.command, parameters, challenge: &challenge, data: &data };
-        let prepared =
-            scheme.command(asked, self.algorithm, self.level, fields).map_err(|error| error.to_string())?;
+        let asked = CommandRequest { command: &request.command, parameters, challenge: &challenge, data: &data };
+        let prepared = scheme.command(asked, self.algorithm, self.level, fields).map_err(|error| error.to_string())?;
         apdu(&prepared, &[key])
     }
 
@@ -244,7 +243,7 @@ fn bare(slot: usize, algorithm: Algorithm) -> KeyPath {
 
 fn apdu(prepared: &PreparedCommand, keys: &[&PlainKey]) -> Result<Vec<u8>, String> {
     let outcome = execute(keys, &prepared.recipe, &prepared.batch)?;
-    prepared.apdu(&outcome).ok_or_else(|| "nothing came out".to_owned())
+    prepared.shape.apdu(&outcome).ok_or_else(|| "nothing came out".to_owned())
 }
 
 /// The part of an APDU that a case names.
@@ -258,7 +257,7 @@ fn ends_of<'a>(apdu: &'a [u8], name: &str) -> Result<&'a [u8], String> {
 }
 
 fn execute(keys: &[&PlainKey], recipe: &Recipe, batch: &Batch) -> Result<claviger_hsm_api::Outcome, String> {
-    let store = |_: &_, _: PlainKey| Err(claviger_hsm_engine::EngineError::NoStore);
+    let store = |_: &NewKey, _: PlainKey| Err(claviger_hsm_engine::EngineError::NoStore);
     run(keys, recipe, batch, &store).map_err(|error| error.to_string())
 }
 

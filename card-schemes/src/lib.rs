@@ -9,27 +9,29 @@
 
 mod command;
 mod consistency;
-mod csv;
 mod fields;
 mod key_set;
 mod known_answers;
 mod piece;
 mod profile;
 mod purse;
+mod records;
 mod request_error;
 mod role;
 mod scheme;
 mod schemes;
 mod tac;
 
-pub use command::{CommandRequest, PreparedCommand};
-pub use csv::{CsvHeader, HeaderError, LineFault, record_id_of};
+pub use command::{ApduShape, CommandRequest, PreparedCommand};
 pub use fields::{Field, FieldError, FieldSet};
 pub use key_set::{KeySet, KeySetMaker};
 pub use known_answers::{CommandAnswer, KnownAnswer, KnownAnswerFailed};
 pub use piece::Piece;
 pub use profile::{ProfileError, RoleFinish};
 pub use purse::PurseStep;
+pub use records::{
+    ArrowReader, Columns, CsvReader, FormatError, LineFault, ReadError, Reader, RecordSink, record_id_of,
+};
 pub use request_error::RequestError;
 pub use role::{CardKey, Role, SchemeError};
 pub use scheme::{CardScheme, Transaction};

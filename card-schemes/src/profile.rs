@@ -79,6 +79,8 @@ pub(crate) struct Profile {
     pub write_key: Option<WriteKeyRules>,
     #[serde(default, rename = "key_set")]
     pub key_sets: Vec<KeySetRules>,
+    #[serde(default, rename = "layout")]
+    pub layouts: Vec<RecordLayout>,
     #[serde(default)]
     pub parameters: Parameters,
     #[serde(default, rename = "known_answer")]
@@ -305,6 +307,54 @@ pub(crate) struct KeySetEntry {
     pub role: Option<String>,
     /// Two hexadecimal digits that fill a place without a key.
     pub fill: Option<String>,
+}
+
+/// How a city's clearing file lays out its records.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RecordLayout {
+    pub name: String,
+    pub title: String,
+    pub kind: LayoutKind,
+    /// Bytes of a record, without the line break of a text.
+    pub length: usize,
+    pub places: Vec<Place>,
+    /// Fields that no record carries, written as in CSV columns.
+    #[serde(default)]
+    pub defaults: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LayoutKind {
+    /// One record a line.
+    Text,
+    /// Record after record, nothing between.
+    Binary,
+}
+
+/// Where a field stands in a record.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Place {
+    /// A record's field, or `record_id`.
+    pub field: String,
+    pub offset: usize,
+    pub length: usize,
+    pub encoding: PlaceEncoding,
+    /// Bytes that say that the field is not there, hexadecimal.
+    pub absent: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PlaceEncoding {
+    /// As in a CSV column, blanks around it.
+    Text,
+    /// As on the card, big-endian.
+    Bytes,
+    /// The same, least significant byte first.
+    BytesReversed,
 }
 
 /// Rules that the standards leave open or that cities vary.

@@ -100,9 +100,8 @@ impl CardScheme {
         fields: &FieldSet,
     ) -> Result<Vec<u8>, RequestError> {
         let (list, what) = if make { (&transaction.rules.make, "make") } else { (&transaction.rules.verify, "verify") };
-        let no_mac = || {
-            RequestError::wrong(mac, format!("is no MAC that transaction `{}` has to {what}", transaction.name()))
-        };
+        let no_mac =
+            || RequestError::wrong(mac, format!("is no MAC that transaction `{}` has to {what}", transaction.name()));
         let mut input = self.assemble(list.get(mac).ok_or_else(no_mac)?, fields)?;
         let composite = fields.byte(Field::TxnType) == Some(0x09);
         let appended = match self.parameters().mac1_append_auth_id {

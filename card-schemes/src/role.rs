@@ -127,4 +127,3 @@ impl<'a> Role<'a> {
         Err(SchemeError::RoleRefuses { role: self.name.to_owned(), finish })
     }
 }
-

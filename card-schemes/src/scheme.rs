@@ -1,15 +1,19 @@
 //! A profile that has shown its known answers, and what it says about keys and recipes.
 
 use claviger_hsm_api::{
-    Algorithm, Column, Exportability, Input, KcvRule, KeyAttributes, KeyPath, KeyRank, MacAlgorithm, MacSpec, Padding,
-    Step, Truncation,
+    Algorithm, Batch, Column, Exportability, Finish, Input, KcvRule, KeyAttributes, KeyPath, KeyRank, MacAlgorithm,
+    MacSpec, NewKey, Padding, Recipe, Step, Truncation,
 };
 
 use crate::consistency::{self, Tables};
 use crate::fields::{Field, FieldSet};
 use crate::known_answers::KnownAnswer;
 use crate::piece::{Piece, width};
-use crate::profile::{CipherRules, Level, Parameters, Profile, ProfileError, RoleRules, TransactionRules};
+use crate::profile::{
+    CipherRules, LayoutKind, Level, Parameters, Profile, ProfileError, RecordLayout, RoleFinish, RoleRules,
+    TransactionRules,
+};
+use crate::records::{LayoutReader, Reader};
 use crate::role::{CardKey, Role, SchemeError};
 
 /// A card scheme, ready for use.
@@ -251,6 +255,61 @@ impl CardScheme {
             self.append_factor(*level, fields, &mut factor).map(|()| factor)
         };
         role.levels.iter().map(factor).collect()
+    }
+
+    /// The layouts of clearing files and what they are for.
+    pub fn layouts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.profile.layouts.iter().map(|layout| (layout.name.as_str(), layout.title.as_str()))
+    }
+
+    /// Bytes of a record of a layout of packed binary; `None` for one of text lines.
+    ///
+    /// # Errors
+    /// If there is no such layout.
+    pub fn layout_length(&self, name: &str) -> Result<Option<usize>, SchemeError> {
+        let layout = self.layout(name)?;
+        Ok((layout.kind == LayoutKind::Binary).then_some(layout.length))
+    }
+
+    /// A reader of a layout's records; `before` records of the file are somewhere else.
+    ///
+    /// # Errors
+    /// If there is no such layout.
+    pub fn layout_reader(&self, name: &str, before: u64) -> Result<Reader, SchemeError> {
+        Ok(Reader::Layout(LayoutReader::new(self.layout(name)?.clone(), before)))
+    }
+
+    fn layout(&self, name: &str) -> Result<&RecordLayout, SchemeError> {
+        let found = self.profile.layouts.iter().find(|layout| layout.name == name);
+        found.ok_or_else(|| self.unknown("layout", name))
+    }
+
+    /// The fields that factors are made of, in the order of record columns.
+    pub fn factor_fields(&self) -> Vec<Field> {
+        let mut fields: Vec<Field> =
+            self.profile.levels.iter().flat_map(|level| &level.factor).filter_map(Piece::field).collect();
+        fields.sort_unstable();
+        fields.dedup();
+        fields
+    }
+
+    /// Stores `child` from a key of the same name that holds its first `held` factors.
+    ///
+    /// # Errors
+    /// If the role does not keep children.
+    pub fn disperse(&self, child: &NewKey, held: usize) -> Result<(Recipe, Batch), SchemeError> {
+        let role = self.role(child.name.role())?;
+        role.admit(RoleFinish::Store)?;
+        let mut path = self.path(0, role.key(child.attributes.algorithm, held), |_| 0);
+        path.steps.truncate(child.factors.len().saturating_sub(held));
+        for (step, factor) in path.steps.iter_mut().zip(child.factors.iter().skip(held)) {
+            if let Step::Disperse { factor: input, .. } = step {
+                *input = Input::Constant(hex::decode(factor).unwrap_or_default());
+            }
+        }
+        path.steps_left = role.levels.len().saturating_sub(child.factors.len()) as u8;
+        let recipe = Recipe::single(path, Finish::Store { child: Box::new(child.clone()) });
+        Ok((recipe, Batch::one(Vec::new(), 1)))
     }
 
     /// A purse MAC: CBC-MAC, 80 padding, four bytes.

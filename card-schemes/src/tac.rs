@@ -7,8 +7,8 @@ use claviger_hsm_api::{
     Algorithm, Batch, Column, Finish, Input, KeyColumn, KeyVersion, Message, Recipe, Step, Verdict,
 };
 
-use crate::csv::LineFault;
 use crate::fields::{Field, FieldSet};
+use crate::records::LineFault;
 use crate::scheme::{CardScheme, Transaction};
 
 /// A key of the TAC role that records may select.
@@ -278,8 +278,7 @@ impl TacVerifier {
         }
         let recipe = self.scheme.tac_recipe(algorithm, held).ok_or(Reason::UnknownAlgorithm)?;
         let remaining = self.role_levels.get(held..).unwrap_or_default();
-        let factors =
-            remaining.iter().map(|level| self.scheme.level_width(*level));
+        let factors = remaining.iter().map(|level| self.scheme.level_width(*level));
         let widths = factors.chain([crate::piece::width(&transaction.rules.tac), Field::Tac.width()]);
         let columns = widths.map(|width| Column::with_capacity(width, 0)).collect();
         let batch = Batch { rows: 0, columns, keys: vec![KeyColumn::PerRow(Vec::new())] };

@@ -65,6 +65,14 @@ pub struct Client {
     tls: Arc<rustls::ClientConfig>,
 }
 
+/// A streamed answer.
+pub struct Answer<S> {
+    /// The keys that verify, where the daemon names them.
+    pub keys: Option<String>,
+    /// What comes.
+    pub pieces: S,
+}
+
 impl Client {
     /// Reads the files and prepares the connection; nothing is sent yet.
     ///
@@ -121,10 +129,10 @@ impl Client {
         query: &Q,
         content_type: &str,
         body: S,
-    ) -> Result<impl Stream<Item = Result<Bytes, ClientError>> + use<Q, S>, ClientError>
+    ) -> Result<Answer<impl Stream<Item = Result<Bytes, ClientError>> + use<Q, S>>, ClientError>
     where
         Q: Serialize,
-        S: Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static,
+        S: Stream<Item = std::io::Result<Bytes>> + Send + 'static,
     {
         let request = self
             .http
@@ -133,10 +141,10 @@ impl Client {
             .header("content-type", content_type)
             .body(reqwest::Body::wrap_stream(body));
         let response = self.checked(request).await?;
+        let keys = response.headers().get("claviger-keys").and_then(|keys| keys.to_str().ok()).map(str::to_owned);
         let url = self.url.clone();
-        Ok(response
-            .bytes_stream()
-            .map_err(move |error| ClientError::Connection { url: url.clone(), reason: causes(&error) }))
+        let broken = move |error| ClientError::Connection { url: url.clone(), reason: causes(&error) };
+        Ok(Answer { keys, pieces: response.bytes_stream().map_err(broken) })
     }
 
     fn at(&self, path: &str) -> String {

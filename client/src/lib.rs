@@ -2,12 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "http")]
 mod http;
 mod wire;
 
-pub use http::{Client, ClientError, Connection};
+#[cfg(feature = "http")]
+pub use http::{Answer, Client, ClientError, Connection};
 pub use wire::{
-    GenerateKey, Health, ImportKey, Key, KeyFilter, KeyList, NewKey, Problem, PsamDebit, PsamResult, Purse,
-    PurseResult, RandomBytes, RandomRequest, SetKeyState, Unseal, Verdict, VerdictCounts, VerifyParameters,
-    VerifyRecords, VerifyResult,
+    AuthenticateCard, CardApdu, CardCommand, CardKeySet, CipherItem, CipherResult, ComputeKcv, Decrypt, DisperseKey,
+    Encrypt, GenerateKey, Health, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, MacGenerate, MacItem,
+    MacResult, MacVerify, NewKey, Personalise, PersonaliseParameters, PersonaliseResult, Problem, PsamDebit,
+    PsamResult, Purse, PurseResult, RandomBytes, RandomRequest, Scheme, SchemeItem, SchemeLayout, SchemeRole,
+    SchemeTransaction, SetKeyState, Sign, SignResult, SignatureItem, Unseal, Valid, Verdict, VerdictCounts,
+    VerifyParameters, VerifyRecords, VerifyResult, VerifySignature, WriteKey,
 };

@@ -5,17 +5,21 @@ use std::str::FromStr;
 use axum::Json;
 use axum::extract::{Path, Query, Request, State as Shared};
 use axum::http::StatusCode;
-use claviger_client::{GenerateKey, ImportKey, Key, KeyFilter, KeyList, NewKey, Problem, SetKeyState};
-use claviger_hsm_api::{KeyName, Secret};
+use claviger_client::{
+    ComputeKcv, DisperseKey, GenerateKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey,
+    SetKeyState,
+};
+use claviger_hsm_api::{KcvRule, KeyName, Secret};
 
+use super::problem::Problems;
 use super::{Refusal, State, body, execute};
 use crate::keyring::{Entry, Validity};
-use crate::operation::{KeyRequest, Operation};
+use crate::operation::{KeyRef, KeyRequest, Operation};
 use crate::service::{Caller, Outcome, ServiceError};
 
 /// Makes a key inside a backend.
 #[utoipa::path(post, path = "/v1/keys", tag = "keys", request_body = GenerateKey,
-    responses((status = 201, body = Key), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    responses((status = 201, body = Key), Problems))]
 pub(super) async fn generate(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -28,7 +32,7 @@ pub(super) async fn generate(
 
 /// Joins a key from components that the caller brings. In production a ceremony does this.
 #[utoipa::path(post, path = "/v1/keys/import", tag = "keys", request_body = ImportKey,
-    responses((status = 201, body = Key), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    responses((status = 201, body = Key), Problems))]
 pub(super) async fn import(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -45,17 +49,17 @@ pub(super) async fn import(
 
 /// The keys of a tenant.
 #[utoipa::path(get, path = "/v1/keys", tag = "keys", params(KeyFilter),
-    responses((status = 200, body = KeyList), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    responses((status = 200, body = KeyList), Problems))]
 pub(super) async fn list(
     Shared(state): Shared<State>,
     caller: Caller,
     filter: Result<Query<KeyFilter>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<KeyList>, Refusal> {
-    let Query(filter) = filter.map_err(|error| Refusal::new(400, "bad_query", error.body_text()))?;
+    let Query(filter) = filter.map_err(Refusal::query)?;
     let Outcome::Keys(mut entries) =
         execute(&state.service, caller, Operation::ListKeys { tenant: filter.tenant }).await?
     else {
-        return Err(unexpected());
+        return Err(Refusal::unexpected());
     };
     entries.retain(|entry| {
         let name = &entry.record.key.name;
@@ -67,7 +71,7 @@ pub(super) async fn list(
 
 /// One key.
 #[utoipa::path(get, path = "/v1/keys/{id}", tag = "keys", params(("id" = String, Path, description = "The key's id")),
-    responses((status = 200, body = Key), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    responses((status = 200, body = Key), Problems))]
 pub(super) async fn show(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -78,7 +82,7 @@ pub(super) async fn show(
 
 /// Suspends, resumes, deactivates, compromises or destroys a key. Destroyed is for ever.
 #[utoipa::path(post, path = "/v1/keys/{id}/state", tag = "keys", params(("id" = String, Path, description = "The key's id")), request_body = SetKeyState,
-    responses((status = 200, body = Key), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    responses((status = 200, body = Key), Problems))]
 pub(super) async fn set_state(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -88,6 +92,50 @@ pub(super) async fn set_state(
     let SetKeyState { state: wanted } = body(request, &state.limits).await?;
     let operation = Operation::SetKeyState { id, state: word("state", &wanted)? };
     one(execute(&state.service, caller, operation).await?)
+}
+
+/// Keeps a child of a stored key inside, as a key of its own: a city's key from the root's.
+#[utoipa::path(post, path = "/v1/keys/disperse", tag = "keys", request_body = DisperseKey,
+    responses((status = 201, body = Key), Problems))]
+pub(super) async fn disperse(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    request: Request,
+) -> Result<(StatusCode, Json<Key>), Refusal> {
+    let DisperseKey { parent, factors } = body(request, &state.limits).await?;
+    if factors.is_empty() {
+        return Err(Refusal::field("factors", "is empty"));
+    }
+    let factors = factors.iter().map(|text| factor(text)).collect::<Result<_, _>>()?;
+    let operation = Operation::DisperseKey { parent: key_ref(parent)?, factors };
+    Ok((StatusCode::CREATED, one(execute(&state.service, caller, operation).await?)?))
+}
+
+/// A key's check value by a rule of the caller's: at most 3 bytes for a key above card level.
+#[utoipa::path(post, path = "/v1/keys/{id}/kcv", tag = "keys", params(("id" = String, Path, description = "The key's id")), request_body = ComputeKcv,
+    responses((status = 200, body = KcvResult), Problems))]
+pub(super) async fn compute_kcv(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<KcvResult>, Refusal> {
+    let ComputeKcv { function, input, take } = body(request, &state.limits).await?;
+    let rule = KcvRule { function: word("function", &function)?, input: word("input", &input)?, take };
+    match execute(&state.service, caller, Operation::ComputeKcv { id, rule }).await? {
+        Outcome::Bytes(kcv) => Ok(Json(KcvResult { kcv: hex::encode_upper(kcv) })),
+        _ => Err(Refusal::unexpected()),
+    }
+}
+
+/// A stored key by its name.
+pub(super) fn key_ref(key: KeyReference) -> Result<KeyRef, Refusal> {
+    Ok(KeyRef {
+        name: KeyName::new(&key.tenant, &key.scheme, &key.role).map_err(ServiceError::from)?,
+        version: word("version", &key.version)?,
+        algorithm: word("algorithm", &key.algorithm)?,
+        factors: key.factors.iter().map(|text| factor(text)).collect::<Result<_, _>>()?,
+    })
 }
 
 /// A word of a closed list.
@@ -125,12 +173,8 @@ fn factor(text: &str) -> Result<String, Refusal> {
 fn one(outcome: Outcome) -> Result<Json<Key>, Refusal> {
     match outcome {
         Outcome::Key(entry) => Ok(Json(view(&entry))),
-        _ => Err(unexpected()),
+        _ => Err(Refusal::unexpected()),
     }
-}
-
-fn unexpected() -> Refusal {
-    Refusal::new(500, "internal", "the service answered something else")
 }
 
 fn view(entry: &Entry) -> Key {

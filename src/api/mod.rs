@@ -4,18 +4,25 @@
 //! Routes are registered through the documenting router only, so none can be missing from
 //! `/openapi.json`.
 
+mod cards;
+mod generic;
 mod keys;
 mod problem;
 mod purse;
+pub mod schemes;
 mod status;
 mod stream;
 mod transactions;
+mod verdicts;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{FromRequestParts, Request};
+use axum::http::header;
 use axum::http::request::Parts;
+use claviger_card_schemes::{Field, FieldSet, LineFault};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
@@ -26,6 +33,9 @@ use crate::config::Limits;
 use crate::operation::Operation;
 use crate::service::{Caller, Outcome, Service, ServiceError};
 pub use problem::Refusal;
+
+/// Rows of one JSON body; more come as a stream.
+const MOST_ITEMS: usize = 10_000;
 
 /// What handlers share.
 #[derive(Clone)]
@@ -39,10 +49,13 @@ pub struct State {
 }
 
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Claviger",
-    description = "Key management and HSM abstraction for transit-card operators. Every call needs a client certificate (mutual TLS 1.3)."
-))]
+#[openapi(
+    components(schemas(claviger_client::Problem)),
+    info(
+        title = "Claviger",
+        description = "Key management and HSM abstraction for transit-card operators. Every call needs a client certificate (mutual TLS 1.3)."
+    )
+)]
 struct Description;
 
 /// Every route, and the document that describes them.
@@ -59,9 +72,22 @@ pub fn router(state: State) -> Router {
         .routes(routes!(keys::list))
         .routes(routes!(keys::show))
         .routes(routes!(keys::set_state))
+        .routes(routes!(keys::disperse))
+        .routes(routes!(keys::compute_kcv))
+        .routes(routes!(cards::command))
+        .routes(routes!(cards::write_key))
+        .routes(routes!(cards::authenticate))
+        .routes(routes!(cards::personalise))
+        .routes(routes!(generic::generate_mac))
+        .routes(routes!(generic::verify_mac))
+        .routes(routes!(generic::encrypt))
+        .routes(routes!(generic::decrypt))
+        .routes(routes!(generic::sign))
+        .routes(routes!(generic::verify_signature))
         .routes(routes!(purse::purse))
         .routes(routes!(purse::psam_debit))
         .routes(routes!(transactions::verify))
+        .routes(routes!(schemes::show))
         .split_for_parts();
     let document: Arc<str> = document.to_json().unwrap_or_default().into();
     router
@@ -95,6 +121,54 @@ async fn execute(service: &Arc<Service>, caller: Caller, operation: Operation) -
     let service = Arc::clone(service);
     let task = tokio::spawn(async move { service.execute(&caller, operation).await });
     task.await.unwrap_or(Err(ServiceError::Stopped)).map_err(Refusal::from)
+}
+
+fn content_type(request: &Request) -> String {
+    let value = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Fields by name, written as in CSV columns.
+fn field_set(fields: &BTreeMap<String, String>) -> Result<FieldSet, Refusal> {
+    let mut set = FieldSet::default();
+    for (name, text) in fields {
+        let at = format!("fields.{}", name.chars().take(40).collect::<String>());
+        let field = Field::named(name).ok_or_else(|| Refusal::field(&at, "is not a field"))?;
+        set.parse(field, text.as_bytes()).map_err(|error| Refusal::field(&at, format!("is not {}", error.expected)))?;
+    }
+    Ok(set)
+}
+
+/// A row of a JSON list as a file would have it. The outer error is the request's (no such column), the inner
+/// one the row's own.
+fn read_row(
+    row: &BTreeMap<String, String>,
+    id: &str,
+    columns: &[Field],
+    list: &str,
+) -> Result<Result<FieldSet, LineFault>, ServiceError> {
+    let mut fields = FieldSet::default();
+    let mut first: Option<Field> = None;
+    for (name, text) in row.iter().filter(|(name, _)| *name != id) {
+        let field = Field::named(name).filter(|field| columns.contains(field));
+        let field = field.ok_or_else(|| {
+            let name: String = name.chars().take(40).collect();
+            ServiceError::field(format!("{list}[].{name}"), "is not a column")
+        })?;
+        if fields.parse(field, text.as_bytes()).is_err() {
+            first = Some(first.map_or(field, |known| known.min(field)));
+        }
+    }
+    Ok(match (row.get(id).is_none_or(String::is_empty), first) {
+        (true, _) => Err(LineFault::NoId),
+        (false, Some(field)) => Err(LineFault::Field(field)),
+        (false, None) => Ok(fields),
+    })
+}
+
+/// Bytes from hexadecimal digits; an error never says which.
+fn bytes(field: &str, digits: &str) -> Result<Vec<u8>, Refusal> {
+    hex::decode(digits).map_err(|_| Refusal::field(field, "is not hexadecimal digits in pairs"))
 }
 
 /// A JSON body within the limit. What is wrong is named by its path, never by its value: it may be secret.

@@ -1,10 +1,52 @@
 //! The outside voice of errors: RFC 9457.
 
+use std::collections::BTreeMap;
+
+use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use claviger_client::Problem;
+use utoipa::openapi::{Content, Ref, RefOr, Response as Described, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::service::ServiceError;
+
+/// The problems that every operation may answer with, for the API's description.
+pub(super) struct Problems;
+
+/// Status, and an example of what stands in the problem: code, detail, field.
+const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
+    (
+        400,
+        "bad_body",
+        "the body at `tenant`, line 1 column 12, is missing, unknown or of the wrong kind",
+        Some("tenant"),
+    ),
+    (403, "denied", "no policy permits the caller to `generate_key` here", None),
+    (404, "no_role_key", "tenant `demo` has no key of role DTK in scheme `cjt166` that fits", None),
+    (408, "too_slow", "the body did not arrive in time", None),
+    (409, "key_exists", "a key of this name, algorithm, version and factors exists already", None),
+    (413, "body_too_large", "a body has at most 4194304 bytes", None),
+    (415, "unknown_format", "`text/html` is not application/json", None),
+    (422, "bad_field", "field `version` must be two upper-case hexadecimal digits", Some("version")),
+    (500, "internal", "the service answered something else", None),
+    (502, "backend_failed", "software: run: the key is not open", None),
+    (503, "sealed", "the daemon is sealed: an officer must unseal it first", None),
+];
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<Described>> {
+        let describe = |(status, code, detail, field): &(u16, &str, &str, Option<&str>)| {
+            let mut example = Refusal::new(*status, code, *detail).0;
+            example.field = field.map(str::to_owned);
+            let mut content = Content::new(Some(Ref::from_schema_name(Problem::name())));
+            content.example = serde_json::to_value(&*example).ok();
+            let described = ResponseBuilder::new().description(example.title.clone());
+            (status.to_string(), RefOr::T(described.content("application/problem+json", content).build()))
+        };
+        EXAMPLES.iter().map(describe).collect()
+    }
+}
 
 /// An error on its way out.
 #[derive(Debug)]
@@ -22,6 +64,16 @@ impl Refusal {
             field: None,
             policy: None,
         }))
+    }
+
+    /// A query string that is not what the address takes.
+    pub(crate) fn query(error: QueryRejection) -> Self {
+        Self::new(400, "bad_query", error.body_text())
+    }
+
+    /// An outcome of another operation: a fault of ours.
+    pub(crate) fn unexpected() -> Self {
+        Self::new(500, "internal", "the service answered something else")
     }
 
     /// Names the field that is wrong.

@@ -1,19 +1,18 @@
 //! `/v1/purse`.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::{Request, State as Shared};
-use claviger_card_schemes::{Field, FieldSet};
-use claviger_client::{Problem, PsamDebit, PsamResult, Purse, PurseResult};
+use claviger_card_schemes::Field;
+use claviger_client::{PsamDebit, PsamResult, Purse, PurseResult};
 
-use super::{Refusal, State, body, execute};
+use super::problem::Problems;
+use super::{Refusal, State, body, execute, field_set};
 use crate::operation::{Operation, PsamRequest, PurseRequest};
 use crate::service::{Caller, Outcome};
 
 /// Verifies a card's MAC and, only if it is right, makes the answer's.
 #[utoipa::path(post, path = "/v1/purse", tag = "purse", request_body = Purse,
-    responses((status = 200, body = PurseResult), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    responses((status = 200, body = PurseResult), Problems))]
 pub(super) async fn purse(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -25,13 +24,13 @@ pub(super) async fn purse(
     let request = PurseRequest { tenant, scheme, transaction, fields: set, verify, mac, make };
     match execute(&state.service, caller, Operation::Purse(request)).await? {
         Outcome::Purse { valid, made } => Ok(Json(PurseResult { valid, mac: made.map(hex::encode_upper) })),
-        _ => Err(Refusal::new(500, "internal", "the service answered something else")),
+        _ => Err(Refusal::unexpected()),
     }
 }
 
 /// Makes a purchase's MAC1 in place of a PSAM. The terminal's transaction number is on disk before.
 #[utoipa::path(post, path = "/v1/psam/debit", tag = "purse", request_body = PsamDebit,
-    responses((status = 200, body = PsamResult), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    responses((status = 200, body = PsamResult), Problems))]
 pub(super) async fn psam_debit(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -47,16 +46,6 @@ pub(super) async fn psam_debit(
         Outcome::Psam { ttc, mac } => {
             Ok(Json(PsamResult { ttc: hex::encode_upper(ttc), mac1: hex::encode_upper(mac) }))
         }
-        _ => Err(Refusal::new(500, "internal", "the service answered something else")),
+        _ => Err(Refusal::unexpected()),
     }
-}
-
-fn field_set(fields: &BTreeMap<String, String>) -> Result<FieldSet, Refusal> {
-    let mut set = FieldSet::default();
-    for (name, text) in fields {
-        let at = format!("fields.{}", name.chars().take(40).collect::<String>());
-        let field = Field::named(name).ok_or_else(|| Refusal::field(&at, "is not a field"))?;
-        set.parse(field, text.as_bytes()).map_err(|error| Refusal::field(&at, format!("is not {}", error.expected)))?;
-    }
-    Ok(set)
 }

@@ -8,9 +8,10 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use claviger_client::{Health, Problem, RandomBytes, RandomRequest, Unseal};
+use claviger_client::{Health, RandomBytes, RandomRequest, Unseal};
 use claviger_hsm_api::Secret;
 
+use super::problem::Problems;
 use super::{Refusal, State, body, execute};
 use crate::operation::Operation;
 use crate::service::{Caller, Outcome};
@@ -47,7 +48,7 @@ pub(super) async fn openapi(Extension(document): Extension<Document>) -> Respons
 
 /// Opens the seal with the passphrase that it was made with.
 #[utoipa::path(post, path = "/v1/unseal", tag = "status", request_body = Unseal,
-    responses((status = 200, body = Health), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    responses((status = 200, body = Health), Problems))]
 pub(super) async fn unseal(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -61,7 +62,7 @@ pub(super) async fn unseal(
 
 /// Random bytes from a backend's generator.
 #[utoipa::path(post, path = "/v1/random", tag = "generic", request_body = RandomRequest,
-    responses((status = 200, body = RandomBytes), (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+    responses((status = 200, body = RandomBytes), Problems))]
 pub(super) async fn random(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -70,7 +71,7 @@ pub(super) async fn random(
     let RandomRequest { len } = body(request, &state.limits).await?;
     match execute(&state.service, caller, Operation::Random { len }).await? {
         Outcome::Bytes(bytes) => Ok(Json(RandomBytes { bytes: hex::encode_upper(bytes) })),
-        _ => Err(Refusal::new(500, "internal", "the service answered something else")),
+        _ => Err(Refusal::unexpected()),
     }
 }
 

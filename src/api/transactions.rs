@@ -1,67 +1,100 @@
 //! `/v1/transactions`.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State as Shared};
-use axum::http::header;
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
-use claviger_card_schemes::{Field, FieldSet, LineFault};
-use claviger_client::{Problem, Verdict, VerifyParameters, VerifyRecords, VerifyResult};
+use claviger_card_schemes::{ArrowReader, Columns, CsvReader, Field, FieldSet, LineFault, Reader};
+use claviger_client::{Verdict, VerifyParameters, VerifyRecords, VerifyResult};
 
+use super::problem::Problems;
 use super::stream::{self, Upload};
-use super::{Refusal, State, body, execute};
+use super::verdicts::Verification;
+use super::{MOST_ITEMS, Refusal, State, body, content_type, execute, read_row};
 use crate::operation::Operation;
 use crate::service::{Caller, Outcome, ServiceError, VerifyJob};
 
-/// Records of one JSON body; more come as a stream.
-const MOST_RECORDS: usize = 10_000;
+/// Arrow's IPC streaming format.
+const ARROW: &str = "application/vnd.apache.arrow.stream";
+/// Records of a layout that the scheme describes.
+const LAYOUT: &str = "application/octet-stream";
+/// Names the keys that verify, so that a later job can ask for the same.
+const KEYS: &str = "claviger-keys";
 
 /// Verifies the TACs of transaction records.
 ///
-/// A few records come and go as JSON. A file comes as `text/csv` with a header line and is answered by
-/// `record_id,verdict,reason` lines in the order of the records, while it is still going up.
+/// A few records come and go as JSON. A file comes as `text/csv` with a header line, as
+/// `application/vnd.apache.arrow.stream`, or as `application/octet-stream` in a layout that the scheme
+/// describes, and is answered in the order of the records while it is still going up: in Arrow if it came in
+/// Arrow, else as `record_id,verdict,reason` lines. The header `claviger-keys` names the keys that verify.
 #[utoipa::path(post, path = "/v1/transactions/verify", tag = "transactions", params(VerifyParameters),
-    request_body(content((VerifyRecords = "application/json"), (String = "text/csv"))),
+    request_body(content((VerifyRecords = "application/json"), (String = "text/csv"),
+        (Vec<u8> = "application/vnd.apache.arrow.stream"), (Vec<u8> = "application/octet-stream"))),
     responses(
-        (status = 200, content((VerifyResult = "application/json"), (String = "text/csv"))),
-        (status = "4XX", body = Problem), (status = "5XX", body = Problem)))]
+        (status = 200, description = "Verdicts in the order of the records", content((VerifyResult = "application/json"),
+            (String = "text/csv", example = "record_id,verdict,reason\nR1,valid,\n"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
+        Problems))]
 pub(super) async fn verify(
     Shared(state): Shared<State>,
     caller: Caller,
-    parameters: Result<Query<VerifyParameters>, axum::extract::rejection::QueryRejection>,
+    parameters: Result<Query<VerifyParameters>, QueryRejection>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let Query(VerifyParameters { tenant, scheme }) =
-        parameters.map_err(|error| Refusal::new(400, "bad_query", error.body_text()))?;
-    let content_type =
-        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let content_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let open = async || match execute(&state.service, caller, Operation::VerifyTransactions { tenant, scheme }).await? {
-        Outcome::Job(job) => Ok(*job),
-        _ => Err(Refusal::new(500, "internal", "the service answered something else")),
+    let Query(parameters) = parameters.map_err(Refusal::query)?;
+    let VerifyParameters { tenant, scheme, layout, before, keys } = parameters;
+    let open = async |scheme: String| {
+        let operation = Operation::VerifyTransactions { tenant, scheme };
+        match execute(&state.service, caller, operation).await? {
+            Outcome::Job(job) if keys.as_ref().is_some_and(|keys| *keys != job.key_versions()) => {
+                let now = job.key_versions();
+                job.close(Err(&ServiceError::OtherKeys(now.clone())))?;
+                Err(ServiceError::OtherKeys(now).into())
+            }
+            Outcome::Job(job) => Ok(*job),
+            _ => Err(Refusal::unexpected()),
+        }
     };
-    match content_type.as_str() {
+    let before = before.unwrap_or(0);
+    let limits = &state.limits;
+    let reader = match content_type(&request).as_str() {
         "application/json" => {
-            let records: VerifyRecords = body(request, &state.limits).await?;
-            let job = open().await?;
+            let records: VerifyRecords = body(request, limits).await?;
+            let job = open(scheme).await?;
             let result = tokio::task::spawn_blocking(move || verify_records(job, records)).await;
-            Ok(Json(result.unwrap_or(Err(ServiceError::Stopped))?).into_response())
+            return Ok(Json(result.unwrap_or(Err(ServiceError::Stopped))?).into_response());
         }
-        "text/csv" => {
-            let mut upload = Upload::new(request.into_body(), &state.limits);
-            // The header is read before the job opens, so that a wrong column is a problem and not a broken stream.
-            let header = stream::csv_header(&mut upload).await?;
-            let job = open().await?;
-            let verdicts = stream::verify_csv(upload, header, job);
-            Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], Body::from_stream(verdicts)).into_response())
+        "text/csv" => Reader::Csv(CsvReader::new(Columns::of_records(), limits.line_bytes, before)),
+        ARROW => Reader::Arrow(ArrowReader::new(Columns::of_records(), limits.body_bytes, before)),
+        LAYOUT => {
+            let layout = layout.ok_or_else(|| Refusal::field("layout", "is missing: which of the scheme's?"))?;
+            let known = state.service.schemes().find(&scheme);
+            let known = known.ok_or_else(|| ServiceError::UnknownScheme(scheme.chars().take(40).collect()))?;
+            known.layout_reader(&layout, before).map_err(ServiceError::from)?
         }
-        other => Err(Refusal::new(415, "unknown_format", format!("`{other}` is not application/json or text/csv"))),
-    }
+        other => {
+            let known = format!("`{other}` is not application/json, text/csv, {ARROW} or {LAYOUT}");
+            return Err(Refusal::new(415, "unknown_format", known));
+        }
+    };
+    let arrow = matches!(reader, Reader::Arrow(_));
+    let mut upload = Upload::new(request.into_body(), limits);
+    let reader = upload.open(reader).await?;
+    let job = open(scheme).await?;
+    let keys = job.key_versions();
+    let (job, first) = if arrow { Verification::as_arrow(job)? } else { Verification::as_csv(job) };
+    let verdicts = Body::from_stream(stream::work_through(upload, reader, job, first));
+    let content_type = if arrow { ARROW } else { "text/csv; charset=utf-8" };
+    Ok(([(header::CONTENT_TYPE, content_type.to_owned()), (HeaderName::from_static(KEYS), keys)], verdicts)
+        .into_response())
 }
 
 fn verify_records(mut job: VerifyJob, VerifyRecords { records }: VerifyRecords) -> Result<VerifyResult, ServiceError> {
-    if records.len() > MOST_RECORDS {
-        return Err(ServiceError::field("records", format!("has more than {MOST_RECORDS}: send a file as text/csv")));
+    if records.len() > MOST_ITEMS {
+        return Err(ServiceError::field("records", format!("has more than {MOST_ITEMS}: send a file")));
     }
     let mut ids = Vec::with_capacity(records.len());
     let mut verdicts = Vec::with_capacity(records.len());
@@ -90,26 +123,6 @@ fn verify_records(mut job: VerifyJob, VerifyRecords { records }: VerifyRecords) 
 }
 
 /// The outer error is the request's (no such column); the inner one is the record's verdict.
-fn read_record(
-    record: &std::collections::BTreeMap<String, String>,
-) -> Result<Result<FieldSet, LineFault>, ServiceError> {
-    let mut fields = FieldSet::default();
-    let mut first: Option<Field> = None;
-    for (name, text) in record.iter().filter(|(name, _)| *name != "record_id") {
-        let field = Field::named(name).filter(|field| Field::OF_RECORDS.contains(field));
-        let field = field.ok_or_else(|| {
-            ServiceError::field(
-                format!("records[].{}", name.chars().take(40).collect::<String>()),
-                "is not a column of records",
-            )
-        })?;
-        if fields.parse(field, text.as_bytes()).is_err() {
-            first = Some(first.map_or(field, |known| known.min(field)));
-        }
-    }
-    Ok(match (record.get("record_id").is_none_or(String::is_empty), first) {
-        (true, _) => Err(LineFault::NoId),
-        (false, Some(field)) => Err(LineFault::Field(field)),
-        (false, None) => Ok(fields),
-    })
+fn read_record(record: &BTreeMap<String, String>) -> Result<Result<FieldSet, LineFault>, ServiceError> {
+    read_row(record, "record_id", Field::OF_RECORDS, "records")
 }

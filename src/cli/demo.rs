@@ -121,6 +121,7 @@ impl Demo {
             scheme: SCHEME.to_owned(),
             out: folder.join("verdicts.csv"),
             format: None,
+            resume: false,
         };
         let summary = verify.verify(&clearing, story.output).await?;
         if summary.counts != expected {

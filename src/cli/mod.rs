@@ -13,6 +13,7 @@ mod schemes;
 mod serve;
 mod transactions;
 mod unseal;
+mod upload;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

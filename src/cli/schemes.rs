@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Subcommand;
 use claviger_card_schemes::{CardScheme, ProfileError};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::output::Output;
+use crate::api::schemes::describe;
 use crate::daemon::load_schemes;
 
 /// Look at card schemes and check profiles
@@ -73,26 +74,6 @@ impl Schemes {
     }
 }
 
-fn describe(scheme: &CardScheme) -> Value {
-    let roles: Vec<Value> = scheme
-        .roles()
-        .map(|role| json!({ "role": role.name(), "title": role.title(), "usage": role.usage(), "mode": role.mode(), "ceiling": role.ceiling() }))
-        .collect();
-    let transactions: Vec<Value> = scheme
-        .transactions()
-        .map(|kind| json!({ "name": kind.name(), "title": kind.title(), "types": kind.types() }))
-        .collect();
-    json!({
-        "id": scheme.id(),
-        "title": scheme.title(),
-        "version": scheme.version(),
-        "levels": scheme.levels().collect::<Vec<_>>(),
-        "roles": roles,
-        "transactions": transactions,
-        "known_answers": scheme.known_answers().iter().map(|answer| answer.vector.as_str()).collect::<Vec<_>>(),
-    })
-}
-
 fn words(scheme: &CardScheme) -> String {
     let levels = scheme.levels().collect::<Vec<_>>().join(" -> ");
     let mut text = format!(
@@ -103,11 +84,23 @@ fn words(scheme: &CardScheme) -> String {
         scheme.basis().trim()
     );
     for role in scheme.roles() {
-        text += &format!("  {:<6} usage {} mode {}  {}\n", role.name(), role.usage(), role.mode(), role.title());
+        text += &format!("  {:<12} usage {} mode {}  {}\n", role.name(), role.usage(), role.mode(), role.title());
     }
     text += "\ntransactions:\n";
     for kind in scheme.transactions() {
         text += &format!("  {:<10} {}  {}\n", kind.types().join(" "), kind.name(), kind.title());
+    }
+    for (what, items) in [
+        ("commands", scheme.commands().collect::<Vec<_>>()),
+        ("key sets", scheme.key_sets().collect()),
+        ("layouts of clearing files", scheme.layouts().collect()),
+    ] {
+        if !items.is_empty() {
+            text += &format!("\n{what}:\n");
+        }
+        for (name, title) in items {
+            text += &format!("  {name:<28} {title}\n");
+        }
     }
     text + &format!("\n{} known answers, all reproduced", scheme.known_answers().len())
 }

@@ -1,23 +1,27 @@
 //! `claviger transactions verify`: a file through the daemon, in bounded memory.
 
+mod journal;
+mod source;
+mod verdicts;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
-use clap::{Args, Subcommand, ValueEnum};
-use claviger_client::{Client, VerifyParameters};
-use futures_util::{Stream, StreamExt};
-use indicatif::ProgressBar;
+use clap::{Args, Subcommand};
+use claviger_client::{Client, Scheme, VerifyParameters};
+use futures_util::StreamExt;
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Global;
 use super::output::{Output, thousands};
+use super::upload::{Answers, Upload};
+use journal::{Journal, Paths, digest};
+use source::{Format, Source};
+use verdicts::Verdicts;
 
 /// Verify transaction records
 #[derive(Subcommand)]
@@ -29,11 +33,14 @@ pub(super) enum Transactions {
 /// Verify the TAC of every record of a file
 ///
 /// Writes `record_id,verdict,reason` for every record, in order. Exits 0 if all are valid, 1 if some are
-/// not, 2 if the job could not be done; then the old verdicts, if any, are untouched.
+/// not, 2 if the job could not be done; then the old verdicts, if any, are untouched, and `--resume` goes on
+/// with an interrupted job.
 #[derive(Args)]
-#[command(
-    after_help = "Example:\n  claviger --data ./dev --as clearing transactions verify day.csv --tenant demo --scheme cjt166 --out verdicts.csv"
-)]
+#[command(after_help = "Examples:
+  claviger --data ./dev --as clearing transactions verify day.csv --tenant demo --scheme cjt166 --out verdicts.csv
+  claviger --data ./dev --as clearing transactions verify day.parquet --tenant demo --scheme cjt166 --out verdicts.csv
+  claviger --data ./dev --as clearing transactions verify day.dat --format packed-binary --tenant demo \\
+      --scheme cjt166 --out verdicts.csv --resume")]
 pub(super) struct Verify {
     /// The records
     pub(super) file: PathBuf,
@@ -46,14 +53,12 @@ pub(super) struct Verify {
     /// Where the verdicts go; replaced when the job has ended
     #[arg(long, value_name = "VERDICTS")]
     pub(super) out: PathBuf,
-    /// What the file is, if its name does not tell
+    /// csv, parquet, arrow, or a layout of the scheme; if the file itself does not tell
     #[arg(long)]
-    pub(super) format: Option<Format>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Format {
-    Csv,
+    pub(super) format: Option<String>,
+    /// Go on with an interrupted job
+    #[arg(long)]
+    pub(super) resume: bool,
 }
 
 /// What is told at the end.
@@ -61,16 +66,18 @@ pub(super) enum Format {
 pub(super) struct Summary {
     tenant: String,
     scheme: String,
+    /// Of the keys that made the TACs.
+    role: String,
     pub(super) records: u64,
     pub(super) counts: BTreeMap<String, u64>,
+    /// Of all records, those that an earlier run had verified.
+    resumed: u64,
     seconds: f64,
     records_per_second: u64,
     out: PathBuf,
 }
 
-/// Bytes read from the file at once.
-const PIECE: usize = 256 << 10;
-const VERDICTS: [&str; 5] = ["valid", "invalid", "unknown_key", "unverifiable", "malformed"];
+const VERDICTS: &[&str] = &["valid", "invalid", "unknown_key", "unverifiable", "malformed"];
 
 impl Transactions {
     pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
@@ -88,172 +95,177 @@ impl Verify {
     }
 
     pub(super) async fn verify(self, client: &Client, output: &Output) -> anyhow::Result<Summary> {
-        let file = tokio::fs::File::open(&self.file).await.with_context(|| self.file.display().to_string())?;
-        let bar = output.progress(file.metadata().await?.len());
+        let size = std::fs::metadata(&self.file).with_context(|| self.file.display().to_string())?.len();
+        let scheme: Scheme = client.get(&format!("/v1/schemes/{}", self.scheme), &()).await?;
+        let format = Format::of(&self.file, self.format.as_deref(), &scheme)?;
+        let paths = Paths::beside(&self.out);
         let begun = Instant::now();
-        let sent = Arc::new(AtomicU64::new(0));
-        let parameters = VerifyParameters { tenant: self.tenant.clone(), scheme: self.scheme.clone() };
-        let upload = upload(file, bar.clone(), Arc::clone(&sent));
-        let answer = client.stream("/v1/transactions/verify", &parameters, "text/csv", upload).await?;
-        let folder = self.out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temporary = tempfile::NamedTempFile::new_in(folder).with_context(|| folder.display().to_string())?;
-        let counts = receive(answer, temporary.as_file().try_clone()?).await?;
-        bar.finish_and_clear();
-        let records = counts.values().sum();
-        // The header is a line, too.
-        let lines = sent.load(Ordering::Acquire).saturating_sub(1);
-        if records != lines {
-            bail!("the daemon gave {records} verdicts for {lines} records; {} is left as it was", self.out.display());
+        let (before, file, answers) = if self.resume {
+            let (journal, file, answers) = paths.resume()?;
+            self.check(&journal, &format)?;
+            (Some(journal), file, answers)
+        } else {
+            (None, paths.begin()?, Answers::new(1, VERDICTS, true))
+        };
+        let resumed = answers.total();
+        let mut verdicts = Verdicts::new(file, answers, format.content_type())?;
+        let done = self.stream(client, output, (&format, size), before, &paths, &mut verdicts).await;
+        if let Err(error) = done {
+            paths.abandon();
+            let hint = if paths.has_journal() { "; --resume goes on with it" } else { "" };
+            bail!("{error:#}{hint}");
         }
-        temporary.as_file().sync_all()?;
-        temporary.persist(&self.out).with_context(|| self.out.display().to_string())?;
-        std::fs::File::open(folder)?.sync_all()?;
+        paths.finish(verdicts.file())?;
+        let (records, counts) = (verdicts.answers().total(), verdicts.answers().counts().clone());
         let seconds = begun.elapsed().as_secs_f64();
-        let records_per_second = (records as f64 / seconds.max(1e-9)) as u64;
+        let records_per_second = ((records - resumed) as f64 / seconds.max(1e-9)) as u64;
+        let (tenant, role) = (self.tenant, scheme.tac_role.unwrap_or_default());
         Ok(Summary {
-            tenant: self.tenant,
+            tenant,
             scheme: self.scheme,
+            role,
             records,
             counts,
+            resumed,
             seconds,
             records_per_second,
             out: self.out,
         })
+    }
+
+    /// Whether an interrupted job is this one, and its input what it was.
+    fn check(&self, journal: &Journal, format: &Format) -> anyhow::Result<()> {
+        let same = journal.tenant == self.tenant && journal.scheme == self.scheme && journal.format == format.name();
+        if !same {
+            bail!(
+                "the interrupted job was of tenant {}, scheme {}, format {}",
+                journal.tenant,
+                journal.scheme,
+                journal.format
+            );
+        }
+        if digest(&self.file)? != journal.input {
+            bail!("{} has changed since the job was interrupted: start again without --resume", self.file.display());
+        }
+        Ok(())
+    }
+
+    async fn stream(
+        &self,
+        client: &Client,
+        output: &Output,
+        (format, size): (&Format, u64),
+        before: Option<Journal>,
+        paths: &Paths,
+        verdicts: &mut Verdicts,
+    ) -> anyhow::Result<()> {
+        let done = before.as_ref().map_or(0, |journal| journal.records);
+        let source = Source::open(&self.file, format.clone(), done)?;
+        let layout = if let Format::Layout { name, .. } = format { Some(name.clone()) } else { None };
+        let parameters = VerifyParameters {
+            tenant: self.tenant.clone(),
+            scheme: self.scheme.clone(),
+            layout,
+            before: Some(source.before),
+            keys: before.as_ref().map(|journal| journal.keys.clone()),
+        };
+        // The digest is made beside the upload; until it is there the job cannot be resumed.
+        let input = match before {
+            Some(journal) => Digest::Known(journal.input),
+            None => {
+                let path = self.file.clone();
+                Digest::Running(tokio::task::spawn_blocking(move || digest(&path)))
+            }
+        };
+        let bar = output.progress(size);
+        let (upload, sent) = Upload::start(bar.clone(), move |upload| source.send(upload));
+        let answer = client.stream("/v1/transactions/verify", &parameters, format.content_type(), upload).await?;
+        let mut progress = Progress {
+            input,
+            journal: Journal {
+                version: 1,
+                input: String::new(),
+                tenant: self.tenant.clone(),
+                scheme: self.scheme.clone(),
+                format: format.name().to_owned(),
+                keys: answer.keys.unwrap_or_default(),
+                records: 0,
+                bytes: 0,
+            },
+            written: Instant::now(),
+        };
+        let mut pieces = std::pin::pin!(answer.pieces);
+        while let Some(piece) = pieces.next().await {
+            let taken = match piece {
+                Ok(piece) => verdicts.take(&piece),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = taken {
+                // What has come until now need not be verified again.
+                progress.write(paths, verdicts).await?;
+                return Err(error);
+            }
+            if progress.written.elapsed().as_secs() >= 1 {
+                progress.write(paths, verdicts).await?;
+            }
+        }
+        bar.finish_and_clear();
+        verdicts.end()?;
+        let all = done + sent.load(Ordering::Acquire);
+        if let Err(error) = verdicts.answers().check(all) {
+            progress.write(paths, verdicts).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+/// The journal as it is kept up while verdicts come.
+struct Progress {
+    input: Digest,
+    journal: Journal,
+    written: Instant,
+}
+
+enum Digest {
+    Known(String),
+    Running(tokio::task::JoinHandle<anyhow::Result<String>>),
+}
+
+impl Progress {
+    /// Puts the verdicts that have come on disk, and then the journal that counts them; not before the digest
+    /// of the input is known.
+    async fn write(&mut self, paths: &Paths, verdicts: &mut Verdicts) -> anyhow::Result<()> {
+        self.written = Instant::now();
+        if let Digest::Running(task) = &mut self.input
+            && task.is_finished()
+        {
+            self.input = Digest::Known(task.await??);
+        }
+        let Digest::Known(input) = &self.input else { return Ok(()) };
+        let bytes = verdicts.sync()?;
+        let records = verdicts.answers().total();
+        paths.write(&Journal { input: input.clone(), records, bytes, ..self.journal.clone() })
     }
 }
 
 impl Summary {
     pub(super) fn words(&self) -> String {
         let mut text = format!(
-            "{} records of {} under tenant {} in {:.2} s: {} a second\n",
+            "{} records of {} under {} of tenant {} in {:.2} s: {} a second\n",
             thousands(self.records),
             self.scheme,
+            self.role,
             self.tenant,
             self.seconds,
             thousands(self.records_per_second)
         );
+        if self.resumed > 0 {
+            text += &format!("  {} of them were verified before\n", thousands(self.resumed));
+        }
         for verdict in VERDICTS {
-            text += &format!("  {verdict:<13}{:>12}\n", thousands(self.counts.get(verdict).copied().unwrap_or(0)));
+            text += &format!("  {verdict:<13}{:>12}\n", thousands(self.counts.get(*verdict).copied().unwrap_or(0)));
         }
         text + &format!("verdicts: {}", self.out.display())
-    }
-}
-
-/// The file in pieces; counts its lines, so that a missing verdict is noticed.
-fn upload(
-    file: tokio::fs::File,
-    bar: ProgressBar,
-    sent: Arc<AtomicU64>,
-) -> impl Stream<Item = std::io::Result<Bytes>> + Send + Sync + 'static {
-    futures_util::stream::unfold((file, Lines::default()), move |(mut file, mut lines)| {
-        let (bar, sent) = (bar.clone(), Arc::clone(&sent));
-        async move {
-            let mut piece = vec![0; PIECE];
-            match file.read(&mut piece).await {
-                Ok(0) => {
-                    sent.fetch_add(lines.end(), Ordering::AcqRel);
-                    None
-                }
-                Ok(read) => {
-                    piece.truncate(read);
-                    bar.inc(read as u64);
-                    sent.fetch_add(lines.take(&piece), Ordering::AcqRel);
-                    Some((Ok(piece.into()), (file, lines)))
-                }
-                Err(error) => Some((Err(error), (file, lines))),
-            }
-        }
-    })
-}
-
-/// Counts lines that hold something.
-#[derive(Default)]
-struct Lines {
-    /// Whether the line that has not ended yet holds something.
-    open: bool,
-}
-
-impl Lines {
-    fn take(&mut self, mut piece: &[u8]) -> u64 {
-        let holds = |bytes: &[u8]| bytes.iter().any(|byte| *byte != b'\r');
-        let mut count = 0;
-        while let Some(end) = memchr::memchr(b'\n', piece) {
-            count += u64::from(std::mem::take(&mut self.open) || holds(&piece[..end]));
-            piece = &piece[end + 1..];
-        }
-        self.open |= holds(piece);
-        count
-    }
-
-    fn end(&mut self) -> u64 {
-        u64::from(std::mem::take(&mut self.open))
-    }
-}
-
-/// Writes the verdicts and counts them.
-async fn receive(
-    answer: impl Stream<Item = Result<Bytes, claviger_client::ClientError>>,
-    file: std::fs::File,
-) -> anyhow::Result<BTreeMap<String, u64>> {
-    let mut file = tokio::io::BufWriter::with_capacity(PIECE, tokio::fs::File::from_std(file));
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    let mut carry: Vec<u8> = Vec::new();
-    let mut header = true;
-    let mut answer = std::pin::pin!(answer);
-    while let Some(piece) = answer.next().await {
-        let piece = piece?;
-        file.write_all(&piece).await?;
-        let mut rest = &piece[..];
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            carry.extend_from_slice(&rest[..end]);
-            rest = &rest[end + 1..];
-            if !std::mem::take(&mut header) {
-                count(&carry, &mut counts)?;
-            }
-            carry.clear();
-        }
-        carry.extend_from_slice(rest);
-    }
-    if !carry.is_empty() || header {
-        bail!("the daemon's answer broke off");
-    }
-    file.flush().await?;
-    Ok(counts)
-}
-
-/// The verdict is the last cell but one; a record id may hold commas, the others do not.
-fn count(line: &[u8], counts: &mut BTreeMap<String, u64>) -> anyhow::Result<()> {
-    let verdict = line.rsplit(|byte| *byte == b',').nth(1).and_then(|cell| std::str::from_utf8(cell).ok());
-    let verdict = verdict
-        .filter(|verdict| VERDICTS.contains(verdict))
-        .context("the daemon's answer is not a list of verdicts")?;
-    match counts.get_mut(verdict) {
-        Some(count) => *count += 1,
-        None => drop(counts.insert(verdict.to_owned(), 1)),
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_counted_across_pieces() {
-        for split in 0..14 {
-            let text = b"a,b\r\n\r\nc\n\nd,e";
-            let mut lines = Lines::default();
-            let count = lines.take(&text[..split]) + lines.take(&text[split..]) + lines.end();
-            assert_eq!(count, 3, "split at {split}");
-        }
-    }
-
-    #[test]
-    fn verdicts_are_read_from_the_right() {
-        let mut counts = BTreeMap::new();
-        count("\"公交,1号\",invalid,mac".as_bytes(), &mut counts).unwrap();
-        count(b"R1,valid,", &mut counts).unwrap();
-        assert_eq!(counts, BTreeMap::from([("invalid".to_owned(), 1), ("valid".to_owned(), 1)]));
-        assert!(count(b"R1,fine,", &mut counts).is_err());
     }
 }

@@ -50,6 +50,7 @@ const PRODUCTION: &[(&str, &str)] = policies![
     "production/card-management",
     "production/clearing",
     "production/compromised",
+    "production/generic-keys",
     "production/officers",
     "production/readers",
     "production/tenants",

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use claviger_hsm_api::{
-    Batch, DriverError, Exposure, Fault, KeyHandle, KeyState, NewKey, Outcome, Recipe, Secret, StoredKey,
+    Batch, DriverError, Exposure, Fault, KeyHandle, KeyState, LegValue, NewKey, Outcome, Recipe, Secret, StoredKey,
 };
 
 use jiff::Timestamp;
@@ -72,6 +72,8 @@ impl From<DriverError> for RouteError {
 pub struct Ran {
     /// The recipe's outcome.
     pub outcome: Outcome,
+    /// The backend's name.
+    pub backend: String,
     /// Backend and greatest exposure, as the audit record names them.
     pub on: String,
 }
@@ -171,7 +173,7 @@ impl Router {
             .collect::<Result<Vec<_>, _>>()?;
         let outcome = backend.driver.run(&handles, recipe, batch)?;
         let most = exposures.into_iter().max().unwrap_or(Exposure::Nothing);
-        Ok(Ran { outcome, on: format!("{} exposing {most}", backend.name) })
+        Ok(Ran { outcome, backend: backend.name.clone(), on: format!("{} exposing {most}", backend.name) })
     }
 
     /// Opens a key's replica the first time and has it prove that it is the same key.
@@ -224,6 +226,28 @@ impl Router {
         self.make(permit, &key.id.clone(), |backend| backend.driver.import(key, secret))
     }
 
+    /// Runs a recipe that stores a child of `parent`, which stays in the backend that made it.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn derive(
+        &self,
+        permit: &Permit,
+        parent: &Arc<Entry>,
+        recipe: &Recipe,
+        batch: &Batch,
+    ) -> Result<Made, RouteError> {
+        let ran = self.run(permit, std::slice::from_ref(parent), recipe, batch)?;
+        let stored = ran.outcome.legs.into_iter().find_map(|leg| match leg.value {
+            LegValue::Stored(mut children) => children.pop(),
+            _ => None,
+        });
+        let nothing = || DriverError::backend("router", "derive", "the backend stored nothing");
+        let stored = stored.ok_or_else(|| RouteError::Failed(nothing()))?;
+        let backend = self.backends.iter().find(|backend| backend.name == ran.backend).ok_or(RouteError::NoReplica)?;
+        self.proved(backend, stored)
+    }
+
     fn make(
         &self,
         permit: &Permit,
@@ -235,7 +259,11 @@ impl Router {
             return Err(RouteError::NotPermitted("`make`".to_owned()));
         }
         let backend = self.backends.first().ok_or(RouteError::NoReplica)?;
-        let stored = make(backend)?;
+        self.proved(backend, make(backend)?)
+    }
+
+    /// A key that a backend has just made, with its second known answer.
+    fn proved(&self, backend: &Backend, stored: StoredKey) -> Result<Made, RouteError> {
         let handle = backend.driver.open(&stored)?;
         let proof = prove(&*backend.driver, &handle);
         backend.driver.close(&handle);
@@ -283,6 +311,17 @@ impl Router {
         });
     }
 
+    /// Random bytes of the preferred backend for something that is permitted to encipher.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn draw(&self, permit: &Permit, len: usize) -> Result<Vec<u8>, RouteError> {
+        if !permit.admits("encrypt") {
+            return Err(RouteError::NotPermitted("`encrypt`".to_owned()));
+        }
+        self.random_bytes(len)
+    }
+
     /// Random bytes of the preferred backend.
     ///
     /// # Errors
@@ -291,6 +330,10 @@ impl Router {
         if !permit.admits("random") {
             return Err(RouteError::NotPermitted("`random`".to_owned()));
         }
+        self.random_bytes(len)
+    }
+
+    fn random_bytes(&self, len: usize) -> Result<Vec<u8>, RouteError> {
         let backend = self.backends.first().ok_or(RouteError::NoReplica)?;
         Ok(backend.driver.random(len)?)
     }

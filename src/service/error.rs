@@ -1,6 +1,6 @@
 //! What can go wrong, each with a stable code.
 
-use claviger_card_schemes::{PurseError, SchemeError};
+use claviger_card_schemes::{RequestError, SchemeError};
 use claviger_hsm_api::{ComponentError, NameError};
 
 use crate::audit::{AuditError, ChainError};
@@ -73,6 +73,12 @@ pub enum ServiceError {
     /// The data directory cannot be had.
     #[error("the data directory cannot be used: {0}")]
     Directory(String),
+    /// A key changed while a job that needs all its keys was running.
+    #[error("key {0} was changed while the job was running")]
+    Changed(String),
+    /// The keys are not those that the caller counted on.
+    #[error("the keys have changed since: {0}")]
+    OtherKeys(String),
     /// The daemon is going down.
     #[error("the daemon is stopping")]
     Stopped,
@@ -105,6 +111,7 @@ impl ServiceError {
             Self::Route(RouteError::Unusable(_)) => "key_unusable",
             Self::Route(RouteError::Stale(_)) => "conflict",
             Self::Route(RouteError::Unsupported(_)) => "unsupported",
+            Self::Changed(_) | Self::OtherKeys(_) => "keys_changed",
             Self::Directory(_) => "directory",
             Self::Route(RouteError::Failed(_)) | Self::Backend(_) => "backend_failed",
             Self::Seal(SealError::Wrong) => "wrong_passphrase",
@@ -120,9 +127,13 @@ impl ServiceError {
         match self.code() {
             "denied" | "wrong_passphrase" => 403,
             "no_key" | "unknown_scheme" | "no_role_key" => 404,
-            "key_exists" | "conflict" | "key_state" | "key_unusable" | "exposure_above_ceiling" | "seal_unusable" => {
-                409
-            }
+            "key_exists"
+            | "conflict"
+            | "key_state"
+            | "key_unusable"
+            | "keys_changed"
+            | "exposure_above_ceiling"
+            | "seal_unusable" => 409,
             "bad_field" | "kcv_mismatch" | "refused" | "unsupported" => 422,
             "backend_failed" => 502,
             _ => 503,
@@ -141,22 +152,19 @@ impl From<SchemeError> for ServiceError {
         let field = match error {
             SchemeError::NoAlgorithm { .. } => "algorithm",
             SchemeError::Levels { .. } => "factors",
-            SchemeError::NoTransaction { .. } => "transaction",
+            SchemeError::Unknown { what, .. } => what,
             SchemeError::NoRole { .. } | SchemeError::RoleRefuses { .. } => "role",
         };
         Self::field(field, error)
     }
 }
 
-impl From<PurseError> for ServiceError {
-    fn from(error: PurseError) -> Self {
+impl From<RequestError> for ServiceError {
+    fn from(error: RequestError) -> Self {
         match error {
-            PurseError::Scheme(error) => error.into(),
-            PurseError::Missing(field) => Self::field(field.as_str(), "is missing"),
-            PurseError::NoMac { ref mac, .. } => Self::field(mac.clone(), error),
-            PurseError::Length { mac, wanted } => {
-                Self::field(mac, format!("must have {} hexadecimal digits", 2 * wanted))
-            }
+            RequestError::Scheme(error) => error.into(),
+            RequestError::Missing(field) => Self::field(field.as_str(), "is missing"),
+            RequestError::Wrong { what, reason } => Self::field(what, reason),
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_api::{KeyState, NewKey, Secret, StoredKey};
+use claviger_hsm_api::{Batch, Finish, KcvRule, KeyPath, KeyRank, KeyState, NewKey, Recipe, Secret, StoredKey};
 use jiff::Timestamp;
 
 use super::{Caller, Service, ServiceError, blocking};
 use crate::audit::Event;
 use crate::keyring::{Entry, KeyRecord, Origin, Place, Replica};
-use crate::operation::KeyRequest;
+use crate::operation::{KeyRef, KeyRequest};
 use crate::policy::{Permit, Resource};
 
 impl Service {
@@ -107,6 +107,59 @@ impl Service {
         self.settle(caller, &permit, event, result).await
     }
 
+    /// Keeps a child of a stored key inside, as a key of its own.
+    pub(super) async fn disperse_key(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        parent: KeyRef,
+        factors: Vec<String>,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let scheme = self.enter_scheme(caller, parent.name.tenant(), parent.name.scheme()).await?;
+        let parent = self.referenced(&parent)?;
+        let above = &parent.record.key;
+        let request = KeyRequest {
+            name: above.name.clone(),
+            version: above.version,
+            algorithm: above.attributes.algorithm,
+            factors: above.factors.iter().chain(&factors).cloned().collect(),
+            ceiling: Some(above.attributes.ceiling),
+            validity: parent.record.validity.clone(),
+        };
+        let draft = self.draft(&request, Origin::Dispersed)?;
+        let permit = self.decide(caller, action, &[Resource::of(&parent), Resource::of(&draft)], 1).await?;
+        let prepared = scheme.disperse(&draft.record.key, above.factors.len()).map_err(ServiceError::from);
+        let (router, from) = (self.router()?, Arc::clone(&parent));
+        let (made, permit) = blocking(move || {
+            let made = prepared.and_then(|(recipe, batch)| Ok(router.derive(&permit, &from, &recipe, &batch)?));
+            Ok((made, permit))
+        })
+        .await?;
+        let result = self.keep(draft, made).await;
+        self.settle_key(caller, &permit, &request, result).await
+    }
+
+    /// The key's check value by another rule than the one it is stored with.
+    pub(super) async fn compute_kcv(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+        rule: KcvRule,
+    ) -> Result<Vec<u8>, ServiceError> {
+        let entry = self.find(id)?;
+        let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
+        let attributes = &entry.record.key.attributes;
+        let steps_left = match attributes.rank {
+            KeyRank::Dispersion { steps_left } => steps_left,
+            KeyRank::Card | KeyRank::Plain => 0,
+        };
+        let path = KeyPath { slot: 0, algorithm: attributes.algorithm, steps: Vec::new(), steps_left };
+        let recipe = Recipe::single(path, Finish::Kcv { rule });
+        let read = |outcome: &claviger_hsm_api::Outcome| outcome.bytes(0, 0).unwrap_or_default().to_vec();
+        self.perform(caller, permit, vec![entry], Ok((recipe, Batch::one(Vec::new(), 1))), read).await
+    }
+
     async fn restate(
         &self,
         router: &crate::routing::Router,
@@ -136,8 +189,9 @@ impl Service {
             }
             attributes.ceiling = ceiling;
         }
+        let role = scheme.role(request.name.role())?;
         for (level, factor) in request.factors.iter().enumerate() {
-            if scheme.factor_width(level) != Some(factor.len() / 2) {
+            if scheme.factor_width(&role, level) != Some(factor.len() / 2) {
                 return Err(ServiceError::field(
                     "factors",
                     format!("number {} is not as long as the scheme's", level + 1),

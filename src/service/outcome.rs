@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::VerifyJob;
+use claviger_card_schemes::CardScheme;
+
+use super::{PersonaliseJob, VerifyJob};
 use crate::keyring::Entry;
 
 /// What is answered.
@@ -15,6 +17,16 @@ pub enum Outcome {
     Keys(Vec<Arc<Entry>>),
     /// An open job.
     Job(Box<VerifyJob>),
+    /// A job that makes key sets.
+    Personalise(Box<PersonaliseJob>),
+    /// Bytes of each row; none where a ciphertext was not authentic.
+    Rows(Vec<Option<Vec<u8>>>),
+    /// The ciphertext of each row, and the initial value or nonce it was made with.
+    CipherTexts(Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>),
+    /// Whether each row's MAC, signature or answer was right.
+    Verdicts(Vec<bool>),
+    /// A card scheme.
+    Scheme(Arc<CardScheme>),
     /// Bytes that are not secret.
     Bytes(Vec<u8>),
     /// Whether the card's MAC was right and, only then, the answer's MAC.

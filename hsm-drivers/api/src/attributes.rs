@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Exposure;
+use crate::{Exposure, MacAlgorithm};
 
 /// A word that is not in the list it should be from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -198,6 +198,20 @@ impl KeyUsage {
     /// The two characters.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// The MAC algorithm that X9.143 gives to keys of this usage; `None` for those of no MAC, and for the
+    /// range that card schemes use.
+    pub fn mac_algorithm(&self) -> Option<MacAlgorithm> {
+        match &self.0 {
+            b"M1" => Some(MacAlgorithm::CbcMac),
+            b"M2" => Some(MacAlgorithm::Emac),
+            b"M3" => Some(MacAlgorithm::Retail),
+            b"M4" => Some(MacAlgorithm::MacDes),
+            b"M6" => Some(MacAlgorithm::Cmac),
+            b"M7" => Some(MacAlgorithm::Hmac),
+            _ => None,
+        }
     }
 }
 

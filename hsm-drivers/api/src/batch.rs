@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 use crate::attributes::words;
 use crate::{StoredKey, UnknownWord};
@@ -230,6 +231,14 @@ impl Batch {
     /// A batch of one row, under `keys` given handles, each in a slot of its own.
     pub fn one(columns: Vec<Column>, keys: u16) -> Self {
         Self { rows: 1, columns, keys: (0..keys).map(KeyColumn::Same).collect() }
+    }
+
+    /// Overwrites the columns: a PIN may be in one.
+    pub fn wipe(&mut self) {
+        for column in &mut self.columns {
+            let (Column::Fixed { bytes, .. } | Column::Variable { bytes, .. }) = column;
+            bytes.zeroize();
+        }
     }
 
     /// Whether columns and key columns have the rows they should, before anything indexes them.

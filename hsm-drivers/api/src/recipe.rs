@@ -4,7 +4,7 @@
 //! finish. The API, the card schemes, the drivers, the policy check and the audit record all speak of
 //! the same recipe.
 
-use crate::{Algorithm, KcvRule, KeyAttributes};
+use crate::{Algorithm, KcvRule, NewKey};
 
 /// One or more legs over one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,10 +170,10 @@ pub enum Finish {
         /// The layout.
         format: WrapFormat,
     },
-    /// Keeps the key inside as a stored key of its own.
+    /// Keeps the key inside as a stored key of its own; for a batch of one row, since a key has one name.
     Store {
         /// What the child will be.
-        attributes: KeyAttributes,
+        child: Box<NewKey>,
     },
     /// An SM2 signature `r || s`, 64 bytes (GB/T 32918.2), over `SM3(Z_A || M)`.
     Sign {

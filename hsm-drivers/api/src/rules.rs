@@ -146,7 +146,7 @@ impl Leg {
         let at_card = path.steps_left == 0;
         match &self.finish {
             Finish::Kcv { rule } if at_card || rule.take <= 3 => return Ok(()),
-            Finish::Store { attributes } => return check_child(key, path, attributes),
+            Finish::Store { child } => return check_child(key, path, &child.attributes),
             Finish::Wrap { .. } => {
                 let free = key.exportability != Exportability::None;
                 let of_a_card = at_card && path.dispersions() > 0;

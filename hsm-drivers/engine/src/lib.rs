@@ -21,7 +21,7 @@ mod wrap;
 
 pub use derive::KeyRows;
 pub use kcv::kcv;
-pub use run::{EngineError, PlainKey, run};
+pub use run::{EngineError, KeepChild, PlainKey, run};
 
 /// Fills `bytes` from the operating system's generator.
 ///

@@ -1,7 +1,7 @@
 //! Runs a recipe over a batch.
 
 use claviger_hsm_api::{
-    Algorithm, Batch, Column, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch, Outcome, Recipe,
+    Algorithm, Batch, Column, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch, NewKey, Outcome, Recipe,
     RecipeRefused, Secret, StoredKey, When,
 };
 use subtle::ConstantTimeEq;
@@ -58,10 +58,19 @@ pub enum EngineError {
     /// The backend does not keep child keys.
     #[error("this backend cannot keep a derived key")]
     NoStore,
+    /// The backend keeps child keys, but not this one.
+    #[error("the derived key could not be kept: {0}")]
+    NotKept(String),
+    /// A named child of several rows would be several keys of one name.
+    #[error("a child key is stored from a batch of one row")]
+    OneChild,
     /// The operating system gave no randomness.
     #[error("the operating system's random generator failed")]
     Random,
 }
+
+/// Keeps a derived key as the stored key that it is to be.
+pub type KeepChild<'a> = dyn Fn(&NewKey, PlainKey) -> Result<StoredKey, EngineError> + 'a;
 
 /// Rows that are taken down a path at once: bounds the locked memory a batch needs.
 const RUN: usize = 4096;
@@ -70,12 +79,7 @@ const RUN: usize = 4096;
 ///
 /// # Errors
 /// An [`EngineError`]; then nothing of the outcome is given.
-pub fn run(
-    keys: &[&PlainKey],
-    recipe: &Recipe,
-    batch: &Batch,
-    store: &dyn Fn(&claviger_hsm_api::KeyAttributes, PlainKey) -> Result<StoredKey, EngineError>,
-) -> Result<Outcome, EngineError> {
+pub fn run(keys: &[&PlainKey], recipe: &Recipe, batch: &Batch, store: &KeepChild<'_>) -> Result<Outcome, EngineError> {
     batch.check(recipe.slots(), keys.len())?;
     for path in recipe.paths() {
         check_algorithms(keys, path, batch)?;
@@ -120,12 +124,7 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn finish(
-        &self,
-        finish: &Finish,
-        outcome: &mut LegOutcome,
-        store: &dyn Fn(&claviger_hsm_api::KeyAttributes, PlainKey) -> Result<StoredKey, EngineError>,
-    ) -> Result<(), EngineError> {
+    fn finish(&self, finish: &Finish, outcome: &mut LegOutcome, store: &KeepChild<'_>) -> Result<(), EngineError> {
         let Self { keys, other, inputs, first, chosen } = self;
         let span = Span { inputs, first: *first, rows: chosen };
         let mut out = Sink { outcome, first: *first, next: *first };
@@ -172,11 +171,13 @@ impl Task<'_> {
                     out.bytes(*row, &wrap(keys, under, format, inputs, *first, *row)?);
                 }
             }
-            Finish::Store { attributes } => {
+            Finish::Store { child } => {
+                if inputs.batch.rows != 1 {
+                    return Err(EngineError::OneChild);
+                }
                 for row in *chosen {
-                    let child =
-                        PlainKey { algorithm: keys.algorithm(), secret: Secret::copy_of(keys.key(*row as usize)) };
-                    out.stored(*row, store(attributes, child)?);
+                    let secret = Secret::copy_of(keys.key(*row as usize));
+                    out.stored(*row, store(child, PlainKey { algorithm: keys.algorithm(), secret })?);
                 }
             }
             Finish::Sign { signer_id, message } => {

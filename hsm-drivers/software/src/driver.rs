@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use claviger_hsm_api::{
-    Algorithm, Batch, DriverError, Exposure, HsmDriver, Identity, KeyAttributes, KeyHandle, KeyState, NewKey, Outcome,
-    Proof, Recipe, Secret, StoredKey,
+    Algorithm, Batch, DriverError, Exposure, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe,
+    Secret, StoredKey,
 };
 use claviger_hsm_engine::lowering::{Everything, exposure, split};
 use claviger_hsm_engine::{EngineError, PlainKey, fill_random, kcv, run};
@@ -72,7 +72,9 @@ impl HsmDriver for SoftwareDriver {
         recipe.check_batch(keys, batch)?;
         let opened = keys.iter().map(|handle| self.find(handle)).collect::<Result<Vec<_>, _>>()?;
         let plain: Vec<&PlainKey> = opened.iter().map(Arc::as_ref).collect();
-        let store = |_: &KeyAttributes, _: PlainKey| Err(EngineError::NoStore);
+        let store = |child: &NewKey, key: PlainKey| {
+            self.keep(child.clone(), key.secret).map_err(|error| EngineError::NotKept(error.reason))
+        };
         run(&plain, recipe, batch, &store).map_err(|error| DriverError::caller(NAME, "run", error))
     }
 

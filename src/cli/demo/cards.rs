@@ -83,7 +83,8 @@ impl Cards {
         for (field, text) in &texts {
             fields.parse(*field, text.as_bytes())?;
         }
-        let mac = self.load_mac(&fields, PurseStep::Verify { verify: "mac1", expected: &[0; 4] })?;
+        let step = PurseStep::Verify { verify: "mac1", expected: &[0; 4] };
+        let mac = self.load(&fields, step, making)?.bytes(0, 0).context("a MAC comes out")?.to_vec();
         Ok(Purse {
             tenant: super::TENANT.to_owned(),
             scheme: self.scheme.id().to_owned(),
@@ -101,16 +102,22 @@ impl Cards {
         for (name, text) in &asked.fields {
             fields.parse(Field::named(name).context("a field of ours")?, text.as_bytes())?;
         }
-        let mac = self.load_mac(&fields, PurseStep::Make { make: "mac2" })?;
+        let expected = hex::decode(&asked.mac).ok().context("MAC1 is hexadecimal")?;
+        let step = PurseStep::VerifyThenMake { verify: "mac1", expected: &expected, make: "mac2" };
+        let mac = self.load(&fields, step, |recipe| recipe)?.bytes(1, 0).context("a MAC comes out")?.to_vec();
         Ok(Mac::new(mac) == hex::decode(mac2).ok().context("MAC2 is hexadecimal")?[..])
     }
 
-    /// A MAC of the load, made as the card does: with the scheme's recipe and the card's own finish.
-    fn load_mac(&self, fields: &FieldSet, step: PurseStep<'_>) -> anyhow::Result<Vec<u8>> {
+    /// A step of the load, made as the card does: with the scheme's recipe and the card's own finish.
+    fn load(
+        &self,
+        fields: &FieldSet,
+        step: PurseStep<'_>,
+        as_card: fn(Recipe) -> Recipe,
+    ) -> anyhow::Result<claviger_hsm_api::Outcome> {
         let algorithm = Algorithm::TripleDes;
         let (recipe, batch) = self.scheme.purse(self.scheme.transaction("load")?, step, algorithm, 0, fields)?;
-        let outcome = run(&[&self.key("DLK", algorithm)?], &making(recipe), &batch, &|_, _| Err(EngineError::NoStore))?;
-        Ok(outcome.bytes(0, 0).context("a MAC comes out")?.to_vec())
+        Ok(run(&[&self.key("DLK", algorithm)?], &as_card(recipe), &batch, &|_, _| Err(EngineError::NoStore))?)
     }
 
     /// Writes a day's file and says how many records must get each verdict.
@@ -158,6 +165,7 @@ impl Cards {
     fn tacs(&self, records: &[Record]) -> anyhow::Result<Vec<Vec<u8>>> {
         let mut tacs = vec![Vec::new(); records.len()];
         for algorithm in [Algorithm::TripleDes, Algorithm::Sm4] {
+            let role = self.scheme.tac_role().context("the scheme has TACs")?;
             let recipe = making(self.scheme.tac_recipe(algorithm, 0).context("the scheme has TACs")?);
             let chosen: Vec<usize> = (0..records.len()).filter(|at| records[*at].algorithm == algorithm).collect();
             let mut columns = vec![
@@ -167,7 +175,8 @@ impl Cards {
             ];
             for at in &chosen {
                 let fields = &records[*at].fields;
-                let factors = self.scheme.factors(0, fields).map_err(|field| anyhow::anyhow!("{field} is missing"))?;
+                let factors =
+                    self.scheme.factors(&role, fields).map_err(|field| anyhow::anyhow!("{field} is missing"))?;
                 let message: Vec<u8> =
                     [Field::Amount, Field::TxnType, Field::TerminalId, Field::Ttc, Field::Date, Field::Time]
                         .iter()

@@ -1,0 +1,183 @@
+//! Work with keys of no card scheme.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::KeyReference;
+
+/// Makes MACs. The algorithm is that of the key's role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MacGenerate {
+    /// Of a role that makes MACs.
+    pub key: KeyReference,
+    /// Of CBC-MACs: `none`, `zeros`, `one` (ISO 9797-1 method 2) or `length`.
+    #[serde(default = "method_2")]
+    #[schema(example = "one")]
+    pub padding: String,
+    /// Leftmost bytes that are kept, at least 4; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 8)]
+    pub length: Option<usize>,
+    /// At most 10,000, hexadecimal.
+    #[schema(example = json!(["6BC1BEE22E409F96"]), max_items = 10000)]
+    pub messages: Vec<String>,
+}
+
+/// MACs in the order of the messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MacResult {
+    /// Hexadecimal.
+    #[schema(example = json!(["070A16B46B4D4144"]))]
+    pub macs: Vec<String>,
+}
+
+/// Verifies MACs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MacVerify {
+    /// Of a role that makes MACs.
+    pub key: KeyReference,
+    /// Of CBC-MACs: `none`, `zeros`, `one` (ISO 9797-1 method 2) or `length`.
+    #[serde(default = "method_2")]
+    #[schema(example = "one")]
+    pub padding: String,
+    /// At most 10,000; all MACs have the same length.
+    #[schema(max_items = 10000)]
+    pub items: Vec<MacItem>,
+}
+
+/// A message and its MAC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MacItem {
+    /// Hexadecimal.
+    #[schema(example = "6BC1BEE22E409F96")]
+    pub message: String,
+    /// Hexadecimal.
+    #[schema(example = "070A16B46B4D4144")]
+    pub mac: String,
+}
+
+/// What was found of each item.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Valid {
+    /// In the order of the items.
+    #[schema(example = json!([true]))]
+    pub valid: Vec<bool>,
+}
+
+/// Enciphers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Encrypt {
+    /// Of a role that enciphers.
+    pub key: KeyReference,
+    /// `ecb`, `cbc` or `gcm`.
+    #[schema(example = "gcm")]
+    pub mode: String,
+    /// Of ECB and CBC: `none`, `zeros`, `one` or `pkcs7`.
+    #[serde(default = "pkcs7")]
+    #[schema(example = "pkcs7")]
+    pub padding: String,
+    /// At most 10,000.
+    #[schema(max_items = 10000)]
+    pub items: Vec<CipherItem>,
+}
+
+/// Deciphers. Padding is left where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Decrypt {
+    /// Of a role that deciphers.
+    pub key: KeyReference,
+    /// `ecb`, `cbc` or `gcm`.
+    #[schema(example = "gcm")]
+    pub mode: String,
+    /// At most 10,000.
+    #[schema(max_items = 10000)]
+    pub items: Vec<CipherItem>,
+}
+
+/// A text with what its mode needs; all hexadecimal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CipherItem {
+    /// Plain or enciphered; in GCM the 16-byte tag follows the ciphertext.
+    #[schema(example = "6BC1BEE22E409F96")]
+    pub data: String,
+    /// Initial value of CBC, or nonce of GCM. For encryption the service draws it: always in GCM, in CBC
+    /// if it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iv: Option<String>,
+    /// Authenticated by GCM, not enciphered.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub associated: String,
+}
+
+/// Texts in the order of the items.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CipherResult {
+    /// A text, and with what it was enciphered; null where a ciphertext is not authentic.
+    pub items: Vec<Option<CipherItem>>,
+}
+
+/// Signs with SM2 (GB/T 32918.2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sign {
+    /// Of a role that signs.
+    pub key: KeyReference,
+    /// The signer's identity that goes into `Z_A`.
+    #[serde(default = "standard_id")]
+    #[schema(example = "1234567812345678")]
+    pub signer_id: String,
+    /// At most 10,000, hexadecimal.
+    #[schema(example = json!(["6D657373616765"]), max_items = 10000)]
+    pub messages: Vec<String>,
+}
+
+/// Signatures in the order of the messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SignResult {
+    /// `r || s`, 64 bytes, hexadecimal.
+    pub signatures: Vec<String>,
+}
+
+/// Verifies SM2 signatures by the public half of a stored key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VerifySignature {
+    /// Of a role that signs.
+    pub key: KeyReference,
+    /// The signer's identity that goes into `Z_A`.
+    #[serde(default = "standard_id")]
+    #[schema(example = "1234567812345678")]
+    pub signer_id: String,
+    /// At most 10,000.
+    #[schema(max_items = 10000)]
+    pub items: Vec<SignatureItem>,
+}
+
+/// A message and its signature; both hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureItem {
+    /// M.
+    #[schema(example = "6D657373616765")]
+    pub message: String,
+    /// `r || s`.
+    pub signature: String,
+}
+
+fn method_2() -> String {
+    "one".to_owned()
+}
+
+fn pkcs7() -> String {
+    "pkcs7".to_owned()
+}
+
+fn standard_id() -> String {
+    "1234567812345678".to_owned()
+}

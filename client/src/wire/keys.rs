@@ -1,0 +1,202 @@
+//! Keys and their life.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use zeroize::Zeroizing;
+
+/// What every key is named and made by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// City or operator.
+    #[schema(example = "demo")]
+    pub tenant: String,
+    /// Card scheme, or `generic`.
+    #[schema(example = "cjt166")]
+    pub scheme: String,
+    /// What the scheme calls the key.
+    #[schema(example = "DTK")]
+    pub role: String,
+    /// Two upper-case hexadecimal digits, as records write it.
+    #[schema(example = "01")]
+    pub version: String,
+    /// `3des`, `sm4`, `aes128` ...
+    #[schema(example = "3des")]
+    pub algorithm: String,
+    /// Dispersion factors already in the key, root first, hexadecimal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["1150FF0000000000"]))]
+    pub factors: Vec<String>,
+    /// The most that may leave a backend on its account; the role's default if absent, never more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "card-key")]
+    pub ceiling: Option<String>,
+    /// From when it may make something new (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protect_from: Option<String>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protect_until: Option<String>,
+    /// Until when it may check what was made before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify_until: Option<String>,
+}
+
+/// Makes a key inside a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GenerateKey {
+    /// What it will be.
+    #[serde(flatten)]
+    pub key: NewKey,
+}
+
+/// Joins a key from components.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportKey {
+    /// What it will be.
+    pub key: NewKey,
+    /// At least two, hexadecimal; they are XORed.
+    #[schema(value_type = Vec<String>, min_items = 2)]
+    pub components: Vec<Zeroizing<String>>,
+    /// The check value that the key must show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "B8743B")]
+    pub kcv: Option<String>,
+    /// Refuse components with a byte of even parity.
+    #[serde(default)]
+    pub odd_parity: bool,
+}
+
+/// A key's record. Never holds the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Key {
+    /// Unique for ever.
+    pub id: String,
+    /// City or operator.
+    pub tenant: String,
+    /// Card scheme.
+    pub scheme: String,
+    /// What the scheme calls it.
+    pub role: String,
+    /// Its cipher.
+    pub algorithm: String,
+    /// As records write it.
+    pub version: String,
+    /// How many dispersion steps are already in it.
+    pub level: usize,
+    /// Their factors, root first.
+    pub factors: Vec<String>,
+    /// NIST SP 800-57 state.
+    #[schema(example = "active")]
+    pub state: String,
+    /// Key check value.
+    #[schema(example = "B8743B")]
+    pub kcv: String,
+    /// How it was made, as `ecb of zero, 3 bytes`.
+    pub kcv_rule: String,
+    /// X9.143 key usage.
+    pub usage: String,
+    /// X9.143 mode of use.
+    pub mode: String,
+    /// X9.143 exportability.
+    pub exportability: String,
+    /// The most that may leave a backend on its account.
+    pub ceiling: String,
+    /// `generated`, `components`, `dispersed`.
+    pub origin: String,
+    /// Backends that hold a replica.
+    pub backends: Vec<String>,
+    /// When it was made (RFC 3339).
+    pub created: String,
+}
+
+/// Keys of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeyList {
+    /// Sorted by name, algorithm and version.
+    pub keys: Vec<Key>,
+}
+
+/// Which keys to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct KeyFilter {
+    /// Whose.
+    #[param(example = "demo")]
+    pub tenant: String,
+    /// Of one scheme only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
+    /// Of one role only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+}
+
+/// Gives a key another state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetKeyState {
+    /// `active`, `suspended`, `deactivated`, `compromised` or `destroyed`.
+    #[schema(example = "suspended")]
+    pub state: String,
+}
+
+/// A stored key, by all that tells it from others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyReference {
+    /// City or operator.
+    #[schema(example = "demo")]
+    pub tenant: String,
+    /// Card scheme, or `generic`.
+    #[schema(example = "generic")]
+    pub scheme: String,
+    /// What the scheme calls the key.
+    #[schema(example = "CMAC")]
+    pub role: String,
+    /// Two upper-case hexadecimal digits.
+    #[schema(example = "01")]
+    pub version: String,
+    /// Its cipher.
+    #[schema(example = "sm4")]
+    pub algorithm: String,
+    /// Dispersion factors already in the key, root first, hexadecimal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub factors: Vec<String>,
+}
+
+/// Keeps a child of a stored key inside, as a key of its own with the same name and version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DisperseKey {
+    /// The key above.
+    pub parent: KeyReference,
+    /// The factors of the next levels, root first, hexadecimal.
+    #[schema(example = json!(["1150FF0000000000"]), min_items = 1)]
+    pub factors: Vec<String>,
+}
+
+/// A check value by a rule of the caller's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ComputeKcv {
+    /// `ecb`, `cmac`, `hmac` or `fingerprint`.
+    #[schema(example = "ecb")]
+    pub function: String,
+    /// `zero` or `ones`: what is enciphered.
+    #[schema(example = "zero")]
+    pub input: String,
+    /// Leftmost bytes that are kept; at most 3 for a key above card level.
+    #[schema(example = 3, minimum = 1, maximum = 32)]
+    pub take: u8,
+}
+
+/// A key check value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KcvResult {
+    /// Upper-case hexadecimal digits.
+    #[schema(example = "B8743B")]
+    pub kcv: String,
+}

@@ -1,0 +1,147 @@
+//! What an interrupted verification leaves beside its verdicts, so that `--resume` can go on with it.
+//!
+//! Verdicts that have come stand in `OUT.partial`; `OUT.journal` says how many of them are safe on disk, of
+//! which input and under which keys. Only what the journal counts is kept.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::VERDICTS;
+use crate::cli::upload::{Answers, PIECE};
+
+/// What `OUT.journal` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Journal {
+    pub(super) version: u8,
+    /// SHA-256 of the whole input, hexadecimal.
+    pub(super) input: String,
+    pub(super) tenant: String,
+    pub(super) scheme: String,
+    pub(super) format: String,
+    /// The keys that verified, with how often their records had changed.
+    pub(super) keys: String,
+    /// Records whose verdicts are safe.
+    pub(super) records: u64,
+    /// Bytes of `OUT.partial` that hold them, its header included.
+    pub(super) bytes: u64,
+}
+
+/// The files of a job beside its output.
+pub(super) struct Paths {
+    out: PathBuf,
+    partial: PathBuf,
+    journal: PathBuf,
+}
+
+impl Paths {
+    pub(super) fn beside(out: &Path) -> Self {
+        let with = |suffix: &str| {
+            let mut name = out.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        Self { out: out.to_owned(), partial: with(".partial"), journal: with(".journal") }
+    }
+
+    /// An empty file for the verdicts of a job from its start; what an earlier one left is gone.
+    pub(super) fn begin(&self) -> anyhow::Result<File> {
+        match std::fs::remove_file(&self.journal) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context(self.journal.display().to_string());
+            }
+            _ => {}
+        }
+        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&self.partial);
+        file.with_context(|| self.partial.display().to_string())
+    }
+
+    /// The journal of an interrupted job, its verdicts cut to what the journal counts, and those counted.
+    pub(super) fn resume(&self) -> anyhow::Result<(Journal, File, Answers)> {
+        let text = match std::fs::read(&self.journal) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                bail!("there is nothing to resume: {} does not exist", self.journal.display())
+            }
+            other => other.with_context(|| self.journal.display().to_string())?,
+        };
+        let journal: Journal =
+            serde_json::from_slice(&text).with_context(|| format!("{} cannot be read", self.journal.display()))?;
+        let mut file = OpenOptions::new().read(true).write(true).open(&self.partial);
+        let file = file.as_mut().map_err(|error| anyhow::anyhow!("{}: {error}", self.partial.display()))?;
+        let mut file = file.try_clone()?;
+        if journal.version != 1 || file.metadata()?.len() < journal.bytes {
+            bail!("{} does not fit {}: start again without --resume", self.partial.display(), self.journal.display());
+        }
+        file.set_len(journal.bytes)?;
+        let mut answers = Answers::new(1, VERDICTS, true);
+        let mut piece = vec![0; PIECE];
+        loop {
+            let read = file.read(&mut piece)?;
+            if read == 0 {
+                break;
+            }
+            answers.take(&piece[..read])?;
+        }
+        if !answers.is_whole() || answers.total() != journal.records {
+            bail!("{} does not fit {}: start again without --resume", self.partial.display(), self.journal.display());
+        }
+        file.seek(SeekFrom::End(0))?;
+        Ok((journal, file, answers))
+    }
+
+    /// Replaces the journal. The verdicts that it counts must be on disk.
+    pub(super) fn write(&self, journal: &Journal) -> anyhow::Result<()> {
+        let mut temporary = tempfile::NamedTempFile::new_in(self.folder())?;
+        serde_json::to_writer(&mut temporary, journal)?;
+        temporary.write_all(b"\n")?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(&self.journal).with_context(|| self.journal.display().to_string())?;
+        Ok(())
+    }
+
+    /// Puts the verdicts in place of the old ones.
+    pub(super) fn finish(&self, file: &File) -> anyhow::Result<()> {
+        file.sync_all()?;
+        std::fs::rename(&self.partial, &self.out).with_context(|| self.out.display().to_string())?;
+        File::open(self.folder())?.sync_all()?;
+        match std::fs::remove_file(&self.journal) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Leaves nothing behind of a job that never began.
+    pub(super) fn abandon(&self) {
+        if !self.journal.exists() {
+            // It may never have been there.
+            let _ = std::fs::remove_file(&self.partial);
+        }
+    }
+
+    pub(super) fn has_journal(&self) -> bool {
+        self.journal.exists()
+    }
+
+    fn folder(&self) -> &Path {
+        self.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+}
+
+/// SHA-256 of a file, hexadecimal.
+pub(super) fn digest(path: &Path) -> anyhow::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = file.read(&mut piece)?;
+        if read == 0 {
+            return Ok(hex::encode(hasher.finalize()));
+        }
+        hasher.update(&piece[..read]);
+    }
+}

@@ -1,0 +1,217 @@
+//! A file on its way to the daemon, read by a thread of its own, and the answers that come back.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use futures_util::Stream;
+use indicatif::ProgressBar;
+use tokio::sync::mpsc;
+
+/// Bytes read from a file at once.
+pub(super) const PIECE: usize = 256 << 10;
+/// Pieces that may wait for the connection.
+const WAITING: usize = 4;
+
+/// What comes back when a file has gone up.
+pub(super) struct Upload {
+    pieces: mpsc::Sender<std::io::Result<Bytes>>,
+    bar: ProgressBar,
+    sent: Arc<AtomicU64>,
+}
+
+/// How records are told apart, to count them: a missing answer must be noticed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Records {
+    /// Lines that hold something.
+    Lines,
+    /// Blocks of so many bytes.
+    Blocks(usize),
+}
+
+impl Upload {
+    /// Runs `produce` on a thread of its own; gives its pieces, and the number of records that it counted.
+    pub(super) fn start(
+        bar: ProgressBar,
+        produce: impl FnOnce(&mut Self) -> anyhow::Result<()> + Send + 'static,
+    ) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, Arc<AtomicU64>) {
+        let (pieces, waiting) = mpsc::channel(WAITING);
+        let sent = Arc::new(AtomicU64::new(0));
+        let mut upload = Self { pieces, bar, sent: Arc::clone(&sent) };
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = produce(&mut upload) {
+                // If nobody listens any more, the error is told elsewhere.
+                let _ = upload.pieces.blocking_send(Err(std::io::Error::other(format!("{error:#}"))));
+            }
+        });
+        let stream = futures_util::stream::unfold(waiting, |mut waiting| async move {
+            let piece = waiting.recv().await?;
+            Some((piece, waiting))
+        });
+        (stream, sent)
+    }
+
+    /// Sends a piece that holds no records.
+    pub(super) fn send(&mut self, piece: Vec<u8>) -> anyhow::Result<()> {
+        self.pieces.blocking_send(Ok(piece.into())).map_err(|_| anyhow::anyhow!("the daemon takes no more"))
+    }
+
+    /// Counts records that were sent, and moves the bar.
+    pub(super) fn count(&mut self, records: u64, bytes: u64) {
+        self.sent.fetch_add(records, Ordering::AcqRel);
+        self.bar.inc(bytes);
+    }
+
+    /// Takes back one record that was none.
+    pub(super) fn uncount(&mut self) {
+        self.sent.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Sends a file as it is from `position` on.
+    pub(super) fn send_file(&mut self, mut file: File, position: u64, records: Records) -> anyhow::Result<()> {
+        file.seek(SeekFrom::Start(position))?;
+        let (mut lines, mut bytes) = (Lines::default(), 0);
+        loop {
+            let mut piece = vec![0; PIECE];
+            let read = file.read(&mut piece)?;
+            if read == 0 {
+                break;
+            }
+            piece.truncate(read);
+            bytes += read;
+            let counted = if records == Records::Lines { lines.take(&piece) } else { 0 };
+            self.count(counted, read as u64);
+            self.send(piece)?;
+        }
+        let rest = match records {
+            Records::Lines => lines.end(),
+            Records::Blocks(length) => bytes.div_ceil(length) as u64,
+        };
+        self.count(rest, 0);
+        Ok(())
+    }
+}
+
+/// Counts lines that hold something.
+#[derive(Default)]
+pub(super) struct Lines {
+    /// Whether the line that has not ended yet holds something.
+    open: bool,
+}
+
+impl Lines {
+    pub(super) fn take(&mut self, mut piece: &[u8]) -> u64 {
+        let holds = |bytes: &[u8]| bytes.iter().any(|byte| *byte != b'\r');
+        let mut count = 0;
+        while let Some(end) = memchr::memchr(b'\n', piece) {
+            count += u64::from(std::mem::take(&mut self.open) || holds(&piece[..end]));
+            piece = &piece[end + 1..];
+        }
+        self.open |= holds(piece);
+        count
+    }
+
+    fn end(&mut self) -> u64 {
+        u64::from(std::mem::take(&mut self.open))
+    }
+}
+
+/// Answers as they are counted: lines of CSV under a header, one cell of which says what became of a record.
+pub(super) struct Answers {
+    /// Which cell, counted from the right; a record id may hold commas, the others do not.
+    cell: usize,
+    words: &'static [&'static str],
+    carry: Vec<u8>,
+    header: bool,
+    counts: BTreeMap<String, u64>,
+}
+
+impl Answers {
+    /// With `header` still to come, or not.
+    pub(super) fn new(cell: usize, words: &'static [&'static str], header: bool) -> Self {
+        Self { cell, words, carry: Vec::new(), header, counts: BTreeMap::new() }
+    }
+
+    pub(super) fn counts(&self) -> &BTreeMap<String, u64> {
+        &self.counts
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// Whether the last answer is whole.
+    pub(super) fn is_whole(&self) -> bool {
+        self.carry.is_empty() && !self.header
+    }
+
+    /// Bytes of the last answer, which has not ended yet.
+    pub(super) fn unfinished(&self) -> usize {
+        self.carry.len()
+    }
+
+    pub(super) fn take(&mut self, mut piece: &[u8]) -> anyhow::Result<()> {
+        while let Some(end) = memchr::memchr(b'\n', piece) {
+            self.carry.extend_from_slice(&piece[..end]);
+            piece = &piece[end + 1..];
+            let line = std::mem::take(&mut self.carry);
+            if !std::mem::take(&mut self.header) {
+                self.count(&line)?;
+            }
+        }
+        self.carry.extend_from_slice(piece);
+        Ok(())
+    }
+
+    fn count(&mut self, line: &[u8]) -> anyhow::Result<()> {
+        let word = line.rsplit(|byte| *byte == b',').nth(self.cell).and_then(|cell| std::str::from_utf8(cell).ok());
+        let word =
+            word.filter(|word| self.words.contains(word)).context("the daemon's answer is not what was asked for")?;
+        match self.counts.get_mut(word) {
+            Some(count) => *count += 1,
+            None => drop(self.counts.insert(word.to_owned(), 1)),
+        }
+        Ok(())
+    }
+
+    /// What must hold when the stream has ended well.
+    pub(super) fn check(&self, sent: u64) -> anyhow::Result<()> {
+        if !self.is_whole() {
+            bail!("the daemon's answer broke off");
+        }
+        if self.total() != sent {
+            bail!("the daemon gave {} answers for {sent} records", self.total());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_across_pieces() {
+        for split in 0..14 {
+            let text = b"a,b\r\n\r\nc\n\nd,e";
+            let mut lines = Lines::default();
+            let count = lines.take(&text[..split]) + lines.take(&text[split..]) + lines.end();
+            assert_eq!(count, 3, "split at {split}");
+        }
+    }
+
+    #[test]
+    fn answers_are_read_from_the_right() {
+        let mut answers = Answers::new(1, &["valid", "invalid"], true);
+        answers.take("record_id,verdict,reason\n\"公交,1号\",invalid,mac\nR1,va".as_bytes()).unwrap();
+        assert!(!answers.is_whole());
+        answers.take(b"lid,\n").unwrap();
+        assert_eq!(*answers.counts(), BTreeMap::from([("invalid".to_owned(), 1), ("valid".to_owned(), 1)]));
+        assert!(answers.check(2).is_ok() && answers.check(3).is_err());
+        assert!(answers.take(b"R1,fine,\n").is_err());
+    }
+}

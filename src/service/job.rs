@@ -1,0 +1,97 @@
+//! What streamed jobs have in common: their place in the audit log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Caller, Service, ServiceError};
+use crate::audit::Event;
+use crate::keyring::Entry;
+use crate::policy::Permit;
+
+/// Rows in a batch: a multiple of what the engine takes at once, small enough for the caches.
+pub const BATCH: usize = 4096;
+
+/// A job's records: an opening one, checkpoints, and a closing or aborted one, tied by an id.
+pub(super) struct Record {
+    service: Arc<Service>,
+    /// What stays the same in each record.
+    event: Event,
+    counts: BTreeMap<&'static str, u64>,
+    closed: bool,
+}
+
+impl Record {
+    pub(super) async fn open(
+        service: &Arc<Service>,
+        caller: &Caller,
+        action: &'static str,
+        tenant: &str,
+        keys: &[Arc<Entry>],
+        permit: &Permit,
+    ) -> Result<Self, ServiceError> {
+        let mut job = [0; 8];
+        getrandom::fill(&mut job).map_err(|_| ServiceError::Stopped)?;
+        let event = Event {
+            principal: caller.principal.to_string(),
+            action: action.to_owned(),
+            tenant: tenant.to_owned(),
+            decision: "allow".to_owned(),
+            job: hex::encode(job),
+            ..Event::default()
+        };
+        let mut record = Self { service: Arc::clone(service), event, counts: BTreeMap::new(), closed: false };
+        record.uses(keys, permit);
+        service.audit.append(record.event("job-opened", "open")).await?;
+        Ok(record)
+    }
+
+    pub(super) fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// The keys in use from now on, and by which policies.
+    pub(super) fn uses(&mut self, keys: &[Arc<Entry>], permit: &Permit) {
+        self.event.keys = keys.iter().map(|key| key.record.label()).collect();
+        self.event.policies = permit.policies().to_vec();
+    }
+
+    pub(super) fn ran_on(&mut self, backend: String) {
+        if !self.event.backends.contains(&backend) {
+            self.event.backends.push(backend);
+        }
+    }
+
+    pub(super) fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_insert(0) += 1;
+    }
+
+    pub(super) fn checkpoint(&self) -> Result<(), ServiceError> {
+        self.service.audit.append_blocking(self.event("job-checkpoint", "running"))?;
+        Ok(())
+    }
+
+    pub(super) fn close(mut self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError> {
+        self.closed = true;
+        let event = match outcome {
+            Ok(()) => self.event("job-closed", "done"),
+            Err(error) => self.event("job-aborted", error.code()),
+        };
+        let counts = event.counts.clone();
+        self.service.audit.append_blocking(event)?;
+        Ok(counts)
+    }
+
+    fn event(&self, event: &str, outcome: &str) -> Event {
+        let counts = self.counts.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect();
+        Event { event: event.to_owned(), outcome: outcome.to_owned(), counts, ..self.event.clone() }
+    }
+}
+
+impl Drop for Record {
+    /// A job that nobody closed (its caller went, or a thread panicked) is written down as aborted.
+    fn drop(&mut self) {
+        if !self.closed {
+            self.service.audit.append_detached(self.event("job-aborted", "dropped"));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What every use of keys has in common: who enters, which key, run, write down, answer.
+
+use std::sync::Arc;
+
+use claviger_card_schemes::{CardScheme, Field, FieldSet, Role};
+use claviger_hsm_api::{Algorithm, Batch, KeyName, KeyVersion, LegValue, Recipe};
+
+use super::{Caller, Service, ServiceError, blocking};
+use crate::audit::Event;
+use crate::keyring::Entry;
+use crate::operation::KeyRef;
+use crate::policy::Permit;
+
+/// A key that a card's fields selected.
+pub(super) struct CardKey {
+    pub(super) entry: Arc<Entry>,
+    pub(super) algorithm: Algorithm,
+}
+
+impl CardKey {
+    /// Dispersion levels already in it.
+    pub(super) fn held(&self) -> usize {
+        self.entry.record.key.factors.len()
+    }
+}
+
+impl Service {
+    /// Lets a caller in to a tenant's keys of a scheme, or writes down that it was refused.
+    pub(super) async fn enter_scheme(
+        &self,
+        caller: &Caller,
+        tenant: &str,
+        scheme: &str,
+    ) -> Result<Arc<CardScheme>, ServiceError> {
+        self.router()?;
+        self.enter(caller, tenant).await?;
+        Ok(Arc::clone(self.scheme(scheme)?))
+    }
+
+    /// The tenant's key of a role that a card's number, key version and algorithm id select.
+    pub(super) fn key_of_card(
+        &self,
+        scheme: &CardScheme,
+        tenant: &str,
+        role: &Role<'_>,
+        fields: &FieldSet,
+    ) -> Result<CardKey, ServiceError> {
+        let alg_id = fields.byte(Field::AlgId).ok_or_else(|| missing(Field::AlgId))?;
+        let algorithm = algorithm_of(scheme, alg_id)?;
+        let version = KeyVersion(fields.byte(Field::KeyVersion).ok_or_else(|| missing(Field::KeyVersion))?);
+        let factors = scheme.factors(role, fields).map_err(missing)?;
+        self.key_of_role(scheme, tenant, role, algorithm, version, &factors)
+    }
+
+    /// The tenant's key of a role, algorithm and version from which cards with these factors descend.
+    pub(super) fn key_of_role(
+        &self,
+        scheme: &CardScheme,
+        tenant: &str,
+        role: &Role<'_>,
+        algorithm: Algorithm,
+        version: KeyVersion,
+        factors: &[Vec<u8>],
+    ) -> Result<CardKey, ServiceError> {
+        let factors: Vec<String> = factors.iter().map(hex::encode_upper).collect();
+        let name = KeyName::new(tenant, scheme.id(), role.name())?;
+        let entry = self.keyring.select(&name, algorithm, version, &factors).ok_or_else(|| no_key(&name))?;
+        Ok(CardKey { entry, algorithm })
+    }
+
+    /// The one key that a reference names.
+    pub(super) fn referenced(&self, key: &KeyRef) -> Result<Arc<Entry>, ServiceError> {
+        let exactly = |entry: &Arc<Entry>| {
+            let known = &entry.record.key;
+            known.attributes.algorithm == key.algorithm && known.version == key.version && known.factors == key.factors
+        };
+        self.keyring.named(&key.name).into_iter().find(exactly).ok_or_else(|| no_key(&key.name))
+    }
+
+    /// Runs a recipe, writes down how it went, and only then lets out what `read` makes of the outcome.
+    pub(super) async fn perform<T>(
+        &self,
+        caller: &Caller,
+        permit: Permit,
+        keys: Vec<Arc<Entry>>,
+        prepared: Result<(Recipe, Batch), ServiceError>,
+        read: impl FnOnce(&claviger_hsm_api::Outcome) -> T,
+    ) -> Result<T, ServiceError> {
+        let router = self.router()?;
+        let mut event = event_of(&keys);
+        let (result, permit) = blocking(move || {
+            let ran = prepared.and_then(|(recipe, mut batch)| {
+                let ran = router.run(&permit, &keys, &recipe, &batch);
+                batch.wipe();
+                Ok(ran?)
+            });
+            Ok((ran, permit))
+        })
+        .await?;
+        let result = result.map(|ran| {
+            event.counts = counts(&ran.outcome);
+            event.backends = vec![ran.on];
+            read(&ran.outcome)
+        });
+        self.settle(caller, &permit, event, result).await
+    }
+}
+
+/// The algorithm of an algorithm id.
+pub(super) fn algorithm_of(scheme: &CardScheme, alg_id: u8) -> Result<Algorithm, ServiceError> {
+    scheme.algorithm(alg_id).ok_or_else(|| ServiceError::field("alg_id", "is not an algorithm of this scheme"))
+}
+
+pub(super) fn missing(field: Field) -> ServiceError {
+    ServiceError::field(field.as_str(), "is missing")
+}
+
+pub(super) fn no_key(name: &KeyName) -> ServiceError {
+    ServiceError::NoRoleKey {
+        tenant: name.tenant().to_owned(),
+        scheme: name.scheme().to_owned(),
+        role: name.role().to_owned(),
+    }
+}
+
+/// An event about keys of one tenant.
+pub(super) fn event_of(keys: &[Arc<Entry>]) -> Event {
+    Event {
+        tenant: keys.first().map(|key| key.record.key.name.tenant().to_owned()).unwrap_or_default(),
+        keys: keys.iter().map(|key| key.record.label()).collect(),
+        ..Event::default()
+    }
+}
+
+/// Rows of the first leg by what became of them.
+fn counts(outcome: &claviger_hsm_api::Outcome) -> std::collections::BTreeMap<String, u64> {
+    let Some(leg) = outcome.legs.first() else { return [].into() };
+    let ran = leg.ran.iter().filter(|ran| **ran).count() as u64;
+    let counted = match &leg.value {
+        LegValue::Verdicts(verdicts) => {
+            let valid = verdicts.iter().filter(|valid| **valid).count() as u64;
+            vec![("valid", valid), ("invalid", ran - valid)]
+        }
+        _ => vec![("made", ran), ("refused", leg.ran.len() as u64 - ran)],
+    };
+    counted.into_iter().filter(|(_, count)| *count > 0).map(|(word, count)| (word.to_owned(), count)).collect()
+}
