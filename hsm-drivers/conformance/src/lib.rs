@@ -9,6 +9,7 @@ mod bench;
 mod macs;
 mod others;
 mod refusals;
+mod wycheproof;
 
 use std::path::Path;
 
@@ -25,7 +26,8 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// Cases of each vector file that were run through the driver.
+/// Cases of each vector file and of each Wycheproof set that were run through the driver; those that a driver
+/// must refuse, since it does not offer what they ask for, have an entry of their own that says why.
 pub type Tally = Vec<(&'static str, usize)>;
 
 /// Runs a driver through the suite with the vectors of a folder.
@@ -34,7 +36,7 @@ pub type Tally = Vec<(&'static str, usize)>;
 /// The first [`Failure`].
 pub fn check(driver: &dyn HsmDriver, vectors: &Path) -> Result<Tally, Failure> {
     let bench = Bench::new(driver, vectors);
-    let tally = vec![
+    let mut tally = vec![
         ("iso9797-1-mac.json", macs::iso9797(&bench)?),
         ("gbt15852-1-sm4-mac.json", macs::gbt15852(&bench)?),
         ("pboc-dispersion.json", others::dispersion(&bench)?),
@@ -42,6 +44,7 @@ pub fn check(driver: &dyn HsmDriver, vectors: &Path) -> Result<Tally, Failure> {
         ("sm4-modes.json", others::sm4_modes(&bench)?),
         ("sm2.json", others::sm2(&bench)?),
     ];
+    tally.extend(wycheproof::check(&bench)?);
     refusals::check(&bench)?;
     Ok(tally)
 }

@@ -7,7 +7,7 @@ use claviger_hsm_api::{
 };
 
 use crate::Failure;
-use crate::bench::{Bench, Case, failure, plain};
+use crate::bench::{Bench, Case, bare, failure, plain};
 
 /// A card key never comes out in plain: it is wrapped under a known key and opened with that.
 pub(crate) fn dispersion(bench: &Bench<'_>) -> Result<usize, Failure> {
@@ -191,8 +191,4 @@ fn standard_sm2(bench: &Bench<'_>) -> Result<Case, Failure> {
     cases
         .find(|case| case.id.ends_with("#sm2-sign-std"))
         .ok_or_else(|| failure("sm2.json", "the standard's example is missing"))
-}
-
-fn bare(algorithm: Algorithm) -> KeyPath {
-    KeyPath { slot: 0, algorithm, steps: Vec::new(), steps_left: 0 }
 }

@@ -18,6 +18,17 @@ fn conforms() -> Result<(), Box<dyn std::error::Error>> {
         ("kcv.json", 14),
         ("sm4-modes.json", 9),
         ("sm2.json", 1),
+        ("wycheproof aes_cmac", 306),
+        ("wycheproof aes_cmac, not as long as an AES key: refused", 5),
+        ("wycheproof hmac_sm3", 174),
+        ("wycheproof hmac_sha256", 174),
+        ("wycheproof aes_gcm", 197),
+        ("wycheproof aes_gcm, nonce not of 96 bits: refused", 119),
+        ("wycheproof aes_gmac", 207),
+        ("wycheproof aes_gmac, nonce not of 96 bits: refused", 207),
+        ("wycheproof sm4_gcm", 65),
+        ("wycheproof sm4_gcm, nonce not of 96 bits: refused", 39),
+        ("wycheproof aes_cbc_pkcs5", 216),
     ];
     assert_eq!(tally, expected);
     Ok(())
