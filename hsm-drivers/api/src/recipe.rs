@@ -202,6 +202,9 @@ pub enum WrapFormat {
         /// What stands before the key.
         prefix: Message,
     },
+    /// AES key wrap (RFC 3394, KW of SP 800-38F) with the default initial value: eight bytes longer than the
+    /// key. Under AES only, and only for keys of whole 8-byte units, at least two.
+    KeyWrap,
 }
 
 /// How a MAC is made.
@@ -356,7 +359,7 @@ impl Leg {
             Finish::Wrap { format: WrapFormat::Ecb { prefix }, .. } => inputs.extend(&prefix.0),
             Finish::Sign { message, .. } => inputs.extend(&message.0),
             Finish::VerifySignature { message, signature, .. } => inputs.extend(message.0.iter().chain([signature])),
-            Finish::Kcv { .. } | Finish::Store { .. } => {}
+            Finish::Kcv { .. } | Finish::Store { .. } | Finish::Wrap { format: WrapFormat::KeyWrap, .. } => {}
         }
         let output = |input: &Input| if let Input::Output(leg) = input { Some(*leg) } else { None };
         inputs.into_iter().filter_map(output).collect()

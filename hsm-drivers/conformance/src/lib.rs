@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod key_wrap;
 mod macs;
 mod others;
 mod refusals;
@@ -27,7 +28,8 @@ pub struct Failure {
 }
 
 /// Cases of each vector file and of each Wycheproof set that were run through the driver; those that a driver
-/// must refuse, since it does not offer what they ask for, have an entry of their own that says why.
+/// must refuse or that do not apply, since they ask for what it does not offer, have an entry of their own that says
+/// why.
 pub type Tally = Vec<(&'static str, usize)>;
 
 /// Runs a driver through the suite with the vectors of a folder.
@@ -45,6 +47,7 @@ pub fn check(driver: &dyn HsmDriver, vectors: &Path) -> Result<Tally, Failure> {
         ("sm2.json", others::sm2(&bench)?),
     ];
     tally.extend(wycheproof::check(&bench)?);
+    tally.extend(key_wrap::check(&bench)?);
     refusals::check(&bench)?;
     Ok(tally)
 }

@@ -34,6 +34,9 @@ pub enum EngineError {
     /// Only block ciphers do this.
     #[error("{0} is no block cipher of this mode")]
     NoBlockCipher(Algorithm),
+    /// Only AES keys do this.
+    #[error("AES key wrap is under an AES key, not {0}")]
+    NoKeyWrap(Algorithm),
     /// Only HMAC keys do this.
     #[error("{0} is no HMAC key")]
     NoHmac(Algorithm),

@@ -29,6 +29,9 @@ fn conforms() -> Result<(), Box<dyn std::error::Error>> {
         ("wycheproof sm4_gcm", 65),
         ("wycheproof sm4_gcm, nonce not of 96 bits: refused", 39),
         ("wycheproof aes_cbc_pkcs5", 216),
+        ("wycheproof aes_wrap", 33),
+        ("wycheproof aes_wrap, a key that is not whole units: refused", 9),
+        ("wycheproof aes_wrap, of unwrapping or as long as no key: not run", 123),
     ];
     assert_eq!(tally, expected);
     Ok(())
