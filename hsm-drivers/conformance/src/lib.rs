@@ -10,6 +10,7 @@ mod key_wrap;
 mod macs;
 mod others;
 mod refusals;
+mod sm2;
 mod wycheproof;
 
 use std::path::Path;
@@ -43,9 +44,10 @@ pub fn check(driver: &dyn HsmDriver, vectors: &Path) -> Result<Tally, Failure> {
         ("gbt15852-1-sm4-mac.json", macs::gbt15852(&bench)?),
         ("pboc-dispersion.json", others::dispersion(&bench)?),
         ("kcv.json", others::kcvs(&bench)?),
-        ("sm4-modes.json", others::sm4_modes(&bench)?),
-        ("sm2.json", others::sm2(&bench)?),
     ];
+    tally.extend(others::sm4_modes(&bench)?);
+    tally.extend(others::sm3_hmac(&bench)?);
+    tally.extend(sm2::check(&bench)?);
     tally.extend(wycheproof::check(&bench)?);
     tally.extend(key_wrap::check(&bench)?);
     refusals::check(&bench)?;
