@@ -336,10 +336,7 @@ impl Leg {
     pub fn reads(&self) -> Vec<usize> {
         let mut inputs: Vec<&Input> = Vec::new();
         for path in std::iter::once(&self.path).chain(self.finish.other_path()) {
-            inputs.extend(path.steps.iter().filter_map(|step| match step {
-                Step::Disperse { factor: input, .. } | Step::Session { input } => Some(input),
-                Step::FoldHalves { .. } => None,
-            }));
+            inputs.extend(path.inputs());
         }
         let mode_inputs = |mode: &'_ CipherMode| match mode {
             CipherMode::Ecb => Vec::new(),
@@ -361,8 +358,28 @@ impl Leg {
             Finish::VerifySignature { message, signature, .. } => inputs.extend(message.0.iter().chain([signature])),
             Finish::Kcv { .. } | Finish::Store { .. } | Finish::Wrap { format: WrapFormat::KeyWrap, .. } => {}
         }
-        let output = |input: &Input| if let Input::Output(leg) = input { Some(*leg) } else { None };
-        inputs.into_iter().filter_map(output).collect()
+        inputs.into_iter().filter_map(Input::output).collect()
+    }
+}
+
+impl KeyPath {
+    /// The earlier legs whose output the steps read; a row that they did not run for has no key here.
+    pub fn reads(&self) -> Vec<usize> {
+        self.inputs().filter_map(Input::output).collect()
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = &Input> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Disperse { factor: input, .. } | Step::Session { input } => Some(input),
+            Step::FoldHalves { .. } => None,
+        })
+    }
+}
+
+impl Input {
+    /// The leg that puts it out, if one does.
+    fn output(&self) -> Option<usize> {
+        if let Self::Output(leg) = self { Some(*leg) } else { None }
     }
 }
 
