@@ -187,7 +187,7 @@ impl Task<'_> {
                 for row in *chosen {
                     let mut text = Vec::new();
                     inputs.append(message, first + *row as usize, &mut text)?;
-                    out.bytes(*row, &sign(keys.key(*row as usize), signer_id, &text)?);
+                    out.bytes(*row, &sign(keys, *row, signer_id, &text)?);
                 }
             }
             Finish::VerifySignature { signer_id, message, signature } => {
@@ -195,7 +195,7 @@ impl Task<'_> {
                     let mut text = Vec::new();
                     inputs.append(message, first + *row as usize, &mut text)?;
                     let signature = inputs.cell(signature, first + *row as usize)?;
-                    out.verdict(*row, verify(keys.key(*row as usize), signer_id, &text, signature)?);
+                    out.verdict(*row, verify(keys, *row, signer_id, &text, signature)?);
                 }
             }
         }
