@@ -392,6 +392,16 @@ impl Finish {
         )
     }
 
+    /// Whether it gives a verdict, which a later leg may depend on.
+    pub fn verifies(&self) -> bool {
+        matches!(self, Self::VerifyMac { .. } | Self::VerifySignature { .. })
+    }
+
+    /// Whether it gives bytes, which a later leg may read.
+    pub fn puts_out(&self) -> bool {
+        !self.verifies() && !matches!(self, Self::Store { .. })
+    }
+
     /// The second key path of a finish that needs one: the wrapping key, or K'' of a MAC.
     pub fn other_path(&self) -> Option<&KeyPath> {
         match self {
