@@ -1,7 +1,7 @@
 //! What every check stands on: keys in the driver, cases from files.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use claviger_hsm_api::{
     Algorithm, Batch, Exportability, Exposure, Fault, HsmDriver, KcvRule, KeyAttributes, KeyHandle, KeyName, KeyPath,
@@ -15,6 +15,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) driver: &'a dyn HsmDriver,
     vectors: &'a Path,
     next: AtomicU32,
+    refusals: AtomicUsize,
 }
 
 /// A case of a vector file.
@@ -29,7 +30,7 @@ pub(crate) fn failure(case: &str, reason: impl ToString) -> Failure {
 
 impl<'a> Bench<'a> {
     pub(crate) fn new(driver: &'a dyn HsmDriver, vectors: &'a Path) -> Self {
-        Self { driver, vectors, next: AtomicU32::new(0) }
+        Self { driver, vectors, next: AtomicU32::new(0), refusals: AtomicUsize::new(0) }
     }
 
     pub(crate) fn cases(&self, file: &str) -> Result<Vec<Case>, Failure> {
@@ -107,6 +108,16 @@ impl<'a> Bench<'a> {
         outcome.bytes(0, 0).map(<[u8]>::to_vec).ok_or_else(|| failure(case, "nothing came out"))
     }
 
+    /// Counts a refusal.
+    pub(crate) fn count(&self) {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Refusals counted so far.
+    pub(crate) fn refusals(&self) -> usize {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
     /// That the driver refuses, and says that the fault is the caller's.
     pub(crate) fn refused(
         &self,
@@ -115,6 +126,7 @@ impl<'a> Bench<'a> {
         recipe: &Recipe,
         batch: &Batch,
     ) -> Result<(), Failure> {
+        self.count();
         match self.driver.run(keys, recipe, batch) {
             Err(error) if error.fault == Fault::Caller => Ok(()),
             Err(error) => Err(failure(case, format!("refused, but not as the caller's fault: {error}"))),
@@ -124,6 +136,7 @@ impl<'a> Bench<'a> {
 
     /// That bytes are no key, as the driver sees it.
     pub(crate) fn not_imported(&self, case: &str, attributes: KeyAttributes, bytes: &[u8]) -> Result<(), Failure> {
+        self.count();
         let rule = kcv_rule_for(attributes.algorithm);
         match self.driver.import(self.new_key(attributes, rule)?, Secret::copy_of(bytes)) {
             Err(error) if error.fault == Fault::Caller => Ok(()),

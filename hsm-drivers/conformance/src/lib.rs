@@ -6,10 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod key_life;
 mod key_wrap;
+mod legs;
 mod macs;
+mod malformed;
 mod others;
 mod refusals;
+mod shapes;
 mod sm2;
 mod wycheproof;
 
@@ -42,14 +46,21 @@ pub fn check(driver: &dyn HsmDriver, vectors: &Path) -> Result<Tally, Failure> {
     let mut tally = vec![
         ("iso9797-1-mac.json", macs::iso9797(&bench)?),
         ("gbt15852-1-sm4-mac.json", macs::gbt15852(&bench)?),
+        ("algorithm 7 as halves of algorithm 1", macs::halves(&bench)?),
         ("pboc-dispersion.json", others::dispersion(&bench)?),
         ("kcv.json", others::kcvs(&bench)?),
     ];
     tally.extend(others::sm4_modes(&bench)?);
     tally.extend(others::sm3_hmac(&bench)?);
     tally.extend(sm2::check(&bench)?);
+    tally.push(("shapes of one leg, alone and mixed", shapes::check(&bench)?));
+    tally.push(("shapes of several legs, alone and mixed", legs::check(&bench)?));
     tally.extend(wycheproof::check(&bench)?);
     tally.extend(key_wrap::check(&bench)?);
+    let before = bench.refusals();
     refusals::check(&bench)?;
+    malformed::check(&bench)?;
+    key_life::check(&bench)?;
+    tally.push(("refusals", bench.refusals() - before));
     Ok(tally)
 }

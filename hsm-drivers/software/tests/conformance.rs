@@ -14,6 +14,7 @@ fn conforms() -> Result<(), Box<dyn std::error::Error>> {
     let expected = [
         ("iso9797-1-mac.json", 22),
         ("gbt15852-1-sm4-mac.json", 31),
+        ("algorithm 7 as halves of algorithm 1", 24),
         ("pboc-dispersion.json", 14),
         ("kcv.json", 14),
         ("sm4-modes.json", 10),
@@ -23,6 +24,8 @@ fn conforms() -> Result<(), Box<dyn std::error::Error>> {
         ("sm3-hmac.json, SM3 alone and a key derivation: not run", 4),
         ("sm2.json", 3),
         ("sm2.json, encryption, finished digests and compression: not run", 6),
+        ("shapes of one leg, alone and mixed", 202),
+        ("shapes of several legs, alone and mixed", 6),
         ("wycheproof aes_cmac", 306),
         ("wycheproof aes_cmac, not as long as an AES key: refused", 5),
         ("wycheproof hmac_sm3", 174),
@@ -37,6 +40,7 @@ fn conforms() -> Result<(), Box<dyn std::error::Error>> {
         ("wycheproof aes_wrap", 33),
         ("wycheproof aes_wrap, a key that is not whole units: refused", 9),
         ("wycheproof aes_wrap, of unwrapping or as long as no key: not run", 123),
+        ("refusals", 345),
     ];
     assert_eq!(tally, expected);
     Ok(())
