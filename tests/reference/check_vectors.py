@@ -458,6 +458,7 @@ def check_sm2(oracle: Oracle, case: Case) -> bool:
 
 def check_sm2_signature(oracle: Oracle, case: Case) -> bool:
     signed = {"message": case["message"], "id_bytes": case["id_bytes"]}
+    same("public", oracle.ask("sm2_public", private_key=case["private_key"]), case["public_key"])
     made = oracle.ask("sm2_sign", private_key=case["private_key"], k=case["k"], **signed)
     same("r", made["r"], case["expected_r"])
     same("s", made["s"], case["expected_s"])

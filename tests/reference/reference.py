@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES as OpenSslAes
 from cryptography.hazmat.primitives.ciphers.algorithms import SM4 as OpenSslSm4
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from cryptography.utils import CryptographyDeprecationWarning
 from psec import mac as psec_mac
 
@@ -774,8 +775,18 @@ def op_kcv(*, alg: str, key: str, take: int, fn: str = "ecb", input: str = "zero
     return to_hex(full[:take])
 
 
+def op_key_wrap(*, wrapping_key: str, key: str) -> str:
+    return to_hex(aes_key_wrap(from_hex(wrapping_key), from_hex(key)))
+
+
 def op_sm3(*, message: str) -> str:
     return to_hex(sm3(from_hex(message)))
+
+
+def op_sm2_public(*, private_key: str) -> str:
+    private = int.from_bytes(from_hex(private_key), "big")
+    require(1 <= private <= SM2_N - 2, "private key out of range")
+    return to_hex(b"\4" + b"".join(map(int32, multiply_generator(private))))
 
 
 def op_sm2_sign(
@@ -840,6 +851,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "purse_mac": op_purse_mac,
     "sm": op_sm,
     "kcv": op_kcv,
+    "key_wrap": op_key_wrap,
+    "sm2_public": op_sm2_public,
     "sm2_sign": op_sm2_sign,
     "sm2_verify": op_sm2_verify,
     "sm3": op_sm3,

@@ -202,6 +202,9 @@ pub enum WrapFormat {
         /// What stands before the key.
         prefix: Message,
     },
+    /// AES key wrap (RFC 3394, KW of SP 800-38F) with the default initial value: eight bytes longer than the
+    /// key. Under AES only, and only for keys of whole 8-byte units, at least two.
+    KeyWrap,
 }
 
 /// How a MAC is made.
@@ -333,10 +336,7 @@ impl Leg {
     pub fn reads(&self) -> Vec<usize> {
         let mut inputs: Vec<&Input> = Vec::new();
         for path in std::iter::once(&self.path).chain(self.finish.other_path()) {
-            inputs.extend(path.steps.iter().filter_map(|step| match step {
-                Step::Disperse { factor: input, .. } | Step::Session { input } => Some(input),
-                Step::FoldHalves { .. } => None,
-            }));
+            inputs.extend(path.inputs());
         }
         let mode_inputs = |mode: &'_ CipherMode| match mode {
             CipherMode::Ecb => Vec::new(),
@@ -356,10 +356,30 @@ impl Leg {
             Finish::Wrap { format: WrapFormat::Ecb { prefix }, .. } => inputs.extend(&prefix.0),
             Finish::Sign { message, .. } => inputs.extend(&message.0),
             Finish::VerifySignature { message, signature, .. } => inputs.extend(message.0.iter().chain([signature])),
-            Finish::Kcv { .. } | Finish::Store { .. } => {}
+            Finish::Kcv { .. } | Finish::Store { .. } | Finish::Wrap { format: WrapFormat::KeyWrap, .. } => {}
         }
-        let output = |input: &Input| if let Input::Output(leg) = input { Some(*leg) } else { None };
-        inputs.into_iter().filter_map(output).collect()
+        inputs.into_iter().filter_map(Input::output).collect()
+    }
+}
+
+impl KeyPath {
+    /// The earlier legs whose output the steps read; a row that they did not run for has no key here.
+    pub fn reads(&self) -> Vec<usize> {
+        self.inputs().filter_map(Input::output).collect()
+    }
+
+    fn inputs(&self) -> impl Iterator<Item = &Input> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Disperse { factor: input, .. } | Step::Session { input } => Some(input),
+            Step::FoldHalves { .. } => None,
+        })
+    }
+}
+
+impl Input {
+    /// The leg that puts it out, if one does.
+    fn output(&self) -> Option<usize> {
+        if let Self::Output(leg) = self { Some(*leg) } else { None }
     }
 }
 
@@ -370,6 +390,16 @@ impl Finish {
             self,
             Self::Mac { .. } | Self::Encrypt { .. } | Self::Wrap { .. } | Self::Store { .. } | Self::Sign { .. }
         )
+    }
+
+    /// Whether it gives a verdict, which a later leg may depend on.
+    pub fn verifies(&self) -> bool {
+        matches!(self, Self::VerifyMac { .. } | Self::VerifySignature { .. })
+    }
+
+    /// Whether it gives bytes, which a later leg may read.
+    pub fn puts_out(&self) -> bool {
+        !self.verifies() && !matches!(self, Self::Store { .. })
     }
 
     /// The second key path of a finish that needs one: the wrapping key, or K'' of a MAC.

@@ -13,7 +13,8 @@ use crate::{
 /// Why keys do not admit a recipe.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeRefused {
-    /// A leg refers to a leg that is not before it, or that does not verify.
+    /// A leg refers to a leg that is not before it, that does not verify where a verdict is needed, or that puts no
+    /// bytes out where bytes are.
     #[error("leg {leg} depends on leg {on}, which is not an earlier leg of the right kind")]
     Order {
         /// The leg.
@@ -93,7 +94,8 @@ impl Recipe {
     /// A [`DriverError`] of [`Fault::Caller`](crate::Fault::Caller).
     pub fn check_batch(&self, keys: &[KeyHandle], batch: &Batch) -> Result<(), DriverError> {
         batch.check(self.slots(), keys.len())?;
-        for (slot, column) in batch.keys.iter().enumerate() {
+        // A key column beyond the recipe's slots was not looked at, and is of no use.
+        for (slot, column) in batch.keys.iter().enumerate().take(self.slots()) {
             let mut used: Vec<u16> = column.used().to_vec();
             used.sort_unstable();
             used.dedup();
@@ -105,12 +107,17 @@ impl Recipe {
     }
 
     fn check_order(&self, index: usize, leg: &Leg) -> Result<(), RecipeRefused> {
-        let (When::AfterValid(on) | When::AfterInvalid(on)) = leg.when else { return Ok(()) };
-        let verifies = matches!(
-            self.legs.get(on).map(|leg| &leg.finish),
-            Some(Finish::VerifyMac { .. } | Finish::VerifySignature { .. })
-        );
-        if on < index && verifies { Ok(()) } else { Err(RecipeRefused::Order { leg: index, on }) }
+        let earlier = &self.legs[..index];
+        let verifies = |on: usize| earlier.get(on).is_some_and(|leg| leg.finish.verifies());
+        let puts_out = |on: usize| earlier.get(on).is_some_and(|leg| leg.finish.puts_out());
+        let condition = match leg.when {
+            When::AfterValid(on) | When::AfterInvalid(on) if !verifies(on) => Some(on),
+            _ => None,
+        };
+        match condition.or_else(|| leg.reads().into_iter().find(|on| !puts_out(*on))) {
+            Some(on) => Err(RecipeRefused::Order { leg: index, on }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -206,5 +213,66 @@ fn check_wrapper(key: &KeyAttributes, under: &KeyPath) -> Result<(), RecipeRefus
         Ok(())
     } else {
         Err(RecipeRefused::Usage { usage: key.usage, mode: key.mode, finish: "wrap under" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Algorithm, Column, Exposure, Input, KcvRule, KeyColumn, MacAlgorithm, MacSpec, Message, Padding, Truncation,
+    };
+
+    fn key() -> KeyHandle {
+        let attributes = KeyAttributes {
+            algorithm: Algorithm::Sm4,
+            usage: "M0".parse().unwrap(),
+            mode: ModeOfUse::Any,
+            exportability: Exportability::None,
+            rank: KeyRank::Plain,
+            ceiling: Exposure::Nothing,
+        };
+        KeyHandle { object: 0, epoch: 0, attributes }
+    }
+
+    fn leg(finish: Finish) -> Leg {
+        let path = KeyPath { slot: 0, algorithm: Algorithm::Sm4, steps: Vec::new(), steps_left: 0 };
+        Leg { path, finish, when: When::Always }
+    }
+
+    fn spec() -> MacSpec {
+        MacSpec {
+            algorithm: MacAlgorithm::CbcMac,
+            second: None,
+            padding: Padding::One,
+            initial: None,
+            truncation: Truncation::Left(4),
+        }
+    }
+
+    #[test]
+    fn a_leg_reads_only_what_an_earlier_one_puts_out() {
+        let mac = |from| leg(Finish::Mac { spec: spec(), message: Message(vec![from]) });
+        let constant = || Input::Constant(vec![1]);
+        let verify = Finish::VerifyMac { spec: spec(), message: Message(vec![constant()]), expected: constant() };
+        let recipe = Recipe { legs: vec![mac(constant()), leg(verify), mac(Input::Output(0))] };
+        let check = |recipe: &Recipe| recipe.check_slot(0, &key().attributes);
+        assert_eq!(check(&recipe), Ok(()));
+        for on in [1, 2, 3] {
+            let mut recipe = recipe.clone();
+            recipe.legs[2] = mac(Input::Output(on));
+            assert_eq!(check(&recipe), Err(RecipeRefused::Order { leg: 2, on }));
+        }
+        let backwards = Recipe { legs: vec![mac(Input::Output(1)), mac(constant())] };
+        assert_eq!(check(&backwards), Err(RecipeRefused::Order { leg: 0, on: 1 }));
+    }
+
+    #[test]
+    fn a_key_column_that_no_slot_needs_is_not_looked_at() {
+        let recipe = Recipe { legs: vec![leg(Finish::Kcv { rule: KcvRule::ZEROS })] };
+        let columns = vec![Column::one([0; 8])];
+        let batch = Batch { rows: 1, columns, keys: vec![KeyColumn::Same(0), KeyColumn::Same(9)] };
+        assert!(recipe.check_batch(&[key()], &batch).is_ok());
+        assert!(recipe.check_batch(&[], &batch).is_err());
     }
 }

@@ -1,11 +1,11 @@
 //! What every check stands on: keys in the driver, cases from files.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use claviger_hsm_api::{
-    Algorithm, Batch, Exportability, Exposure, HsmDriver, KcvRule, KeyAttributes, KeyHandle, KeyName, KeyRank,
-    KeyState, KeyVersion, ModeOfUse, NewKey, Outcome, Recipe, Secret, StoredKey,
+    Algorithm, Batch, Exportability, Exposure, Fault, HsmDriver, KcvRule, KeyAttributes, KeyHandle, KeyName, KeyPath,
+    KeyRank, KeyState, KeyVersion, ModeOfUse, NewKey, Outcome, Recipe, Secret, StoredKey,
 };
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) driver: &'a dyn HsmDriver,
     vectors: &'a Path,
     next: AtomicU32,
+    refusals: AtomicUsize,
 }
 
 /// A case of a vector file.
@@ -29,7 +30,7 @@ pub(crate) fn failure(case: &str, reason: impl ToString) -> Failure {
 
 impl<'a> Bench<'a> {
     pub(crate) fn new(driver: &'a dyn HsmDriver, vectors: &'a Path) -> Self {
-        Self { driver, vectors, next: AtomicU32::new(0) }
+        Self { driver, vectors, next: AtomicU32::new(0), refusals: AtomicUsize::new(0) }
     }
 
     pub(crate) fn cases(&self, file: &str) -> Result<Vec<Case>, Failure> {
@@ -52,9 +53,14 @@ impl<'a> Bench<'a> {
         kcv_rule: KcvRule,
         bytes: &[u8],
     ) -> Result<StoredKey, Failure> {
+        let key = self.new_key(attributes, kcv_rule)?;
+        self.driver.import(key, Secret::copy_of(bytes)).map_err(|error| failure("import", error))
+    }
+
+    fn new_key(&self, attributes: KeyAttributes, kcv_rule: KcvRule) -> Result<NewKey, Failure> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = KeyName::new("conformance", "generic", "TEST").map_err(|error| failure("key name", error))?;
-        let key = NewKey {
+        Ok(NewKey {
             id: format!("conformance-{number}"),
             name,
             version: KeyVersion(1),
@@ -62,8 +68,7 @@ impl<'a> Bench<'a> {
             attributes,
             state: KeyState::Active,
             kcv_rule,
-        };
-        self.driver.import(key, Secret::copy_of(bytes)).map_err(|error| failure("import", error))
+        })
     }
 
     /// Brings a plain key of that usage and mode in and opens it.
@@ -103,6 +108,43 @@ impl<'a> Bench<'a> {
         outcome.bytes(0, 0).map(<[u8]>::to_vec).ok_or_else(|| failure(case, "nothing came out"))
     }
 
+    /// Counts a refusal.
+    pub(crate) fn count(&self) {
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Refusals counted so far.
+    pub(crate) fn refusals(&self) -> usize {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
+    /// That the driver refuses, and says that the fault is the caller's.
+    pub(crate) fn refused(
+        &self,
+        case: &str,
+        keys: &[KeyHandle],
+        recipe: &Recipe,
+        batch: &Batch,
+    ) -> Result<(), Failure> {
+        self.count();
+        match self.driver.run(keys, recipe, batch) {
+            Err(error) if error.fault == Fault::Caller => Ok(()),
+            Err(error) => Err(failure(case, format!("refused, but not as the caller's fault: {error}"))),
+            Ok(_) => Err(failure(case, "it was done")),
+        }
+    }
+
+    /// That bytes are no key, as the driver sees it.
+    pub(crate) fn not_imported(&self, case: &str, attributes: KeyAttributes, bytes: &[u8]) -> Result<(), Failure> {
+        self.count();
+        let rule = kcv_rule_for(attributes.algorithm);
+        match self.driver.import(self.new_key(attributes, rule)?, Secret::copy_of(bytes)) {
+            Err(error) if error.fault == Fault::Caller => Ok(()),
+            Err(error) => Err(failure(case, format!("refused, but not as the caller's fault: {error}"))),
+            Ok(_) => Err(failure(case, "it was imported")),
+        }
+    }
+
     pub(crate) fn expect(&self, case: &str, found: &[u8], expected: &[u8]) -> Result<(), Failure> {
         let told = || format!("{} instead of {}", hex::encode_upper(found), hex::encode_upper(expected));
         if found == expected { Ok(()) } else { Err(failure(case, told())) }
@@ -140,6 +182,11 @@ pub(crate) fn plain(algorithm: Algorithm, usage: &str, mode: ModeOfUse) -> Resul
         rank: KeyRank::Plain,
         ceiling: Exposure::Nothing,
     })
+}
+
+/// The key of the first slot, as it is stored.
+pub(crate) fn bare(algorithm: Algorithm) -> KeyPath {
+    KeyPath { slot: 0, algorithm, steps: Vec::new(), steps_left: 0 }
 }
 
 /// A rule that fits any key of the algorithm.

@@ -79,8 +79,8 @@ fn chain(
         CipherMode::Cbc { initial } => Some(inputs.cell(initial, at)?.to_vec()),
         _ => None,
     };
-    if chained.as_ref().is_some_and(|value| value.len() != block) {
-        return Err(MalformedBatch::Length { what: "initial value", found: 0, wanted: "one block" }.into());
+    if let Some(found) = chained.as_ref().map(Vec::len).filter(|len| *len != block) {
+        return Err(MalformedBatch::Length { what: "initial value", found, wanted: "one block" }.into());
     }
     let group = keys.group(&[row], algorithm, 0..algorithm.key_len())?;
     let mut output = Vec::with_capacity(text.len());

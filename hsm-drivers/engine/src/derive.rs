@@ -85,40 +85,52 @@ impl KeyRows {
         CipherGroup::new(algorithm, gathered.expose()).ok_or(EngineError::NoBlockCipher(algorithm))
     }
 
-    /// Walks a path down from stored keys, for rows `first..first + rows` of the batch.
+    /// Walks a path down from stored keys, for as many rows of the batch from `first` on as `keyed` has. Those
+    /// that it denies a key get some key or none: they do not run.
     pub(crate) fn walk(
         keys: &[&PlainKey],
         path: &KeyPath,
         inputs: &Inputs<'_>,
         first: usize,
-        rows: usize,
+        keyed: &[bool],
     ) -> Result<Self, EngineError> {
         let column = &inputs.batch.keys[path.slot];
-        let mut here = Self::stored(keys, (first..first + rows).map(|row| column.at(row)), path.algorithm)?;
+        let chosen = (first..first + keyed.len()).map(|row| column.at(row));
+        let mut here = Self::stored(keys, chosen, path.algorithm)?;
         for step in &path.steps {
-            here = here.step(step, inputs, first)?;
+            here = here.step(step, inputs, first, keyed)?;
         }
         Ok(here)
     }
 
-    fn step(self, step: &Step, inputs: &Inputs<'_>, first: usize) -> Result<Self, EngineError> {
+    fn step(self, step: &Step, inputs: &Inputs<'_>, first: usize, keyed: &[bool]) -> Result<Self, EngineError> {
         match step {
             Step::Disperse { rule, parity, factor } => {
-                let shared = self.shared(inputs, factor, first)?;
+                let shared = self.shared(inputs, factor, first, keyed)?;
                 self.disperse(*rule, *parity, &shared)
             }
-            Step::Session { input } => self.session(inputs, input, first),
+            Step::Session { input } => self.session(inputs, input, first, keyed),
             Step::FoldHalves { rule } => self.fold(*rule),
         }
     }
 
     /// The distinct pairs of key and factor, and which pair each row uses; one pair a row where they
     /// hardly repeat.
-    fn shared<'a>(&self, inputs: &Inputs<'a>, factor: &'a Input, first: usize) -> Result<Shared<'a>, EngineError> {
+    fn shared<'a>(
+        &self,
+        inputs: &Inputs<'a>,
+        factor: &'a Input,
+        first: usize,
+        keyed: &[bool],
+    ) -> Result<Shared<'a>, EngineError> {
         let mut seen: HashMap<(u32, &[u8]), u32> = HashMap::with_capacity(SHARED);
         let mut pairs = Vec::new();
         let mut index = Vec::with_capacity(self.rows());
         for (row, key) in self.index.iter().enumerate() {
+            if !keyed[row] {
+                index.push(0);
+                continue;
+            }
             let pair = (*key, inputs.cell(factor, first + row)?);
             if pairs.len() > SHARED {
                 index.push(pairs.len() as u32);
@@ -171,14 +183,16 @@ impl KeyRows {
         Ok(Self::derived(self.algorithm, children, shared.index.clone()))
     }
 
-    fn session(self, inputs: &Inputs<'_>, input: &Input, first: usize) -> Result<Self, EngineError> {
+    fn session(self, inputs: &Inputs<'_>, input: &Input, first: usize, keyed: &[bool]) -> Result<Self, EngineError> {
         let (child, wide) = match self.algorithm {
             Algorithm::Des | Algorithm::TripleDes => (Algorithm::Des, false),
             Algorithm::Sm4 | Algorithm::Aes128 => (self.algorithm, true),
             other => return Err(EngineError::Underivable(other)),
         };
         let len = child.key_len();
-        let rows: Vec<u32> = (0..self.rows() as u32).collect();
+        let rows: Vec<u32> = (0..self.rows() as u32).filter(|row| keyed[*row as usize]).collect();
+        let mut index = vec![0; self.rows()];
+        (0..).zip(&rows).for_each(|(number, row)| index[*row as usize] = number);
         let mut keys = LockedBytes::zeroed(len * rows.len());
         for (rows, keys) in rows.chunks(LANES).zip(keys.expose_mut().chunks_mut(len * LANES)) {
             let mut blocks: Blocks = [[0; 16]; LANES];
@@ -192,7 +206,7 @@ impl KeyRows {
             }
             blocks.zeroize();
         }
-        Ok(Self::derived(child, keys, rows))
+        Ok(Self::derived(child, keys, index))
     }
 
     fn fold(self, rule: FoldRule) -> Result<Self, EngineError> {

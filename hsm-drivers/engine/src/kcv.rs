@@ -56,7 +56,7 @@ pub(crate) fn kcv_of_row(keys: &KeyRows, row: u32, rule: KcvRule) -> Result<Vec<
         (KcvFunction::Hmac, None) if algorithm != Algorithm::Sm2 => hmac_of_block(keys, row, fill)?,
         (KcvFunction::Fingerprint, None) if algorithm == Algorithm::Sm2 => {
             use sm3::Digest;
-            sm3::Sm3::digest(public_point(keys.key(row as usize))?).to_vec()
+            sm3::Sm3::digest(public_point(keys, row)?).to_vec()
         }
         _ => return Err(EngineError::KcvRule(algorithm)),
     };

@@ -52,7 +52,7 @@ pub(crate) fn macs(
         text.fill(spec, message, inputs, first, rows)?;
         ciphers.run(rows, &mut text, &mut chain)?;
         for (at, (row, block)) in rows.iter().zip(&chain).enumerate() {
-            let kept = truncate(&block[..text.block], spec.truncation, text.is_partial(spec, at))?;
+            let kept = truncate(text.given(spec, at, &block[..text.block]), spec.truncation)?;
             each(*row, &kept.0[..kept.1])?;
         }
         chain.zeroize();
@@ -119,9 +119,15 @@ impl Texts {
         &self.bytes[self.start(at) + number * self.block..][..self.block]
     }
 
-    /// Algorithm 7 keeps the left half of a whole message and the right half of a padded one.
-    fn is_partial(&self, spec: &MacSpec, at: usize) -> bool {
-        spec.algorithm == MacAlgorithm::TrCbc && self.ends[at].1
+    /// What of the last block a MAC is cut from. Algorithm 7 never gives more than half of it: the left half for a
+    /// whole message, the right half for a padded one.
+    fn given<'b>(&self, spec: &MacSpec, at: usize, block: &'b [u8]) -> &'b [u8] {
+        let (left, right) = block.split_at(block.len() / 2);
+        match (spec.algorithm, self.ends[at].1) {
+            (MacAlgorithm::TrCbc, true) => right,
+            (MacAlgorithm::TrCbc, false) => left,
+            _ => block,
+        }
     }
 }
 
@@ -274,7 +280,7 @@ fn double(block: &mut [u8]) {
     }
 }
 
-fn truncate(block: &[u8], truncation: Truncation, right: bool) -> Result<([u8; 32], usize), EngineError> {
+fn truncate(block: &[u8], truncation: Truncation) -> Result<([u8; 32], usize), EngineError> {
     let mut kept = [0; 32];
     let len = truncation.len();
     let fold = |half: usize| -> Vec<u8> {
@@ -282,7 +288,6 @@ fn truncate(block: &[u8], truncation: Truncation, right: bool) -> Result<([u8; 3
     };
     let folded;
     let source: &[u8] = match truncation {
-        Truncation::Left(n) if right => block.get(block.len() / 2..).and_then(|half| half.get(..n)).unwrap_or_default(),
         Truncation::Left(n) => block.get(..n).unwrap_or_default(),
         Truncation::Right(n) => block.len().checked_sub(n).map_or(&[][..], |from| &block[from..]),
         Truncation::FoldLeft(n) => {
@@ -320,7 +325,7 @@ fn hmacs(
             Algorithm::HmacSha256 => full.copy_from_slice(&one_hmac::<hmac::Hmac<sha2::Sha256>>(key, &text)?),
             other => return Err(EngineError::NoHmac(other)),
         }
-        let kept = truncate(&full, truncation, false)?;
+        let kept = truncate(&full, truncation)?;
         each(*row, &kept.0[..kept.1])?;
         full.zeroize();
     }

@@ -34,6 +34,9 @@ pub enum EngineError {
     /// Only block ciphers do this.
     #[error("{0} is no block cipher of this mode")]
     NoBlockCipher(Algorithm),
+    /// Only AES keys do this.
+    #[error("AES key wrap is under an AES key, not {0}")]
+    NoKeyWrap(Algorithm),
     /// Only HMAC keys do this.
     #[error("{0} is no HMAC key")]
     NoHmac(Algorithm),
@@ -94,7 +97,8 @@ pub fn run(keys: &[&PlainKey], recipe: &Recipe, batch: &Batch, store: &KeepChild
             let inputs = Inputs { batch, outputs: &outputs };
             for path in std::iter::once(&leg.path).chain(leg.finish.other_path()) {
                 if !derived.iter().any(|(known, _)| *known == path) {
-                    derived.push((path, KeyRows::walk(keys, path, &inputs, first, rows)?));
+                    let keyed = keyed(path, &legs, first, rows);
+                    derived.push((path, KeyRows::walk(keys, path, &inputs, first, &keyed)?));
                 }
             }
             let of = |path: &KeyPath| derived.iter().find(|(known, _)| *known == path).map(|(_, rows)| rows);
@@ -184,7 +188,7 @@ impl Task<'_> {
                 for row in *chosen {
                     let mut text = Vec::new();
                     inputs.append(message, first + *row as usize, &mut text)?;
-                    out.bytes(*row, &sign(keys.key(*row as usize), signer_id, &text)?);
+                    out.bytes(*row, &sign(keys, *row, signer_id, &text)?);
                 }
             }
             Finish::VerifySignature { signer_id, message, signature } => {
@@ -192,7 +196,7 @@ impl Task<'_> {
                     let mut text = Vec::new();
                     inputs.append(message, first + *row as usize, &mut text)?;
                     let signature = inputs.cell(signature, first + *row as usize)?;
-                    out.verdict(*row, verify(keys.key(*row as usize), signer_id, &text, signature)?);
+                    out.verdict(*row, verify(keys, *row, signer_id, &text, signature)?);
                 }
             }
         }
@@ -261,12 +265,21 @@ fn empty_outcome(finish: &Finish, rows: usize) -> LegOutcome {
     LegOutcome { ran: Vec::with_capacity(rows), value }
 }
 
+/// Whether each row has a key at the end of a path: not where a step reads what a leg did not put out.
+fn keyed(path: &KeyPath, legs: &[LegOutcome], first: usize, rows: usize) -> Vec<bool> {
+    let reads = path.reads();
+    (first..first + rows).map(|row| reads.iter().all(|on| ran(legs, *on, row))).collect()
+}
+
+fn ran(legs: &[LegOutcome], leg: usize, row: usize) -> bool {
+    legs.get(leg).is_some_and(|leg| leg.ran.get(row) == Some(&true))
+}
+
 /// Rows whose condition holds and for which every leg that is read from ran.
 fn choose(leg: &Leg, legs: &[LegOutcome], first: usize, rows: usize) -> Vec<u32> {
     let reads = leg.reads();
-    let ran = |on: usize, row: usize| legs.get(on).is_some_and(|leg| leg.ran.get(row) == Some(&true));
     let verdict = |on: usize, row: usize, wanted: bool| match legs.get(on).map(|leg| &leg.value) {
-        Some(LegValue::Verdicts(verdicts)) => ran(on, row) && verdicts.get(row) == Some(&wanted),
+        Some(LegValue::Verdicts(verdicts)) => ran(legs, on, row) && verdicts.get(row) == Some(&wanted),
         _ => false,
     };
     let holds = |row: &u32| {
@@ -276,7 +289,7 @@ fn choose(leg: &Leg, legs: &[LegOutcome], first: usize, rows: usize) -> Vec<u32>
             When::AfterValid(on) => verdict(on, at, true),
             When::AfterInvalid(on) => verdict(on, at, false),
         };
-        condition && reads.iter().all(|on| ran(*on, at))
+        condition && reads.iter().all(|on| ran(legs, *on, at))
     };
     (0..rows as u32).filter(holds).collect()
 }

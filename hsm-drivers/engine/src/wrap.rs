@@ -1,6 +1,7 @@
 //! Keys under keys.
 
-use claviger_hsm_api::{Padding, WrapFormat};
+use aes_kw::{AesKw, KeyInit};
+use claviger_hsm_api::{Algorithm, MalformedBatch, Message, Padding, WrapFormat};
 use claviger_locked_memory::LockedBytes;
 
 use crate::cipher::encrypt_blocks;
@@ -18,11 +19,24 @@ pub(crate) fn wrap(
     first: usize,
     row: u32,
 ) -> Result<Vec<u8>, EngineError> {
-    let WrapFormat::Ecb { prefix } = format;
+    let key = keys.key(row as usize);
+    match format {
+        WrapFormat::Ecb { prefix } => ecb(key, under, prefix, inputs, first, row),
+        WrapFormat::KeyWrap => key_wrap(key, under.algorithm(), under.key(row as usize)),
+    }
+}
+
+fn ecb(
+    key: &[u8],
+    under: &KeyRows,
+    prefix: &Message,
+    inputs: &Inputs<'_>,
+    first: usize,
+    row: u32,
+) -> Result<Vec<u8>, EngineError> {
     let block = under.algorithm().block_len().ok_or(EngineError::NoBlockCipher(under.algorithm()))?;
     let mut head = Vec::new();
     inputs.append(prefix, first + row as usize, &mut head)?;
-    let key = keys.key(row as usize);
     // The key itself stays in locked memory; only its padding is worked out outside.
     let mut tail = vec![0; head.len() + key.len()];
     pad(&mut tail, 0, Padding::OneIfNeeded, block)?;
@@ -32,4 +46,30 @@ pub(crate) fn wrap(
         plain[head.len()..head.len() + key.len()].copy_from_slice(key);
     });
     encrypt_blocks(under, row, plain.expose())
+}
+
+/// RFC 3394 wraps two units or more; SP 800-38F does not name SM4.
+fn key_wrap(key: &[u8], algorithm: Algorithm, under: &[u8]) -> Result<Vec<u8>, EngineError> {
+    if key.len() < 2 * aes_kw::IV_LEN || !key.len().is_multiple_of(aes_kw::IV_LEN) {
+        let wanted = "whole units of 8, at least two";
+        return Err(MalformedBatch::Length { what: "key to wrap", found: key.len(), wanted }.into());
+    }
+    match algorithm {
+        Algorithm::Aes128 => one_key_wrap::<aes::Aes128>(key, under),
+        Algorithm::Aes192 => one_key_wrap::<aes::Aes192>(key, under),
+        Algorithm::Aes256 => one_key_wrap::<aes::Aes256>(key, under),
+        other => Err(EngineError::NoKeyWrap(other)),
+    }
+}
+
+fn one_key_wrap<C>(key: &[u8], under: &[u8]) -> Result<Vec<u8>, EngineError>
+where
+    C: KeyInit + cipher::BlockCipherEncrypt<BlockSize = cipher::consts::U16>,
+    AesKw<C>: KeyInit,
+{
+    let kw = <AesKw<C> as KeyInit>::new_from_slice(under).map_err(|_| EngineError::SecondKey)?;
+    // Wrapping begins with a copy of the key, so the room for it is locked; what it ends with may leave.
+    let mut room = LockedBytes::zeroed(key.len() + aes_kw::IV_LEN);
+    let wrapped = kw.wrap_key(key, room.expose_mut()).map_err(|_| EngineError::TooLong)?;
+    Ok(wrapped.to_vec())
 }
