@@ -28,7 +28,7 @@ use crate::seal::{self, Opener};
 use crate::store::Store;
 pub use error::ServiceError;
 pub use job::BATCH;
-pub use outcome::Outcome;
+pub use outcome::{Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};
 pub use transactions::VerifyJob;
 

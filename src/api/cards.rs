@@ -127,11 +127,11 @@ pub(super) async fn personalise(
             Ok(Json(result.unwrap_or(Err(ServiceError::Stopped))?).into_response())
         }
         "text/csv" => {
-            let mut upload = Upload::new(request.into_body(), &state.limits);
             let reader = Reader::Csv(CsvReader::new(columns, state.limits.line_bytes, 0));
-            let reader = upload.open(reader).await?;
+            let upload = Upload::new(request.into_body(), &state.limits);
+            let (upload, reader, job) = upload.begin(reader, open()).await?;
             let first = b"card_id,result,reason,key_set\n".to_vec();
-            let made = stream::work_through(upload, reader, CardLines(open().await?), first);
+            let made = stream::work_through(upload, reader, CardLines(job), first);
             Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], Body::from_stream(made)).into_response())
         }
         other => Err(Refusal::new(415, "unknown_format", format!("`{other}` is not application/json or text/csv"))),

@@ -12,7 +12,7 @@ use super::keys::key_ref;
 use super::problem::Problems;
 use super::{MOST_ITEMS, Refusal, State, body, bytes, execute};
 use crate::operation::{CipherText, GenericRequest, GenericTask, Mode, Operation};
-use crate::service::{Caller, Outcome};
+use crate::service::{Caller, Outcome, Sealed};
 
 /// Makes MACs: ISO 9797-1 algorithms 1, 3 and 5 (CMAC), HMAC. The key's role says which.
 #[utoipa::path(post, path = "/v1/mac/generate", tag = "generic", request_body = MacGenerate,
@@ -58,9 +58,9 @@ pub(super) async fn encrypt(
     let padding = if mode == Mode::Gcm { Padding::None } else { padding_of(&padding)? };
     let task = GenericTask::Encrypt { mode, padding, texts: all("items", &items, text)? };
     let Outcome::CipherTexts(texts) = run(&state, caller, key, task).await? else { return Err(Refusal::unexpected()) };
-    let item = |(data, iv): (Option<Vec<u8>>, Option<Vec<u8>>)| {
-        let iv = iv.map(hex::encode_upper);
-        data.map(|data| CipherItem { data: hex::encode_upper(data), iv, associated: String::new() })
+    let item = |sealed: Sealed| {
+        let iv = sealed.iv.map(hex::encode_upper);
+        sealed.text.map(|data| CipherItem { data: hex::encode_upper(data), iv, associated: String::new() })
     };
     Ok(Json(CipherResult { items: texts.into_iter().map(item).collect() }))
 }

@@ -19,6 +19,8 @@ use crate::service::{BATCH, ServiceError};
 
 /// Pieces that may wait on either side: with the usual 16 KiB to 64 KiB each, under a mebibyte.
 const WAITING: usize = 8;
+/// How long a refused upload stays open.
+const LINGER: Duration = Duration::from_secs(5);
 /// Answers are handed to the connection in pieces of about this size.
 const PIECE: usize = 64 << 10;
 /// Answers that one checkpoint of the audit log covers, in bytes, unless a second has passed.
@@ -91,9 +93,37 @@ impl Upload {
         }
     }
 
+    /// Keeps the upload open for a while after it was refused. If it were closed at once, a caller that is
+    /// still sending might see the end of the stream before the reason.
+    fn linger(self) {
+        tokio::spawn(async move {
+            tokio::time::sleep(LINGER).await;
+            drop(self);
+        });
+    }
+
+    /// Reads what the file says of itself, and only then opens the job.
+    pub(super) async fn begin<J>(
+        mut self,
+        reader: Reader,
+        open: impl Future<Output = Result<J, Refusal>>,
+    ) -> Result<(Self, Reader, J), Refusal> {
+        let begun = match self.open(reader).await {
+            Ok(reader) => open.await.map(|job| (reader, job)),
+            Err(refusal) => Err(refusal),
+        };
+        match begun {
+            Ok((reader, job)) => Ok((self, reader, job)),
+            Err(refusal) => {
+                self.linger();
+                Err(refusal)
+            }
+        }
+    }
+
     /// Reads until it is known what the file says of itself, so that a wrong column is a problem and not a
     /// broken stream.
-    pub(super) async fn open(&mut self, mut reader: Reader) -> Result<Reader, Refusal> {
+    async fn open(&mut self, mut reader: Reader) -> Result<Reader, Refusal> {
         let wrong = |error: FormatError| Refusal::new(422, "bad_header", error.to_string());
         loop {
             match self.receive().await? {

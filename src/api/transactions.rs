@@ -50,9 +50,10 @@ pub(super) async fn verify(
         let operation = Operation::VerifyTransactions { tenant, scheme };
         match execute(&state.service, caller, operation).await? {
             Outcome::Job(job) if keys.as_ref().is_some_and(|keys| *keys != job.key_versions()) => {
-                let now = job.key_versions();
-                job.close(Err(&ServiceError::OtherKeys(now.clone())))?;
-                Err(ServiceError::OtherKeys(now).into())
+                let refused = ServiceError::OtherKeys(job.key_versions());
+                // Writing it down may wait for the disk.
+                let closed = tokio::task::spawn_blocking(move || job.close(Err(&refused)).err().unwrap_or(refused));
+                Err(closed.await.unwrap_or(ServiceError::Stopped).into())
             }
             Outcome::Job(job) => Ok(*job),
             _ => Err(Refusal::unexpected()),
@@ -81,9 +82,8 @@ pub(super) async fn verify(
         }
     };
     let arrow = matches!(reader, Reader::Arrow(_));
-    let mut upload = Upload::new(request.into_body(), limits);
-    let reader = upload.open(reader).await?;
-    let job = open(scheme).await?;
+    let upload = Upload::new(request.into_body(), limits);
+    let (upload, reader, job) = upload.begin(reader, open(scheme)).await?;
     let keys = job.key_versions();
     let (job, first) = if arrow { Verification::as_arrow(job)? } else { Verification::as_csv(job) };
     let verdicts = Body::from_stream(stream::work_through(upload, reader, job, first));

@@ -263,7 +263,8 @@ fn read_component(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(digits.collect()))
 }
 
-fn line(key: &Key) -> String {
+/// A key on one line.
+pub(super) fn line(key: &Key) -> String {
     let factors = if key.factors.is_empty() {
         String::new()
     } else {

@@ -3,9 +3,11 @@
 //! Exit codes: 0, all is well; 1, the answer is no (some records are not valid, a profile does not hold);
 //! 2, it could not be done.
 
+mod cards;
 mod connection;
 mod demo;
 mod dev;
+mod generic;
 mod init;
 mod keys;
 mod output;
@@ -58,7 +60,6 @@ struct Global {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "parsed once")]
 enum Command {
     /// Show the whole job in a temporary directory, told step by step
     Demo(demo::Demo),
@@ -76,6 +77,24 @@ enum Command {
     /// Verify transaction records
     #[command(subcommand)]
     Transactions(transactions::Transactions),
+    /// Personalise cards and send them commands
+    #[command(subcommand)]
+    Cards(cards::Cards),
+    /// Make and verify MACs under generic keys
+    #[command(subcommand)]
+    Mac(generic::Mac),
+    /// Encipher under a generic key
+    Encrypt(generic::Encipher),
+    /// Decipher under a generic key
+    Decrypt(generic::Decipher),
+    /// Sign with an SM2 key
+    Sign(generic::SignMessage),
+    /// Verify an SM2 signature
+    VerifySignature(generic::VerifyMessage),
+    /// Disperse a stored key to a child that stays inside
+    Derive(generic::Derive),
+    /// Random bytes of a backend's generator
+    Random(generic::Random),
     /// Look at card schemes and check profiles
     #[command(subcommand)]
     Schemes(schemes::Schemes),
@@ -98,6 +117,14 @@ pub fn main() -> ExitCode {
             Command::Unseal(unseal) => unseal.run(&global, &output).await,
             Command::Keys(keys) => keys.run(&global, &output).await,
             Command::Transactions(transactions) => transactions.run(&global, &output).await,
+            Command::Cards(cards) => cards.run(&global, &output).await,
+            Command::Mac(mac) => mac.run(&global, &output).await,
+            Command::Encrypt(encrypt) => encrypt.run(&global, &output).await,
+            Command::Decrypt(decrypt) => decrypt.run(&global, &output).await,
+            Command::Sign(sign) => sign.run(&global, &output).await,
+            Command::VerifySignature(verify) => verify.run(&global, &output).await,
+            Command::Derive(derive) => derive.run(&global, &output).await,
+            Command::Random(random) => random.run(&global, &output).await,
             Command::Schemes(schemes) => schemes.run(&output),
         }
     });

@@ -7,12 +7,11 @@ mod verdicts;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use claviger_client::{Client, Scheme, VerifyParameters};
+use claviger_client::{Client, ClientError, Scheme, VerifyParameters};
 use futures_util::StreamExt;
 use serde::Serialize;
 
@@ -112,8 +111,11 @@ impl Verify {
         let done = self.stream(client, output, (&format, size), before, &paths, &mut verdicts).await;
         if let Err(error) = done {
             paths.abandon();
-            let hint = if paths.has_journal() { "; --resume goes on with it" } else { "" };
-            bail!("{error:#}{hint}");
+            let refused = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ClientError::Problem(_))));
+            return Err(match paths.has_journal() && !refused {
+                true => error.context("the job was interrupted, and --resume goes on with it"),
+                false => error,
+            });
         }
         paths.finish(verdicts.file())?;
         let (records, counts) = (verdicts.answers().total(), verdicts.answers().counts().clone());
@@ -177,9 +179,13 @@ impl Verify {
                 Digest::Running(tokio::task::spawn_blocking(move || digest(&path)))
             }
         };
-        let bar = output.progress(size);
-        let (upload, sent) = Upload::start(bar.clone(), move |upload| source.send(upload));
-        let answer = client.stream("/v1/transactions/verify", &parameters, format.content_type(), upload).await?;
+        let (bar, path) = (output.progress(size), self.file.clone());
+        let (upload, sent) = Upload::start(bar.clone(), move |upload| {
+            let name = path.display().to_string();
+            source.send(upload).context(name)
+        });
+        let answer = client.stream("/v1/transactions/verify", &parameters, format.content_type(), upload).await;
+        let answer = answer.map_err(|error| sent.blame(error))?;
         let mut progress = Progress {
             input,
             journal: Journal {
@@ -198,7 +204,7 @@ impl Verify {
         while let Some(piece) = pieces.next().await {
             let taken = match piece {
                 Ok(piece) => verdicts.take(&piece),
-                Err(error) => Err(error.into()),
+                Err(error) => Err(sent.blame(error)),
             };
             if let Err(error) = taken {
                 // What has come until now need not be verified again.
@@ -211,7 +217,7 @@ impl Verify {
         }
         bar.finish_and_clear();
         verdicts.end()?;
-        let all = done + sent.load(Ordering::Acquire);
+        let all = done + sent.records();
         if let Err(error) = verdicts.answers().check(all) {
             progress.write(paths, verdicts).await?;
             return Err(error);

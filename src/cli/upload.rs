@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -17,11 +17,30 @@ pub(super) const PIECE: usize = 256 << 10;
 /// Pieces that may wait for the connection.
 const WAITING: usize = 4;
 
-/// What comes back when a file has gone up.
+/// The thread's side of a file that goes up.
 pub(super) struct Upload {
     pieces: mpsc::Sender<std::io::Result<Bytes>>,
     bar: ProgressBar,
     sent: Arc<AtomicU64>,
+}
+
+/// What became of a file that went up.
+pub(super) struct Sent {
+    records: Arc<AtomicU64>,
+    failed: Arc<Mutex<Option<anyhow::Error>>>,
+}
+
+impl Sent {
+    /// Records that were sent so far.
+    pub(super) fn records(&self) -> u64 {
+        self.records.load(Ordering::Acquire)
+    }
+
+    /// Why a call failed: if the file could not be read, that is the reason, whatever the daemon saw of it.
+    pub(super) fn blame(&self, error: impl Into<anyhow::Error>) -> anyhow::Error {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failed.unwrap_or_else(|| error.into())
+    }
 }
 
 /// How records are told apart, to count them: a missing answer must be noticed.
@@ -38,14 +57,20 @@ impl Upload {
     pub(super) fn start(
         bar: ProgressBar,
         produce: impl FnOnce(&mut Self) -> anyhow::Result<()> + Send + 'static,
-    ) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, Arc<AtomicU64>) {
+    ) -> (impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, Sent) {
         let (pieces, waiting) = mpsc::channel(WAITING);
-        let sent = Arc::new(AtomicU64::new(0));
-        let mut upload = Self { pieces, bar, sent: Arc::clone(&sent) };
+        let sent = Sent { records: Arc::default(), failed: Arc::default() };
+        let mut upload = Self { pieces, bar, sent: Arc::clone(&sent.records) };
+        let failed = Arc::clone(&sent.failed);
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = produce(&mut upload) {
-                // If nobody listens any more, the error is told elsewhere.
-                let _ = upload.pieces.blocking_send(Err(std::io::Error::other(format!("{error:#}"))));
+            let produced = produce(&mut upload);
+            // A daemon that takes no more has said why.
+            if let Err(error) = produced
+                && !upload.pieces.is_closed()
+            {
+                let broken = std::io::Error::other(format!("{error:#}"));
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                let _ = upload.pieces.blocking_send(Err(broken));
             }
         });
         let stream = futures_util::stream::unfold(waiting, |mut waiting| async move {

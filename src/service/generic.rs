@@ -5,6 +5,7 @@ use claviger_hsm_api::{
     Recipe, Truncation,
 };
 
+use super::outcome::Sealed;
 use super::{Caller, Outcome, Service, ServiceError};
 use crate::keyring::Entry;
 use crate::operation::{CipherText, GenericRequest, GenericTask, Mode};
@@ -38,7 +39,8 @@ impl Service {
         let outcome = self.perform(caller, permit, vec![key], prepared, read).await?;
         Ok(match (outcome, request.task) {
             (Outcome::Rows(rows), GenericTask::Encrypt { texts, .. }) => {
-                Outcome::CipherTexts(rows.into_iter().zip(texts.into_iter().map(|text| text.iv)).collect())
+                let sealed = rows.into_iter().zip(texts).map(|(text, given)| Sealed { text, iv: given.iv });
+                Outcome::CipherTexts(sealed.collect())
             }
             (outcome, _) => outcome,
         })

@@ -7,6 +7,14 @@ use claviger_card_schemes::CardScheme;
 use super::{PersonaliseJob, VerifyJob};
 use crate::keyring::Entry;
 
+/// A ciphertext, and the initial value or nonce it was made with.
+pub struct Sealed {
+    /// None where the row did not run.
+    pub text: Option<Vec<u8>>,
+    /// None in ECB.
+    pub iv: Option<Vec<u8>>,
+}
+
 /// What is answered.
 pub enum Outcome {
     /// It is done.
@@ -21,8 +29,8 @@ pub enum Outcome {
     Personalise(Box<PersonaliseJob>),
     /// Bytes of each row; none where a ciphertext was not authentic.
     Rows(Vec<Option<Vec<u8>>>),
-    /// The ciphertext of each row, and the initial value or nonce it was made with.
-    CipherTexts(Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>),
+    /// The ciphertext of each row.
+    CipherTexts(Vec<Sealed>),
     /// Whether each row's MAC, signature or answer was right.
     Verdicts(Vec<bool>),
     /// A card scheme.

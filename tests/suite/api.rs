@@ -1,8 +1,7 @@
 //! The HTTP API as a client sees it.
 
 use claviger_client::{
-    ClientError, Health, Key, KeyFilter, KeyList, RandomBytes, RandomRequest, VerifyParameters, VerifyRecords,
-    VerifyResult,
+    ClientError, Health, Key, KeyFilter, KeyList, RandomBytes, RandomRequest, VerifyRecords, VerifyResult,
 };
 use serde_json::{Value, json};
 
@@ -30,9 +29,8 @@ async fn a_few_records_come_and_go_as_json() {
         header.iter().zip(line.split(',')).map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect()
     };
     let records = VerifyRecords { records: lines.map(record).collect() };
-    let parameters = VerifyParameters { tenant: "demo".to_owned(), scheme: "pboc".to_owned() };
-    let path = format!("/v1/transactions/verify?tenant={}&scheme={}", parameters.tenant, parameters.scheme);
-    let result: VerifyResult = daemon.client("clearing").post(&path, &records).await.unwrap();
+    let path = "/v1/transactions/verify?tenant=demo&scheme=pboc";
+    let result: VerifyResult = daemon.client("clearing").post(path, &records).await.unwrap();
     let found: Vec<String> =
         result.verdicts.iter().map(|v| format!("{},{},{}", v.record_id, v.verdict, v.reason)).collect();
     assert_eq!(found, truth.lines().skip(1).collect::<Vec<_>>());

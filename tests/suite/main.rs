@@ -4,9 +4,13 @@
 
 mod api;
 mod architecture;
+mod cards;
 mod daemon;
 mod faults;
+mod formats;
+mod generic;
 mod main_job;
 mod purse;
 mod reference;
 mod refusals;
+mod vectors;

@@ -48,7 +48,7 @@ fn reply(request: &Value) -> Result<Value, String> {
 }
 
 /// Bytes that the reference must answer with.
-fn ask(request: Value) -> Vec<u8> {
+pub(crate) fn ask(request: Value) -> Vec<u8> {
     let answer = reply(&request).unwrap_or_else(|error| panic!("{request}: {error}"));
     hex::decode(answer.as_str().unwrap()).unwrap()
 }
