@@ -46,28 +46,28 @@ pub(super) enum Cards {
 #[derive(Args)]
 pub(super) struct Personalise {
     /// The cards
-    file: PathBuf,
+    pub(super) file: PathBuf,
     /// City or operator
     #[arg(long)]
-    tenant: String,
+    pub(super) tenant: String,
     /// Card scheme
     #[arg(long)]
-    scheme: String,
+    pub(super) scheme: String,
     /// Role and version of the transport key
     #[arg(long, value_name = "ROLE/VERSION")]
-    transport_key: String,
+    pub(super) transport_key: String,
     /// Version of the cards' keys
     #[arg(long, default_value = "01")]
-    version: String,
+    pub(super) version: String,
     /// One set for each algorithm, in this order
     #[arg(long, value_delimiter = ',', default_value = "3des")]
-    algorithm: Vec<String>,
+    pub(super) algorithm: Vec<String>,
     /// Layout of the key set; the scheme's first if not given
     #[arg(long)]
-    key_set: Option<String>,
+    pub(super) key_set: Option<String>,
     /// Where the key sets go; replaced when the job has ended
     #[arg(long, value_name = "FILE")]
-    out: PathBuf,
+    pub(super) out: PathBuf,
 }
 
 /// A card and whose keys it has.
@@ -180,7 +180,7 @@ impl Cards {
 }
 
 impl Personalise {
-    async fn personalise(self, client: &Client, output: &Output) -> anyhow::Result<Summary> {
+    pub(super) async fn personalise(self, client: &Client, output: &Output) -> anyhow::Result<Summary> {
         let file = File::open(&self.file).with_context(|| self.file.display().to_string())?;
         let begun = Instant::now();
         let bar = output.progress(file.metadata()?.len());

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::cards::Personalise;
 use super::dev::Directory;
 use super::output::{Output, thousands};
 use super::transactions::Verify;
@@ -24,8 +25,8 @@ use cards::Cards;
 
 /// Show the whole job in a temporary directory, told step by step
 ///
-/// Starts a daemon with an embedded backend, makes a tenant's keys, tops up a simulated card, and verifies
-/// a clearing day, everything over mutual TLS. Nothing is left behind.
+/// Starts a daemon with an embedded backend, makes a tenant's keys, personalises cards, tops one up, and
+/// verifies a clearing day, everything over mutual TLS. Nothing is left behind.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  claviger demo\n  claviger demo --records 1000000\n  claviger demo --json")]
 pub(super) struct Demo {
@@ -36,6 +37,10 @@ pub(super) struct Demo {
 
 const TENANT: &str = "demo";
 const SCHEME: &str = "cjt166";
+/// Those of the scheme's key set, and the transport key.
+const ROLES: [&str; 13] =
+    ["DTK", "DLK", "DPK", "DAMK", "DCCK", "DCMK", "DACK", "DABK", "DPUK", "DRPK", "DULK", "DAUK", "TK"];
+const CARDS: u32 = 1000;
 
 /// Tells the steps.
 struct Story<'a> {
@@ -101,7 +106,8 @@ impl Demo {
                 format!("{}/{} {} version {}  KCV {}", key.scheme, key.role, key.algorithm, key.version, key.kcv)
             })
             .collect();
-        story.tell("An officer makes the tenant's keys", &shown.join("\n"), json!({ "keys": made.len() }));
+        let some = format!("{}\n... {} in all", shown[..4].join("\n"), shown.len());
+        story.tell("An officer makes the tenant's keys", &some, json!({ "keys": made.len() }));
 
         let refused = refusal(clearing.post::<Key>("/v1/keys", &GenerateKey { key: new_key("DPK", "3des") }).await)?;
         let also = refusal(card_management.get::<Value>("/v1/keys", &[("tenant", TENANT)]).await)?;
@@ -111,6 +117,7 @@ impl Demo {
             json!({ "refused": [refused, also] }),
         );
 
+        personalise(story, &card_management, &cards, folder).await?;
         top_up(story, &card_management, &cards).await?;
 
         let day = folder.join("day.csv");
@@ -143,6 +150,39 @@ impl Demo {
     }
 }
 
+/// Cards get their keys; whoever holds the transport key opens them.
+async fn personalise(
+    story: &mut Story<'_>,
+    card_management: &Client,
+    cards: &Cards,
+    folder: &Path,
+) -> anyhow::Result<()> {
+    let (file, out) = (folder.join("cards.csv"), folder.join("keysets.csv"));
+    cards.write_cards(CARDS, &file)?;
+    let job = Personalise {
+        file,
+        tenant: TENANT.to_owned(),
+        scheme: SCHEME.to_owned(),
+        transport_key: "TK/01".to_owned(),
+        version: "01".to_owned(),
+        algorithm: vec!["3des".to_owned(), "sm4".to_owned()],
+        key_set: None,
+        out: out.clone(),
+    };
+    let summary = job.personalise(card_management, story.output).await?;
+    let made = std::fs::read_to_string(&out)?;
+    let first = made.lines().nth(1).context("the first card has its keys")?;
+    if summary.counts.get("made") != Some(&u64::from(CARDS)) || !first.contains(&cards.wrapped_load_key()?) {
+        bail!("a card did not get its keys");
+    }
+    story.tell(
+        "Card management personalises cards",
+        &format!("{} cards get 12 keys each for 3DES and for SM4, every one under the transport key and with\nits check value. The bureau opens the first card's load key: it is the right one.", thousands(summary.cards)),
+        json!({ "cards": summary.cards, "keys": summary.cards * 24 }),
+    );
+    Ok(())
+}
+
 /// A card is topped up; the same request with another amount is not.
 async fn top_up(story: &mut Story<'_>, card_management: &Client, cards: &Cards) -> anyhow::Result<()> {
     let asked = cards.ask_for_load(5000)?;
@@ -169,7 +209,7 @@ async fn top_up(story: &mut Story<'_>, card_management: &Client, cards: &Cards) 
 async fn make_keys(officer: &Client, cards: &Cards) -> anyhow::Result<Vec<Key>> {
     let mut made = Vec::new();
     for algorithm in [Algorithm::TripleDes, Algorithm::Sm4] {
-        for role in ["DTK", "DLK", "DPK", "DAMK"] {
+        for role in ROLES {
             let key = new_key(role, algorithm.as_str());
             made.push(match cards.components(role, algorithm) {
                 Some(components) => {

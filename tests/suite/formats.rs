@@ -275,7 +275,7 @@ fn an_interrupted_job_goes_on_without_losing_or_repeating_a_record() {
     let mut found: Vec<&str> = found.lines().collect();
     assert_eq!(found.remove(0), "record_id,verdict,reason");
     let lines = text.lines().count();
-    assert_eq!(found.pop(), Some(format!("broken,malformed,bad_field:city_code").as_str()), "{lines} lines");
+    assert_eq!(found.pop(), Some("broken,malformed,bad_field:city_code"), "{lines} lines");
     assert_eq!(found.len(), truth.len() * times);
     for (at, found) in found.iter().enumerate() {
         assert_eq!(*found, truth[at % truth.len()], "record {at}");

@@ -30,6 +30,8 @@ struct Record {
 /// Of this many records one is spoilt in some way.
 const SPOILT_EVERY: u32 = 50;
 const CITIES: u32 = 40;
+const CITY: &str = "1150";
+const ASN: &str = "1150491934206620";
 const TERMINAL: &str = "115366392864";
 const DATE: &str = "20261121";
 
@@ -41,7 +43,7 @@ impl Cards {
             Ok(bytes)
         };
         let mut components = Vec::new();
-        for role in ["DTK", "DLK"] {
+        for role in ["DTK", "DLK", "TK"] {
             for algorithm in [Algorithm::TripleDes, Algorithm::Sm4] {
                 components.push((role, algorithm, [random()?, random()?]));
             }
@@ -63,11 +65,43 @@ impl Cards {
         Ok(PlainKey { algorithm, secret: Secret::init(16, join) })
     }
 
+    /// Writes a file of cards; the first is the one that is topped up later.
+    pub(super) fn write_cards(&self, cards: u32, path: &Path) -> anyhow::Result<()> {
+        let mut file = BufWriter::new(std::fs::File::create(path).with_context(|| path.display().to_string())?);
+        writeln!(file, "card_id,city_code,asn\n卡片00000000,{CITY},{ASN}")?;
+        for card in 1..cards {
+            writeln!(file, "卡片{card:08},{CITY},{CITY}{card:012}")?;
+        }
+        Ok(file.flush()?)
+    }
+
+    /// The first card's load key under the transport key, and its check value: what the bureau must find.
+    pub(super) fn wrapped_load_key(&self) -> anyhow::Result<String> {
+        let algorithm = Algorithm::TripleDes;
+        let mut fields = FieldSet::default();
+        fields.parse(Field::CityCode, CITY.as_bytes())?;
+        fields.parse(Field::Asn, ASN.as_bytes())?;
+        let set = self.scheme.key_set(None)?;
+        let roles = set.roles()?;
+        let load = roles.iter().position(|role| role.name() == "DLK").context("the set has a load key")?;
+        // All other places are filled with the same key, which does not matter here.
+        let on_way: Vec<_> = roles.iter().map(|role| role.key(algorithm, 0)).collect();
+        let transport = self.scheme.role("TK")?;
+        let mut maker = set.maker(algorithm, &on_way, (&transport, transport.key(algorithm, 0)))?;
+        maker.push(&self.scheme, &fields).map_err(|field| anyhow::anyhow!("{field} is missing"))?;
+        let (key, transport) = (self.key("DLK", algorithm)?, self.key("TK", algorithm)?);
+        let keys: Vec<&PlainKey> = roles.iter().map(|_| &key).chain([&transport]).collect();
+        let (recipe, batch) = maker.task();
+        let outcome = run(&keys, recipe, batch, &|_, _| Err(EngineError::NoStore))?;
+        let [wrapped, kcv] = [2 * load, 2 * load + 1].map(|leg| outcome.bytes(leg, 0).unwrap_or_default());
+        Ok(hex::encode_upper([wrapped, kcv].concat()))
+    }
+
     /// A card at a top-up machine: what it sends, with its MAC1.
     pub(super) fn ask_for_load(&self, amount: u32) -> anyhow::Result<Purse> {
         let texts = [
-            (Field::CityCode, "1150".to_owned()),
-            (Field::Asn, "1150491934206620".to_owned()),
+            (Field::CityCode, CITY.to_owned()),
+            (Field::Asn, ASN.to_owned()),
             (Field::KeyVersion, "01".to_owned()),
             (Field::AlgId, "00".to_owned()),
             (Field::Rand, "5A17C3E9".to_owned()),
