@@ -73,8 +73,15 @@ fn hash(record: &Record) -> serde_json::Result<String> {
 /// # Errors
 /// [`ChainError`] for the first line that is wrong.
 pub fn verify(path: &Path) -> Result<Head, ChainError> {
+    verify_lines(BufReader::new(File::open(path)?))
+}
+
+/// The same for lines from anywhere.
+///
+/// # Errors
+/// [`ChainError`] for the first line that is wrong.
+pub fn verify_lines(mut reader: impl BufRead) -> Result<Head, ChainError> {
     let mut head = Head::empty();
-    let mut reader = BufReader::new(File::open(path)?);
     let mut text = Vec::new();
     for line in 1.. {
         text.clear();

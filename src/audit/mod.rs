@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use chain::{ChainError, verify};
+pub use chain::{ChainError, verify, verify_lines};
 pub use writer::{Audit, AuditError};
 
 /// What happened, as callers of [`Audit::append`] say it.

@@ -8,6 +8,7 @@ mod cards;
 mod daemon;
 mod faults;
 mod formats;
+mod fuzzing;
 mod generic;
 mod main_job;
 mod purse;

@@ -1,0 +1,72 @@
+//! Every parser has a fuzz target, and every target a corpus to start from.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// What is parsed, where, and by which target it is fuzzed. A file that reads what somebody else wrote stands here.
+const PARSERS: &[(&str, &str, &str)] = &[
+    ("lines of CSV, of records and of cards", "card-schemes/src/records/csv.rs", "records_csv"),
+    ("records of a layout", "card-schemes/src/records/layout.rs", "records_layout"),
+    ("Arrow streams", "card-schemes/src/records/arrow.rs", "records_arrow"),
+    ("fields as text and as bytes", "card-schemes/src/fields.rs", "fields"),
+    ("profiles", "card-schemes/src/profile.rs", "profile"),
+    ("pieces of profiles", "card-schemes/src/piece.rs", "profile"),
+    ("JSON bodies", "client/src/wire.rs", "wire"),
+    ("names of keys", "hsm-drivers/api/src/name.rs", "names"),
+    ("words of closed lists", "hsm-drivers/api/src/attributes.rs", "names"),
+    ("principals of certificates", "src/policy/principal.rs", "names"),
+    ("the configuration", "src/config.rs", "config"),
+    ("audit logs", "src/audit/chain.rs", "audit_log"),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_parser_has_a_target_and_every_target_a_corpus() {
+    let targets = names(&root().join("fuzz/fuzz_targets"));
+    for (what, file, target) in PARSERS {
+        assert!(root().join(file).exists(), "{what}: {file} is gone");
+        assert!(targets.contains(*target), "{what} have no target {target}");
+    }
+    let used: BTreeSet<String> = PARSERS.iter().map(|(.., target)| (*target).to_owned()).collect();
+    assert_eq!(targets, used, "a target fuzzes no parser of the list");
+    for target in &targets {
+        let seeds = names(&root().join("fuzz/corpus").join(target));
+        assert!(seeds.iter().any(|seed| seed.starts_with("seed-")), "{target} has no corpus");
+    }
+}
+
+/// Where text or bytes of others become values of ours: a new place must be put on the list above, or here.
+#[test]
+fn nothing_else_parses() {
+    // Each reads what this program itself has written, or what the caller's own user gives it.
+    let ours = [
+        "src/keyring/mod.rs",
+        "src/seal.rs",
+        "src/api/mod.rs",
+        "src/cli/dev.rs",
+        "src/cli/transactions/journal.rs",
+        "client/src/http.rs",
+        "card-schemes/src/scheme.rs",
+        "hsm-drivers/software/src/config.rs",
+    ];
+    let mut found = Vec::new();
+    for folder in ["src", "client/src", "card-schemes/src", "hsm-drivers/api/src", "hsm-drivers/software/src"] {
+        crate::architecture::rust_files(&root().join(folder), &mut found);
+    }
+    for file in found {
+        let path = file.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let parses = ["serde_json::from_", "Deserializer::from_", "toml::from_str", "table.try_into"];
+        let listed = PARSERS.iter().any(|(_, file, _)| *file == path) || ours.contains(&path.as_str());
+        assert!(listed || !parses.iter().any(|call| text.contains(call)), "{path} parses and is on no list");
+    }
+}
