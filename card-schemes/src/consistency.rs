@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use claviger_hsm_api::{Algorithm, KeyName};
 
 use crate::fields::{Field, FieldSet};
-use crate::piece::width;
+use crate::piece::{Piece, width};
 use crate::profile::{
-    CommandData, CommandRules, PlaceEncoding, Profile, ProfileError, Protection, RecordLayout, RoleRules,
+    CommandData, CommandRules, FactorAlternative, PlaceEncoding, Profile, ProfileError, Protection, RecordLayout,
+    RoleRules, SelectorDefault,
 };
 
 /// What is looked up by number where the profile has text.
@@ -18,6 +19,18 @@ pub(crate) struct Tables {
     pub(crate) types: BTreeMap<u8, usize>,
     /// The levels by which each role is dispersed, root first.
     pub(crate) role_levels: BTreeMap<String, Vec<usize>>,
+    /// What selects the keys of records that do not say it themselves.
+    pub(crate) selectors: Vec<Selector>,
+    /// Level and factor of each alternative of the TAC.
+    pub(crate) alternatives: Vec<(usize, Vec<Piece>)>,
+}
+
+/// Key version and algorithm id for records of a range.
+pub(crate) struct Selector {
+    /// Field and its first and last value, in bytes.
+    pub(crate) ranges: Vec<(Field, Vec<u8>, Vec<u8>)>,
+    pub(crate) key_version: u8,
+    pub(crate) alg_id: u8,
 }
 
 /// Dispersion levels that a scheme may have; four is what is met in practice.
@@ -37,7 +50,13 @@ pub(crate) fn check(profile: &Profile) -> Result<Tables, ProfileError> {
             return Err(wrong(format!("level {}", level.name), "a factor has 8 or 16 bytes"));
         }
     }
-    let tables = Tables { alg_ids: alg_ids(profile)?, types: types(profile)?, role_levels: role_levels(profile)? };
+    let tables = Tables {
+        alg_ids: alg_ids(profile)?,
+        types: types(profile)?,
+        role_levels: role_levels(profile)?,
+        selectors: selectors(profile)?,
+        alternatives: alternatives(profile)?,
+    };
     if let Some(tac) = &profile.tac {
         has_role(profile, "tac.role", &tac.role)?;
     }
@@ -99,6 +118,37 @@ fn types(profile: &Profile) -> Result<BTreeMap<u8, usize>, ProfileError> {
         }
     }
     Ok(types)
+}
+
+fn selectors(profile: &Profile) -> Result<Vec<Selector>, ProfileError> {
+    let bound = |field: Field, text: &str| {
+        let mut fields = FieldSet::default();
+        fields.parse(field, text.as_bytes()).map_err(|error| wrong("tac.default", error))?;
+        fields.get(field).map(<[u8]>::to_vec).ok_or_else(|| wrong("tac.default", "a range has two ends"))
+    };
+    let selector = |rules: &SelectorDefault| {
+        let given = [(Field::CityCode, &rules.cities), (Field::IssuerId, &rules.issuers)];
+        let ranges = given.into_iter().filter_map(|(field, range)| range.as_ref().map(|range| (field, range)));
+        let range = |(field, [from, to]): (Field, &[String; 2])| Ok((field, bound(field, from)?, bound(field, to)?));
+        Ok(Selector {
+            ranges: ranges.map(range).collect::<Result<_, ProfileError>>()?,
+            key_version: byte("tac.default.key_version", &rules.key_version)?,
+            alg_id: byte("tac.default.alg_id", &rules.alg_id)?,
+        })
+    };
+    profile.tac.iter().flat_map(|tac| &tac.defaults).map(selector).collect()
+}
+
+fn alternatives(profile: &Profile) -> Result<Vec<(usize, Vec<Piece>)>, ProfileError> {
+    let alternative = |rules: &FactorAlternative| {
+        let level = profile.levels.iter().position(|level| level.name == rules.level);
+        let level = level.ok_or_else(|| wrong("tac.alternative", format!("`{}` is no level", rules.level)))?;
+        if width(&rules.factor) != width(&profile.levels[level].factor) {
+            return Err(wrong("tac.alternative", "a factor is as long as the one it stands for"));
+        }
+        Ok((level, rules.factor.clone()))
+    };
+    profile.tac.iter().flat_map(|tac| &tac.alternatives).map(alternative).collect()
 }
 
 fn role_levels(profile: &Profile) -> Result<BTreeMap<String, Vec<usize>>, ProfileError> {

@@ -189,6 +189,33 @@ pub(crate) struct RoleRules {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TacRules {
     pub role: String,
+    /// What selects the key of a record that carries no key version or no algorithm id; the first that fits.
+    #[serde(default, rename = "default")]
+    pub defaults: Vec<SelectorDefault>,
+    /// Other factors that cards of the past were made with, tried in order when the TAC is wrong.
+    #[serde(default, rename = "alternative")]
+    pub alternatives: Vec<FactorAlternative>,
+}
+
+/// Key version and algorithm id of records that carry none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SelectorDefault {
+    /// First and last city code; all cities if absent.
+    pub cities: Option<[String; 2]>,
+    /// First and last issuer identifier; all issuers if absent.
+    pub issuers: Option<[String; 2]>,
+    pub key_version: String,
+    pub alg_id: String,
+}
+
+/// Another factor at one level.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FactorAlternative {
+    /// Name of the level.
+    pub level: String,
+    pub factor: Vec<Piece>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -192,6 +192,10 @@ impl CardScheme {
         self.level(number).map_or(0, |level| width(&level.factor))
     }
 
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
     pub(crate) fn profile(&self) -> &Profile {
         &self.profile
     }

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use claviger_hsm_api::{
-    Algorithm, Batch, Column, Finish, Input, KeyColumn, KeyVersion, Message, Recipe, Step, Verdict,
+    Algorithm, Batch, Column, Finish, Input, KeyColumn, KeyVersion, Leg, Message, Outcome, Recipe, Step, Verdict, When,
 };
 
 use crate::fields::{Field, FieldSet};
+use crate::piece::{Piece, width};
 use crate::records::LineFault;
 use crate::scheme::{CardScheme, Transaction};
 
@@ -25,7 +26,7 @@ pub struct SelectableKey {
 /// Why a record has its verdict: the closed list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Valid records have none.
+    /// Valid records have none, or the alternative that they matched.
     None,
     /// A field is not what its column says.
     BadField(Field),
@@ -43,6 +44,8 @@ pub enum Reason {
     UnknownAlgorithm,
     /// The TAC is wrong.
     Mac,
+    /// The TAC is right under the alternative of that number, counted from one: a card of the past.
+    MatchedAlternative(u8),
 }
 
 /// What verification says of one record.
@@ -66,6 +69,7 @@ impl fmt::Display for Reason {
             Self::UnknownVersion => f.write_str("unknown_version"),
             Self::UnknownAlgorithm => f.write_str("unknown_algorithm"),
             Self::Mac => f.write_str("mac"),
+            Self::MatchedAlternative(number) => write!(f, "matched_alternative:{number}"),
         }
     }
 }
@@ -92,8 +96,8 @@ struct Group {
     records: Vec<u32>,
 }
 
-/// Runs a recipe over a batch and gives a verdict for each row.
-pub type RunBatch<'a, E> = dyn FnMut(&Recipe, &Batch) -> Result<Vec<bool>, E> + 'a;
+/// Runs a recipe over a batch.
+pub type RunBatch<'a, E> = dyn FnMut(&Recipe, &Batch) -> Result<Outcome, E> + 'a;
 
 impl TacVerifier {
     /// A verifier for the keys of the scheme's TAC role; batches number them as given here.
@@ -146,7 +150,8 @@ impl TacVerifier {
 
     /// Takes a record.
     pub fn push(&mut self, fields: &FieldSet) {
-        let verified = match self.place(fields) {
+        let selected = self.scheme.selected(fields);
+        let verified = match self.place(selected.as_ref().unwrap_or(fields)) {
             // Holds until the batch has run.
             Ok(()) => Verified { verdict: Verdict::Invalid, reason: Reason::Mac },
             Err(verified) => verified,
@@ -163,9 +168,13 @@ impl TacVerifier {
         for group in self.groups.iter_mut().filter(|group| !group.records.is_empty()) {
             group.batch.rows = group.records.len();
             match run(&group.recipe, &group.batch) {
-                Ok(valid) => {
-                    for (record, _) in group.records.iter().zip(valid).filter(|(_, valid)| *valid) {
-                        self.verdicts[*record as usize] = Verified { verdict: Verdict::Valid, reason: Reason::None };
+                Ok(outcome) => {
+                    for leg in 0..group.recipe.legs.len() {
+                        let reason = if leg == 0 { Reason::None } else { Reason::MatchedAlternative(leg as u8) };
+                        let valid = outcome.verdicts(leg).unwrap_or_default();
+                        for (record, _) in group.records.iter().zip(valid).filter(|(_, valid)| **valid) {
+                            self.verdicts[*record as usize] = Verified { verdict: Verdict::Valid, reason };
+                        }
                     }
                 }
                 Err(error) => {
@@ -222,6 +231,12 @@ impl TacVerifier {
             .map_err(|field| unverifiable(Reason::Missing(field)))?;
         batch.columns[remaining.len()].push(&self.scratch);
         batch.columns[remaining.len() + 1].push(fields.get(Field::Tac).unwrap_or_default());
+        for ((_, factor), column) in scheme.alternatives(remaining).zip(&mut batch.columns[remaining.len() + 2..]) {
+            self.scratch.clear();
+            let appended = factor.iter().try_for_each(|piece| piece.append(fields, &mut self.scratch));
+            appended.map_err(|field| unverifiable(Reason::Missing(field)))?;
+            column.push(&self.scratch);
+        }
         if let [KeyColumn::PerRow(keys)] = batch.keys.as_mut_slice() {
             keys.push(key as u16);
         }
@@ -279,7 +294,8 @@ impl TacVerifier {
         let recipe = self.scheme.tac_recipe(algorithm, held).ok_or(Reason::UnknownAlgorithm)?;
         let remaining = self.role_levels.get(held..).unwrap_or_default();
         let factors = remaining.iter().map(|level| self.scheme.level_width(*level));
-        let widths = factors.chain([crate::piece::width(&transaction.rules.tac), Field::Tac.width()]);
+        let alternatives = self.scheme.alternatives(remaining).map(|(_, factor)| width(factor));
+        let widths = factors.chain([width(&transaction.rules.tac), Field::Tac.width()]).chain(alternatives);
         let columns = widths.map(|width| Column::with_capacity(width, 0)).collect();
         let batch = Batch { rows: 0, columns, keys: vec![KeyColumn::PerRow(Vec::new())] };
         self.groups.push(Group {
@@ -338,6 +354,42 @@ impl CardScheme {
             message: Message::column(message),
             expected: Input::Column(message + 1),
         };
-        Some(Recipe::single(path, finish))
+        let mut legs = vec![Leg { path: path.clone(), finish: finish.clone(), when: When::Always }];
+        for (number, (level, _)) in self.alternatives(key.remaining()).enumerate() {
+            let mut path = path.clone();
+            if let Some(Step::Disperse { factor, .. }) = path.steps.get_mut(level) {
+                *factor = Input::Column(message + 2 + number);
+            }
+            legs.push(Leg { path, finish: finish.clone(), when: When::AfterInvalid(number) });
+        }
+        Some(Recipe { legs })
+    }
+
+    /// The alternatives at levels that a key still lacks: which of its steps, and the other factor.
+    fn alternatives<'a>(&'a self, remaining: &'a [usize]) -> impl Iterator<Item = (usize, &'a [Piece])> {
+        self.tables().alternatives.iter().filter_map(|(level, factor)| {
+            let step = remaining.iter().position(|remaining| remaining == level)?;
+            Some((step, factor.as_slice()))
+        })
+    }
+
+    /// A record that does not say its key version or algorithm id, with those of the selector that fits it.
+    fn selected(&self, fields: &FieldSet) -> Option<FieldSet> {
+        let said = |field| fields.get(field).is_some();
+        if self.tables().selectors.is_empty() || (said(Field::KeyVersion) && said(Field::AlgId)) {
+            return None;
+        }
+        let within = |(field, from, to): &(Field, Vec<u8>, Vec<u8>)| {
+            fields.get(*field).is_some_and(|value| (from.as_slice()..=to.as_slice()).contains(&value))
+        };
+        let selector = self.tables().selectors.iter().find(|selector| selector.ranges.iter().all(within))?;
+        let mut selected = *fields;
+        for (field, byte) in [(Field::KeyVersion, selector.key_version), (Field::AlgId, selector.alg_id)] {
+            if !said(field) {
+                // One byte, as the field has.
+                let _ = selected.set(field, &[byte]);
+            }
+        }
+        Some(selected)
     }
 }

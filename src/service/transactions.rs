@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use claviger_card_schemes::{CardScheme, FieldSet, LineFault, SelectableKey, TacVerifier, Verified};
-use claviger_hsm_api::{Batch, KeyName, Recipe};
+use claviger_hsm_api::{Batch, KeyName, Outcome, Recipe};
 use jiff::Timestamp;
 
 use super::job::{BATCH, Record};
@@ -79,10 +79,10 @@ impl VerifyJob {
         let renewed = self.renew()?;
         let keys = Arc::clone(&self.keys);
         let record = &mut self.record;
-        let mut run = |recipe: &Recipe, batch: &Batch| -> Result<Vec<bool>, ServiceError> {
+        let mut run = |recipe: &Recipe, batch: &Batch| -> Result<Outcome, ServiceError> {
             let ran = router.run(&keys.permit, &keys.entries, recipe, batch)?;
             record.ran_on(ran.on);
-            Ok(ran.outcome.verdicts(0).unwrap_or_default().to_vec())
+            Ok(ran.outcome)
         };
         let mut verdicts = Vec::with_capacity(BATCH);
         self.verifier.finish(&mut run, |verified| verdicts.push(verified))?;

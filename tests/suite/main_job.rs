@@ -199,3 +199,82 @@ fn bad_lines_cost_nothing_to_the_good_ones() {
     assert!(found.contains(",malformed,line:3\n"), "the long line is the third of the file:\n{found}");
     assert!(found.contains(",malformed,line:5\n"), "the empty line counts as a line:\n{found}");
 }
+
+/// A city whose records carry neither key version nor algorithm id, some of whose cards were made with another
+/// city factor: all in its profile, none in code.
+#[test]
+fn a_citys_variant_is_a_profile() {
+    use claviger_card_schemes::{CardScheme, CsvReader, FieldSet, Reader, RecordSink, SelectableKey, TacVerifier};
+    use claviger_hsm_api::{Algorithm, KeyVersion, Secret};
+    use claviger_hsm_engine::{EngineError, PlainKey, run};
+    use std::sync::Arc;
+
+    struct Sink(TacVerifier);
+    impl RecordSink for Sink {
+        type Error = ();
+        fn record(
+            &mut self,
+            _: &[u8],
+            fields: Result<&FieldSet, claviger_card_schemes::LineFault>,
+            number: u64,
+        ) -> Result<(), ()> {
+            match fields {
+                Ok(fields) => self.0.push(fields),
+                Err(fault) => self.0.push_fault(fault, number),
+            }
+            Ok(())
+        }
+    }
+    // The scheme as it is verifies the day; read with another factor first, the day's own is the alternative.
+    let shipped = include_str!("../../card-schemes/profiles/cjt166.toml");
+    let past = shipped
+        .replacen("factor = [\"city_code\", \"hex:FF0000000000\"]", "factor = [\"city_code\", \"hex:000000000000\"]", 1)
+        .replacen(
+            "role = \"DTK\"\n",
+            "role = \"DTK\"\n\n[[tac.default]]\ncities = [\"0000\", \"9999\"]\nkey_version = \"01\"\nalg_id = \"00\"\n\n\
+             [[tac.alternative]]\nlevel = \"city\"\nfactor = [\"city_code\", \"hex:FF0000000000\"]\n",
+            1,
+        );
+    let past = &past[..past.find("# What the profile must reproduce.").unwrap()];
+    let scheme = Arc::new(CardScheme::load(past).unwrap());
+    let keys: DayKeys = serde_json::from_slice(&std::fs::read(days().join("cjt166-3des-keys.json")).unwrap()).unwrap();
+    let parts: Vec<Vec<u8>> = keys.keys[0].components.iter().map(|part| hex::decode(&part.value).unwrap()).collect();
+    let key: Vec<u8> = parts[0].iter().zip(&parts[1]).map(|(a, b)| a ^ b).collect();
+    let key = PlainKey { algorithm: Algorithm::TripleDes, secret: Secret::copy_of(&key) };
+    let selectable = SelectableKey { algorithm: Algorithm::TripleDes, version: KeyVersion(1), factors: Vec::new() };
+    let mut sink = Sink(TacVerifier::new(scheme, vec![selectable]));
+    let day = std::fs::read_to_string(days().join("cjt166-3des-day.csv")).unwrap();
+    // Key version and algorithm id are taken out of every line.
+    let bare: String = day
+        .lines()
+        .enumerate()
+        .map(|(number, line)| {
+            let mut cells: Vec<&str> = line.split(',').collect();
+            if number > 0 {
+                (cells[12], cells[13]) = ("", "");
+            }
+            cells.join(",") + "\n"
+        })
+        .collect();
+    let mut reader = Reader::Csv(CsvReader::new(claviger_card_schemes::Columns::of_records(), 4096, 0));
+    assert!(reader.open(bare.as_bytes()).unwrap());
+    reader.end(&mut sink).unwrap();
+    let mut verdicts = Vec::new();
+    let mut engine = |recipe: &_, batch: &_| run(&[&key], recipe, batch, &|_, _| Err(EngineError::NoStore));
+    sink.0
+        .finish(&mut engine, |verified| verdicts.push((verified.verdict.to_string(), verified.reason.to_string())))
+        .unwrap();
+    let truth = std::fs::read_to_string(days().join("cjt166-3des-truth.csv")).unwrap();
+    let mut compared = 0;
+    for (truth, found) in truth.lines().skip(1).zip(&verdicts) {
+        let cells: Vec<&str> = truth.split(',').collect();
+        match cells[1] {
+            "valid" => assert_eq!(found, &("valid".to_owned(), "matched_alternative:1".to_owned()), "{truth}"),
+            "invalid" => assert_eq!(found, &("invalid".to_owned(), "mac".to_owned()), "{truth}"),
+            // A version or algorithm that the line no longer says is the default's.
+            _ => continue,
+        }
+        compared += 1;
+    }
+    assert!(compared > 4800, "{compared}");
+}
