@@ -69,7 +69,7 @@ pub(super) async fn list(
     Ok(Json(KeyList { keys: entries.iter().map(|entry| view(entry)).collect() }))
 }
 
-/// One key.
+/// One key's record.
 #[utoipa::path(get, path = "/v1/keys/{id}", tag = "keys", params(("id" = String, Path, description = "The key's id")),
     responses((status = 200, body = Key), Problems))]
 pub(super) async fn show(

@@ -11,6 +11,7 @@ mod formats;
 mod fuzzing;
 mod generic;
 mod main_job;
+mod openapi;
 mod purse;
 mod reference;
 mod refusals;

@@ -57,7 +57,7 @@ pub struct ImportKey {
     /// What it will be.
     pub key: NewKey,
     /// At least two, hexadecimal; they are XORed.
-    #[schema(value_type = Vec<String>, min_items = 2)]
+    #[schema(value_type = Vec<String>, min_items = 2, example = json!(["BFEFDF8AADEF759E1C378001FB1CCEF8", "5055F94862F36D2248A323BE9B863A8C"]))]
     pub components: Vec<Zeroizing<String>>,
     /// The check value that the key must show.
     #[serde(default, skip_serializing_if = "Option::is_none")]

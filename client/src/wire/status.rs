@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 #[serde(deny_unknown_fields)]
 pub struct Unseal {
     /// The words that the store was sealed with.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "six words that nobody else says")]
     pub passphrase: Zeroizing<String>,
 }
 
