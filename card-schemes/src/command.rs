@@ -121,7 +121,8 @@ impl CardScheme {
             Protection::Mac => draft.with_mac(request.data, initial(rules, algorithm, request.challenge)?),
             Protection::EncryptAndMac => {
                 role.admit(RoleFinish::Encrypt)?;
-                draft.enciphered(request.data, initial(rules, algorithm, request.challenge)?)
+                let padding = rules.encryption_padding.rule();
+                draft.enciphered(request.data, initial(rules, algorithm, request.challenge)?, padding)
             }
             Protection::DataMac => draft.with_data_mac(request.data, rules.pin_reload_key.fold()),
             Protection::Cryptogram => {
@@ -161,7 +162,8 @@ impl CardScheme {
             columns: self.factor_columns(&[new, protector], fields).map_err(RequestError::Missing)?,
             keys: 2,
         };
-        draft.wrapping(self.path(0, new, |level| level), &key_header, new.algorithm.key_len(), start)
+        let key = (self.path(0, new, |level| level), new.algorithm.key_len());
+        draft.wrapping(key, &key_header, start, rules.encryption_padding.rule())
     }
 
     /// Verifies a card's answer to a challenge of ours under a key with `held` levels in it.
@@ -233,26 +235,26 @@ impl Draft {
         Ok(self.finished(vec![leg], header, data.to_vec()))
     }
 
-    fn enciphered(mut self, data: &[u8], start: Vec<u8>) -> Result<PreparedCommand, RequestError> {
+    fn enciphered(mut self, data: &[u8], start: Vec<u8>, padding: Padding) -> Result<PreparedCommand, RequestError> {
         let text = [&[data.len() as u8], data].concat();
-        let header = self.header(padded(text.len(), self.path.algorithm) + MAC)?;
+        let header = self.header(padded(text.len(), padding, self.path.algorithm) + MAC)?;
         let text = Message(vec![self.column(text)]);
-        let encrypt = Finish::Encrypt { mode: CipherMode::Ecb, padding: Padding::OneIfNeeded, data: text };
+        let encrypt = Finish::Encrypt { mode: CipherMode::Ecb, padding, data: text };
         let legs = vec![self.leg(encrypt), self.mac_of_first(&header, start)];
         Ok(self.finished(legs, header, Vec::new()))
     }
 
     fn wrapping(
         mut self,
-        new: KeyPath,
+        (new, key_len): (KeyPath, usize),
         key_header: &[u8],
-        key_len: usize,
         start: Vec<u8>,
+        padding: Padding,
     ) -> Result<PreparedCommand, RequestError> {
         let len = key_header.len() + key_len;
-        let header = self.header(padded(1 + len, self.path.algorithm) + MAC)?;
+        let header = self.header(padded(1 + len, padding, self.path.algorithm) + MAC)?;
         let prefix = Message(vec![self.column([&[len as u8], key_header].concat())]);
-        let wrap = Finish::Wrap { under: self.path.clone(), format: WrapFormat::Ecb { prefix } };
+        let wrap = Finish::Wrap { under: self.path.clone(), format: WrapFormat::Ecb { prefix, padding } };
         let legs = vec![Leg { path: new, finish: wrap, when: When::Always }, self.mac_of_first(&header, start)];
         Ok(self.finished(legs, header, Vec::new()))
     }
@@ -343,9 +345,10 @@ fn filled(lengths: &[usize], algorithm: Algorithm, challenge: &[u8]) -> Result<V
     Ok(filled)
 }
 
-/// Bytes after padding that is added only where it must be.
-fn padded(len: usize, algorithm: Algorithm) -> usize {
-    len.next_multiple_of(algorithm.block_len().unwrap_or(8))
+/// Bytes after padding.
+fn padded(len: usize, padding: Padding, algorithm: Algorithm) -> usize {
+    let least = if padding == Padding::One { len + 1 } else { len };
+    least.next_multiple_of(algorithm.block_len().unwrap_or(8))
 }
 
 /// Hexadecimal digits of a profile, which were checked when it was loaded.

@@ -106,6 +106,9 @@ fn types(profile: &Profile) -> Result<BTreeMap<u8, usize>, ProfileError> {
         if width(&transaction.session) != 8 || !matches!(width(&transaction.second_session), 0 | 8) {
             return Err(wrong(at, "a session input has 8 bytes"));
         }
+        if !matches!(width(&transaction.session_wide), 0 | 16) {
+            return Err(wrong(at, "`session_wide` has 16 bytes"));
+        }
         for text in &transaction.types {
             if types.insert(byte(&at, text)?, number).is_some() {
                 return Err(wrong(at, "a type belongs to two transactions"));

@@ -1,7 +1,8 @@
 //! Key sets: all keys of one card under a transport key, for whoever personalises it.
 
 use claviger_hsm_api::{
-    Algorithm, Batch, Column, Finish, KcvRule, KeyColumn, KeyPath, Leg, Message, Outcome, Recipe, When, WrapFormat,
+    Algorithm, Batch, Column, Finish, KcvRule, KeyColumn, KeyPath, Leg, Message, Outcome, Padding, Recipe, When,
+    WrapFormat,
 };
 
 use crate::consistency::MOST_LEVELS;
@@ -109,7 +110,8 @@ impl<'a> KeySet<'a> {
 
 /// The key under the transport key, and its check value.
 fn entry_legs(path: KeyPath, under: KeyPath, rule: KcvRule) -> [Leg; 2] {
-    let wrap = Finish::Wrap { under, format: WrapFormat::Ecb { prefix: Message(Vec::new()) } };
+    let wrap =
+        Finish::Wrap { under, format: WrapFormat::Ecb { prefix: Message(Vec::new()), padding: Padding::OneIfNeeded } };
     [
         Leg { path: path.clone(), finish: wrap, when: When::Always },
         Leg { path, finish: Finish::Kcv { rule }, when: When::Always },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use claviger_hsm_api::{
-    Algorithm, Batch, CipherMode, Column, Finish, KcvRule, KeyPath, LegValue, Message, NewKey, Recipe, Secret,
+    Algorithm, Batch, CipherMode, Column, Finish, KcvRule, KeyPath, LegValue, Message, NewKey, Padding, Recipe, Secret,
     WrapFormat,
 };
 use claviger_hsm_engine::{PlainKey, run};
@@ -129,7 +129,7 @@ impl KnownAnswer {
     ) -> Result<Vec<u8>, String> {
         let card_key = self.role(scheme)?.key(self.algorithm, self.level);
         let columns = scheme.factor_columns(&[card_key], fields).map_err(missing)?;
-        let format = WrapFormat::Ecb { prefix: Message(Vec::new()) };
+        let format = WrapFormat::Ecb { prefix: Message(Vec::new()), padding: Padding::OneIfNeeded };
         let finish = Finish::Wrap { under: bare(1, under.algorithm), format };
         let recipe = Recipe::single(scheme.path(0, card_key, |level| level), finish);
         one(&[key, under], &recipe, &Batch::one(columns, 2))

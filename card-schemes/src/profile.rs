@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use claviger_hsm_api::{
-    Algorithm, DispersionRule, Exposure, FoldRule, KcvRule, KeyUsage, ModeOfUse, Parity, Truncation,
+    Algorithm, DispersionRule, Exposure, FoldRule, KcvRule, KeyUsage, ModeOfUse, Padding, Parity, Truncation,
 };
 use serde::Deserialize;
 
@@ -103,6 +103,9 @@ pub(crate) struct CipherRules {
     /// Key of the MAC over a reloaded PIN.
     #[serde(default)]
     pub pin_reload_key: KeyFold,
+    /// Of what a command enciphers.
+    #[serde(default)]
+    pub encryption_padding: EncryptionPadding,
     /// Bytes that a card's challenge may have; it stands at the left of a command's initial value.
     #[serde(default = "four_or_eight")]
     pub challenge: Vec<usize>,
@@ -139,6 +142,17 @@ pub(crate) enum KeyFold {
     Full,
     XorHalves,
     FoldComplement,
+}
+
+/// How `LD || data` is made whole blocks before it is enciphered.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EncryptionPadding {
+    /// 80 00.. only where it must be.
+    #[default]
+    IfNeeded,
+    /// Always, as a MAC's message is.
+    Always,
 }
 
 /// What is sent of an enciphered challenge.
@@ -228,6 +242,9 @@ pub(crate) struct TransactionRules {
     /// Role of the key that the session key comes from.
     pub role: String,
     pub session: Vec<Piece>,
+    /// The same for ciphers with 16-byte blocks, if it is not `x || ~x` of the 8 bytes: 16 bytes.
+    #[serde(default)]
+    pub session_wide: Vec<Piece>,
     /// For a second step down from the session key (grey lock).
     #[serde(default)]
     pub second_session: Vec<Piece>,
@@ -433,6 +450,15 @@ impl KeyFold {
             Self::Full => None,
             Self::XorHalves => Some(FoldRule::SingleDes),
             Self::FoldComplement => Some(FoldRule::WithComplement),
+        }
+    }
+}
+
+impl EncryptionPadding {
+    pub(crate) fn rule(self) -> Padding {
+        match self {
+            Self::IfNeeded => Padding::OneIfNeeded,
+            Self::Always => Padding::One,
         }
     }
 }

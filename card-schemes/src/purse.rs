@@ -52,10 +52,9 @@ impl CardScheme {
         let key = role.key(algorithm, held);
         let mut columns = self.factor_columns(&[key], fields).map_err(RequestError::Missing)?;
         let mut path = self.path(0, key, |level| level);
-        for session in [&transaction.rules.session, &transaction.rules.second_session]
-            .into_iter()
-            .filter(|pieces| !pieces.is_empty())
-        {
+        let wide = algorithm.block_len() == Some(16) && !transaction.rules.session_wide.is_empty();
+        let session = if wide { &transaction.rules.session_wide } else { &transaction.rules.session };
+        for session in [session, &transaction.rules.second_session].into_iter().filter(|pieces| !pieces.is_empty()) {
             path.steps.push(Step::Session { input: Input::Column(columns.len()) });
             columns.push(Column::one(self.assemble(session, fields)?));
         }

@@ -212,3 +212,32 @@ fn known_answers_are_those_of_the_files() {
         }
     }
 }
+
+/// What no vector covers: padding that is always added, and a session input of a whole block.
+#[test]
+fn open_rules_are_parameters() {
+    let reference = |request: Value| hex::encode_upper(crate::reference::ask(request));
+    let key = "A0A1A2A3A4A5A6A7A8A9AAABACADAEAF";
+    let padded = "07112233445566778000000000000000";
+    let enciphered = reference(serde_json::json!({"op": "block", "alg": "3des", "key": key, "data": padded}));
+    let covered = format!("04D6950014{enciphered}");
+    let mac = reference(serde_json::json!({"op": "mac", "alg": "des", "algorithm": 3, "padding": 2, "key": &key[..16],
+        "key2": &key[16..], "iv": "1122334400000000", "message": covered}));
+    let answer = format!(
+        "vector = \"none\"\nof = \"command\"\nalgorithm = \"3des\"\nkey = \"{key}\"\nlevel = 1\nrequest = {{ command = \"update-binary-enciphered\", p1p2 = \"9500\", challenge = \"11223344\", data = \"11223344556677\" }}\nexpect = {{ apdu = \"{covered}{}\" }}\n",
+        &mac[..8]
+    );
+    variant(&[("encryption_padding = \"if_needed\"", "encryption_padding = \"always\"")], &answer);
+
+    let session = reference(
+        serde_json::json!({"op": "block", "alg": "sm4", "key": key, "data": "A1B2C3D4012CE240A1B2C3D4012CE240"}),
+    );
+    let mac1 = reference(
+        serde_json::json!({"op": "purse_mac", "alg": "sm4", "session_key": session, "message": "000000C80611223344556620240315083015"}),
+    );
+    let answer = format!(
+        "vector = \"none\"\nof = \"purchase\"\nalgorithm = \"sm4\"\nkey = \"{key}\"\nlevel = 1\nfields = {{ rand = \"A1B2C3D4\", offline_sn = \"012C\", ttc = \"0001E240\", amount = \"200\", txn_type = \"06\", terminal_id = \"112233445566\", date = \"20240315\", time = \"083015\" }}\nexpect = {{ mac1 = \"{mac1}\" }}\n"
+    );
+    let wide = "types = [\"05\", \"06\"]\nsession_wide = [\"rand\", \"offline_sn\", \"ttc[2..4]\", \"rand\", \"offline_sn\", \"ttc[2..4]\"]";
+    variant(&[("types = [\"05\", \"06\"]", wide)], &answer);
+}

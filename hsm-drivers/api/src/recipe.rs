@@ -64,7 +64,7 @@ pub enum Step {
     /// A session key of a purse transaction from 8 bytes of input. DES family: `E(K, x)`, 8 bytes, then
     /// single DES. Others: `E(K, x || ~x)`, 16 bytes.
     Session {
-        /// 8 bytes.
+        /// 8 bytes; for 16-byte blocks also 16, which are then the block itself.
         input: Input,
     },
     /// The two halves of a 16-byte key XORed.
@@ -196,11 +196,13 @@ pub enum Finish {
 /// The layout of a wrapped key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WrapFormat {
-    /// `E(prefix || key)` in ECB, padded by 80 00.. to whole blocks only where it must be: a key-set
+    /// `E(prefix || key)` in ECB: a key-set
     /// file with no prefix, a WRITE KEY command with `LD || header` as prefix.
     Ecb {
         /// What stands before the key.
         prefix: Message,
+        /// Behind it; [`Padding::OneIfNeeded`] in PBOC.
+        padding: Padding,
     },
     /// AES key wrap (RFC 3394, KW of SP 800-38F) with the default initial value: eight bytes longer than the
     /// key. Under AES only, and only for keys of whole 8-byte units, at least two.
@@ -353,7 +355,7 @@ impl Leg {
                 of_mode = mode_inputs(mode);
                 inputs.extend(data.0.iter().chain(&of_mode));
             }
-            Finish::Wrap { format: WrapFormat::Ecb { prefix }, .. } => inputs.extend(&prefix.0),
+            Finish::Wrap { format: WrapFormat::Ecb { prefix, .. }, .. } => inputs.extend(&prefix.0),
             Finish::Sign { message, .. } => inputs.extend(&message.0),
             Finish::VerifySignature { message, signature, .. } => inputs.extend(message.0.iter().chain([signature])),
             Finish::Kcv { .. } | Finish::Store { .. } | Finish::Wrap { format: WrapFormat::KeyWrap, .. } => {}

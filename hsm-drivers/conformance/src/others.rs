@@ -32,7 +32,7 @@ pub(crate) fn dispersion(bench: &Bench<'_>) -> Result<usize, Failure> {
         let steps = (0..factors.len()).map(|at| Step::Disperse { rule, parity, factor: Input::Column(at) }).collect();
         let path = KeyPath { slot: 0, algorithm, steps, steps_left: 0 };
         let wrapper = KeyPath { slot: 1, algorithm: Algorithm::Aes128, steps: Vec::new(), steps_left: 0 };
-        let format = WrapFormat::Ecb { prefix: Message(Vec::new()) };
+        let format = WrapFormat::Ecb { prefix: Message(Vec::new()), padding: Padding::OneIfNeeded };
         let recipe = Recipe::single(path, Finish::Wrap { under: wrapper.clone(), format });
         let columns = factors.into_iter().map(Column::one).collect();
         let wrapped = bench.bytes(&case.id, &[master, under.clone()], &recipe, &Batch::one(columns, 2))?;

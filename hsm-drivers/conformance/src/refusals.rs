@@ -63,7 +63,7 @@ fn wrap(algorithm: Algorithm, format: WrapFormat) -> Finish {
 }
 
 fn unprefixed() -> WrapFormat {
-    WrapFormat::Ecb { prefix: Message(Vec::new()) }
+    WrapFormat::Ecb { prefix: Message(Vec::new()), padding: Padding::OneIfNeeded }
 }
 
 fn disperse(rule: DispersionRule) -> Step {

@@ -270,7 +270,7 @@ fn two_paths(
         };
         Finish::Mac { spec, message: Message::column(column::TEXT) }
     };
-    let prefix = |parts| WrapFormat::Ecb { prefix: Message(parts) };
+    let prefix = |parts| WrapFormat::Ecb { prefix: Message(parts), padding: Padding::OneIfNeeded };
     let shapes = |path: &KeyPath| {
         let mut shapes = vec![
             under(path, prefix(Vec::new())),
@@ -307,7 +307,9 @@ fn two_paths(
 
 /// The encryption that a wrapping in ECB is: of the key's bytes as data, behind the prefix.
 fn wrapped_by_ecb(wrapping: &Recipe, end: Algorithm, key: &[u8]) -> Option<Recipe> {
-    let Finish::Wrap { format: WrapFormat::Ecb { prefix }, .. } = &wrapping.legs.first()?.finish else { return None };
+    let Finish::Wrap { format: WrapFormat::Ecb { prefix, .. }, .. } = &wrapping.legs.first()?.finish else {
+        return None;
+    };
     let data = Message(prefix.0.iter().cloned().chain([Input::Constant(key.to_vec())]).collect());
     Some(Recipe::single(bare(end), Finish::Encrypt { mode: CipherMode::Ecb, padding: Padding::OneIfNeeded, data }))
 }

@@ -197,8 +197,7 @@ impl KeyRows {
         for (rows, keys) in rows.chunks(LANES).zip(keys.expose_mut().chunks_mut(len * LANES)) {
             let mut blocks: Blocks = [[0; 16]; LANES];
             for (block, row) in blocks.iter_mut().zip(rows) {
-                let x: [u8; 8] = inputs.exactly(input, first + *row as usize, "session input", "8")?;
-                *block = dispersion_block(DispersionRule::FactorAndComplement, wide, &x)?;
+                *block = session_block(inputs.cell(input, first + *row as usize)?, wide)?;
             }
             self.group(rows, self.algorithm, 0..self.algorithm.key_len())?.encrypt(&mut blocks);
             for (key, block) in keys.chunks_exact_mut(len).zip(&blocks) {
@@ -231,6 +230,14 @@ impl KeyRows {
 struct Shared<'a> {
     pairs: Vec<(u32, &'a [u8])>,
     index: Vec<u32>,
+}
+
+/// `x || ~x`, or, for a 16-byte block, 16 bytes as they are. For 8-byte blocks only the first half counts.
+fn session_block(x: &[u8], wide: bool) -> Result<[u8; 16], MalformedBatch> {
+    let rule = if wide && x.len() == 16 { DispersionRule::Raw } else { DispersionRule::FactorAndComplement };
+    let wanted = if wide { "8 or 16" } else { "8" };
+    let wrong = |_| MalformedBatch::Length { what: "session input", found: x.len(), wanted };
+    dispersion_block(rule, wide, x).map_err(wrong)
 }
 
 /// `f || ~f`, or 16 bytes as they are. For 8-byte blocks the two halves are two blocks.

@@ -33,16 +33,4 @@ impl<'a> Inputs<'a> {
         }
         Ok(())
     }
-
-    /// One row of an input that must have a certain length.
-    pub(crate) fn exactly<const N: usize>(
-        &self,
-        input: &'a Input,
-        row: usize,
-        what: &'static str,
-        wanted: &'static str,
-    ) -> Result<[u8; N], MalformedBatch> {
-        let cell = self.cell(input, row)?;
-        cell.try_into().map_err(|_| MalformedBatch::Length { what, found: cell.len(), wanted })
-    }
 }

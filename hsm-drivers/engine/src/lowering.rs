@@ -219,7 +219,10 @@ mod tests {
     fn the_wrapping_key_counts_as_well() {
         let master = tac(1).legs.remove(0).path;
         let under = KeyPath { slot: 1, ..master.clone() };
-        let format = claviger_hsm_api::WrapFormat::Ecb { prefix: claviger_hsm_api::Message(Vec::new()) };
+        let format = claviger_hsm_api::WrapFormat::Ecb {
+            prefix: claviger_hsm_api::Message(Vec::new()),
+            padding: claviger_hsm_api::Padding::OneIfNeeded,
+        };
         let path = KeyPath { steps: master.steps[..1].to_vec(), ..master };
         let recipe =
             Recipe::single(path, Finish::Wrap { under: KeyPath { steps: under.steps[..1].to_vec(), ..under }, format });

@@ -21,7 +21,7 @@ pub(crate) fn wrap(
 ) -> Result<Vec<u8>, EngineError> {
     let key = keys.key(row as usize);
     match format {
-        WrapFormat::Ecb { prefix } => ecb(key, under, prefix, inputs, first, row),
+        WrapFormat::Ecb { prefix, padding } => ecb(key, under, (prefix, *padding), inputs, first, row),
         WrapFormat::KeyWrap => key_wrap(key, under.algorithm(), under.key(row as usize)),
     }
 }
@@ -29,7 +29,7 @@ pub(crate) fn wrap(
 fn ecb(
     key: &[u8],
     under: &KeyRows,
-    prefix: &Message,
+    (prefix, padding): (&Message, Padding),
     inputs: &Inputs<'_>,
     first: usize,
     row: u32,
@@ -39,7 +39,7 @@ fn ecb(
     inputs.append(prefix, first + row as usize, &mut head)?;
     // The key itself stays in locked memory; only its padding is worked out outside.
     let mut tail = vec![0; head.len() + key.len()];
-    pad(&mut tail, 0, Padding::OneIfNeeded, block)?;
+    pad(&mut tail, 0, padding, block)?;
     let plain = LockedBytes::init(tail.len(), |plain| {
         plain.copy_from_slice(&tail);
         plain[..head.len()].copy_from_slice(&head);

@@ -80,7 +80,7 @@ proptest! {
                 let wrapper = under.algorithm;
                 let text = padded([&prefix[..], &card_key].concat(), wrapper.block_len().unwrap());
                 let wanted = ask(json!({"op": "block", "alg": word(wrapper), "key": upper(&wrapping_key), "data": upper(text)}));
-                let format = WrapFormat::Ecb { prefix: Message::column(4) };
+                let format = WrapFormat::Ecb { prefix: Message::column(4), padding: claviger_hsm_api::Padding::OneIfNeeded };
                 let recipe = Recipe::single(dispersed(0, algorithm, parity, 0), Finish::Wrap { under, format });
                 let columns = factors.iter().map(|factor| Column::one(*factor)).chain([Column::one(&prefix[..])]).collect();
                 let keys = [(algorithm, &key[..]), (wrapper, &transport[..wrapper.key_len()])];
