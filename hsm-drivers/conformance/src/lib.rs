@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod children;
 mod key_life;
 mod key_wrap;
 mod legs;
@@ -61,6 +62,7 @@ pub fn check(driver: &dyn HsmDriver, vectors: &Path) -> Result<Tally, Failure> {
     refusals::check(&bench)?;
     malformed::check(&bench)?;
     key_life::check(&bench)?;
+    children::check(&bench)?;
     tally.push(("refusals", bench.refusals() - before));
     Ok(tally)
 }

@@ -71,7 +71,13 @@ fn disperse(rule: DispersionRule) -> Step {
 }
 
 /// Refused over one row, whose one column is `cell`.
-fn refused(bench: &Bench<'_>, rule: &str, keys: &[KeyHandle], recipe: &Recipe, cell: &[u8]) -> Result<(), Failure> {
+pub(crate) fn refused(
+    bench: &Bench<'_>,
+    rule: &str,
+    keys: &[KeyHandle],
+    recipe: &Recipe,
+    cell: &[u8],
+) -> Result<(), Failure> {
     bench.refused(rule, keys, recipe, &Batch::one(vec![Column::one(cell)], keys.len() as u16))
 }
 
