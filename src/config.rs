@@ -25,6 +25,7 @@ pub struct Config {
     /// Certificates.
     pub tls: Tls,
     /// How the daemon is unsealed.
+    #[serde(default)]
     pub seal: Seal,
     /// Bounds.
     #[serde(default)]

@@ -15,4 +15,5 @@ mod openapi;
 mod purse;
 mod reference;
 mod refusals;
+mod serving;
 mod vectors;

@@ -2,8 +2,7 @@
 
 use claviger_hsm_api::{
     Algorithm, Batch, Column, DispersionRule, Exposure, Finish, Input, KcvRule, KeyAttributes, KeyColumn, KeyHandle,
-    KeyName, KeyPath, KeyRank, KeyState, KeyVersion, LegValue, ModeOfUse, NewKey, Parity, Recipe, Step,
-    StoredKey,
+    KeyName, KeyPath, KeyRank, KeyState, KeyVersion, LegValue, ModeOfUse, NewKey, Parity, Recipe, Step, StoredKey,
 };
 
 use crate::Failure;

@@ -1,0 +1,236 @@
+//! A daemon by its configuration, as operators run it: sealed start, production policies, an orderly end.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use claviger_client::{
+    Client, ClientError, Connection, GenerateKey, Health, ImportKey, Key, NewKey, Problem, VerifyParameters,
+};
+use futures_util::StreamExt;
+use zeroize::Zeroizing;
+
+use crate::daemon::{Daemon, cli, words};
+
+const PASSPHRASE: &str = "不要告诉任何人 these words";
+
+/// A served daemon; ends with its value.
+struct Served {
+    process: Child,
+    url: String,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A configuration in `folder` with the certificates of a development daemon.
+fn configure(folder: &Path, certificates: &Daemon, seal: &str) -> String {
+    let pem = |name: &str| certificates.data().join(name).display().to_string();
+    let principals: String = [("service", "clearing"), ("officer", "officer")]
+        .map(|(kind, name)| {
+            format!("[[principal]]\nuri = \"claviger://{kind}/{name}\"\nroles = [\"{name}\"]\ntenants = [\"demo\"]\n")
+        })
+        .concat();
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\ndata = \"data\"\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\nclient_ca = \"{}\"\n{seal}\n\
+         [limits]\nrequest_seconds = 5\ndrain_seconds = 20\n[[backend]]\nname = \"embedded\"\ndriver = \"software\"\n{principals}",
+        pem("server.pem"),
+        pem("server-key.pem"),
+        pem("ca.pem")
+    );
+    let path = folder.join("claviger.toml");
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn serve(config: &str) -> Served {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_claviger"))
+        .args(["serve", "--config", config])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let url = loop {
+        let line = lines.next().expect("the daemon says where it serves").unwrap();
+        if let Some((_, rest)) = line.split_once("claviger serves ") {
+            break rest.split(' ').next().unwrap().to_owned();
+        }
+    };
+    // Somebody must read on, or the daemon waits for its own log.
+    std::thread::spawn(move || lines.for_each(drop));
+    Served { process, url }
+}
+
+fn client(served: &Served, certificates: &Daemon, name: &str) -> Client {
+    Client::new(&Connection { url: served.url.clone(), ..certificates.connection(name) }).unwrap()
+}
+
+fn problem<T>(result: Result<T, ClientError>) -> Problem {
+    match result {
+        Err(ClientError::Problem(problem)) => *problem,
+        Err(other) => panic!("no problem document but {other}"),
+        Ok(_) => panic!("it worked"),
+    }
+}
+
+fn key() -> NewKey {
+    NewKey {
+        tenant: "demo".to_owned(),
+        scheme: "cjt166".to_owned(),
+        role: "DTK".to_owned(),
+        version: "01".to_owned(),
+        algorithm: "3des".to_owned(),
+        factors: Vec::new(),
+        ceiling: None,
+        protect_from: None,
+        protect_until: None,
+        verify_until: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_daemon_serves_nothing_until_an_officer_opens_it() {
+    let (certificates, folder) = (Daemon::start(), tempfile::tempdir().unwrap());
+    let config = configure(folder.path(), &certificates, "");
+    let file = |name: &str, words: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, words).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let short = cli(&["init", "--config", &config, "--passphrase-file", &file("short", "short")]);
+    assert!(words(&short).contains("at least 12 characters"), "{}", words(&short));
+    let sealed = cli(&["init", "--config", &config, "--passphrase-file", &file("words", PASSPHRASE)]);
+    assert!(sealed.status.success(), "{}", words(&sealed));
+    let again = cli(&["init", "--config", &config, "--passphrase-file", &file("words", PASSPHRASE)]);
+    assert!(words(&again).contains("sealed already"), "{}", words(&again));
+
+    let served = serve(&config);
+    let officer = client(&served, &certificates, "officer");
+    assert!(
+        matches!(officer.get::<Health>("/readyz", &()).await, Err(ClientError::Answer(text)) if text.contains("503"))
+    );
+    let refused = problem(officer.post::<Key>("/v1/keys", &GenerateKey { key: key() }).await);
+    assert_eq!((refused.status, refused.code.as_str()), (503, "sealed"));
+    let unseal = |words: &str| claviger_client::Unseal { passphrase: Zeroizing::new(words.to_owned()) };
+    let wrong = problem(officer.post::<Health>("/v1/unseal", &unseal("not these words at all")).await);
+    assert_eq!((wrong.status, wrong.code.as_str()), (403, "wrong_passphrase"));
+    let clearing = client(&served, &certificates, "clearing");
+    assert_eq!(problem(clearing.post::<Health>("/v1/unseal", &unseal(PASSPHRASE)).await).code, "denied");
+    let health: Health = officer.post("/v1/unseal", &unseal(PASSPHRASE)).await.unwrap();
+    assert_eq!(health.status, "ok");
+    let made: Key = officer.post("/v1/keys", &GenerateKey { key: key() }).await.unwrap();
+    assert_eq!(made.state, "active");
+    // In production no officer brings in a key alone.
+    let components = ["01".repeat(16), "23".repeat(16)].map(Zeroizing::new).to_vec();
+    let import =
+        ImportKey { key: NewKey { role: "DLK".to_owned(), ..key() }, components, kcv: None, odd_parity: false };
+    assert_eq!(problem(officer.post::<Key>("/v1/keys/import", &import).await).code, "denied");
+    // A principal that the configuration does not name is nobody, however good its certificate.
+    let nobody = client(&served, &certificates, "auditor");
+    assert_eq!(problem(nobody.post::<Key>("/v1/keys", &GenerateKey { key: key() }).await).code, "unknown_principal");
+    let log = std::fs::read_to_string(folder.path().join("data/audit.jsonl")).unwrap();
+    assert!(log.contains("wrong_passphrase") && !log.contains("these words"), "{log}");
+}
+
+#[test]
+fn a_key_file_that_others_can_read_opens_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let (certificates, folder) = (Daemon::start(), tempfile::tempdir().unwrap());
+    let config = configure(folder.path(), &certificates, "[seal]\nkey_file = \"storage.key\"");
+    assert!(cli(&["init", "--config", &config]).status.success());
+    let key_file = folder.path().join("storage.key");
+    std::fs::set_permissions(&key_file, PermissionsExt::from_mode(0o644)).unwrap();
+    let refused = cli(&["serve", "--config", &config]);
+    assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+    assert!(words(&refused).contains("chmod 600"), "{}", words(&refused));
+    std::fs::set_permissions(&key_file, PermissionsExt::from_mode(0o600)).unwrap();
+    drop(serve(&config));
+    let wrong = config.replace("claviger.toml", "wrong.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&wrong, text.replace("request_seconds", "request_secnods")).unwrap();
+    let refused = cli(&["serve", "--config", &wrong]);
+    assert!(
+        words(&refused).contains("request_secnods") && words(&refused).contains("wrong.toml"),
+        "{}",
+        words(&refused)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_runs_when_the_daemon_is_told_to_stop_is_finished() {
+    let (certificates, folder) = (Daemon::start(), tempfile::tempdir().unwrap());
+    let config = configure(folder.path(), &certificates, "[seal]\nkey_file = \"storage.key\"");
+    assert!(cli(&["init", "--config", &config]).status.success());
+    let mut served = serve(&config);
+    let officer = client(&served, &certificates, "officer");
+    let _: Key = officer.post("/v1/keys", &GenerateKey { key: key() }).await.unwrap();
+    let day = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/days/cjt166-3des-day.csv")).unwrap();
+    let pieces: Vec<bytes::Bytes> = day.as_bytes().chunks(8000).map(bytes::Bytes::copy_from_slice).collect();
+    let middle = pieces.len() / 2;
+    let process = served.process.id().to_string();
+    let body = futures_util::stream::iter(pieces.into_iter().enumerate()).then(move |(number, piece)| {
+        let process = process.clone();
+        async move {
+            if number == middle {
+                let told = Command::new("kill").args(["-TERM", &process]).status().unwrap();
+                assert!(told.success());
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Ok(piece)
+        }
+    });
+    let parameters = VerifyParameters {
+        tenant: "demo".to_owned(),
+        scheme: "cjt166".to_owned(),
+        layout: None,
+        before: None,
+        keys: None,
+    };
+    let clearing = client(&served, &certificates, "clearing");
+    let answer = clearing.stream("/v1/transactions/verify", &parameters, "text/csv", body).await.unwrap();
+    let mut verdicts = Vec::new();
+    let mut pieces = std::pin::pin!(answer.pieces);
+    while let Some(piece) = pieces.next().await {
+        verdicts.extend_from_slice(&piece.expect("the job is finished, not broken off"));
+    }
+    assert_eq!(verdicts.iter().filter(|byte| **byte == b'\n').count(), 5001);
+    drop(clearing);
+    let begun = Instant::now();
+    let status = loop {
+        match served.process.try_wait().unwrap() {
+            Some(status) => break status,
+            None if begun.elapsed() > Duration::from_secs(25) => panic!("the daemon does not stop"),
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_stands_still_is_given_up() {
+    let (certificates, folder) = (Daemon::start(), tempfile::tempdir().unwrap());
+    let config = configure(folder.path(), &certificates, "[seal]\nkey_file = \"storage.key\"");
+    let text = std::fs::read_to_string(&config).unwrap().replace("request_seconds = 5", "request_seconds = 1");
+    std::fs::write(&config, text).unwrap();
+    assert!(cli(&["init", "--config", &config]).status.success());
+    let served = serve(&config);
+    let officer = client(&served, &certificates, "officer");
+    let _: Key = officer.post("/v1/keys", &GenerateKey { key: key() }).await.unwrap();
+    let parameters = VerifyParameters {
+        tenant: "demo".to_owned(),
+        scheme: "cjt166".to_owned(),
+        layout: None,
+        before: None,
+        keys: None,
+    };
+    let clearing = client(&served, &certificates, "clearing");
+    let refused =
+        clearing.stream("/v1/transactions/verify", &parameters, "text/csv", futures_util::stream::pending()).await;
+    assert_eq!(problem(refused.map(drop)).code, "too_slow");
+}
