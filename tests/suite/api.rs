@@ -1,20 +1,10 @@
 //! The HTTP API as a client sees it.
 
-use claviger_client::{
-    ClientError, Health, Key, KeyFilter, KeyList, RandomBytes, RandomRequest, VerifyRecords, VerifyResult,
-};
+use claviger_client::{Health, Key, KeyFilter, KeyList, RandomBytes, RandomRequest, VerifyRecords, VerifyResult};
 use serde_json::{Value, json};
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, problem};
 use crate::main_job::import_keys;
-
-fn problem<T>(result: Result<T, ClientError>) -> claviger_client::Problem {
-    match result {
-        Err(ClientError::Problem(problem)) => *problem,
-        Err(other) => panic!("no problem document but {other}"),
-        Ok(_) => panic!("it worked"),
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_few_records_come_and_go_as_json() {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use claviger_client::{
-    AuthenticateCard, CardApdu, CardCommand, Client, ClientError, ImportKey, Key, NewKey, Personalise,
-    PersonaliseResult, Problem, Valid, WriteKey,
+    AuthenticateCard, CardApdu, CardCommand, Client, ImportKey, Key, NewKey, Personalise, PersonaliseResult, Valid,
+    WriteKey,
 };
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::daemon::{Daemon, words};
+use crate::daemon::{Daemon, problem, words};
 
 const KEY: &str = "A0A1A2A3A4A5A6A7A8A9AAABACADAEAF";
 const ASN: &str = "0000310012345678";
@@ -49,14 +49,6 @@ fn command(name: &str, challenge: &str, data: &str) -> CardCommand {
         p1p2: None,
         challenge: challenge.to_owned(),
         data: Zeroizing::new(data.to_owned()),
-    }
-}
-
-fn problem<T>(result: Result<T, ClientError>) -> Problem {
-    match result {
-        Err(ClientError::Problem(problem)) => *problem,
-        Err(other) => panic!("no problem document but {other}"),
-        Ok(_) => panic!("it worked"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use claviger_client::{Client, Connection};
+use claviger_client::{Client, ClientError, Connection, Problem};
 use tempfile::TempDir;
 
 /// A development daemon in a temporary directory; ends with its value.
@@ -71,6 +71,15 @@ pub(crate) fn connection(data: &Path, name: &str) -> Connection {
         ca: data.join("ca.pem"),
         certificate: data.join(format!("clients/{name}.pem")),
         key: data.join(format!("clients/{name}-key.pem")),
+    }
+}
+
+/// The problem document of a call that must be refused.
+pub(crate) fn problem<T>(result: Result<T, ClientError>) -> Problem {
+    match result {
+        Err(ClientError::Problem(problem)) => *problem,
+        Err(other) => panic!("no problem document but {other}"),
+        Ok(_) => panic!("it worked"),
     }
 }
 

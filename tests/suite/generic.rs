@@ -1,14 +1,13 @@
 //! Keys of no card scheme, and children of stored keys.
 
 use claviger_client::{
-    CipherItem, CipherResult, Client, ClientError, ComputeKcv, Decrypt, DisperseKey, Encrypt, KcvResult, Key,
-    KeyReference, MacGenerate, MacItem, MacResult, MacVerify, Problem, Sign, SignResult, SignatureItem, Valid,
-    VerifySignature,
+    CipherItem, CipherResult, Client, ComputeKcv, Decrypt, DisperseKey, Encrypt, KcvResult, Key, KeyReference,
+    MacGenerate, MacItem, MacResult, MacVerify, Sign, SignResult, SignatureItem, Valid, VerifySignature,
 };
 use serde_json::json;
 
 use crate::cards::import;
-use crate::daemon::{Daemon, words};
+use crate::daemon::{Daemon, problem, words};
 use crate::main_job::import_keys;
 use crate::reference::ask;
 
@@ -23,14 +22,6 @@ fn reference(role: &str, algorithm: &str) -> KeyReference {
         version: "01".to_owned(),
         algorithm: algorithm.to_owned(),
         factors: Vec::new(),
-    }
-}
-
-fn problem<T>(result: Result<T, ClientError>) -> Problem {
-    match result {
-        Err(ClientError::Problem(problem)) => *problem,
-        Err(other) => panic!("no problem document but {other}"),
-        Ok(_) => panic!("it worked"),
     }
 }
 

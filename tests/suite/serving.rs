@@ -5,13 +5,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use claviger_client::{
-    Client, ClientError, Connection, GenerateKey, Health, ImportKey, Key, NewKey, Problem, VerifyParameters,
-};
+use claviger_client::{Client, ClientError, Connection, GenerateKey, Health, ImportKey, Key, NewKey, VerifyParameters};
 use futures_util::StreamExt;
 use zeroize::Zeroizing;
 
-use crate::daemon::{Daemon, cli, words};
+use crate::daemon::{Daemon, cli, problem, words};
 
 const PASSPHRASE: &str = "不要告诉任何人 these words";
 
@@ -69,14 +67,6 @@ fn serve(config: &str) -> Served {
 
 fn client(served: &Served, certificates: &Daemon, name: &str) -> Client {
     Client::new(&Connection { url: served.url.clone(), ..certificates.connection(name) }).unwrap()
-}
-
-fn problem<T>(result: Result<T, ClientError>) -> Problem {
-    match result {
-        Err(ClientError::Problem(problem)) => *problem,
-        Err(other) => panic!("no problem document but {other}"),
-        Ok(_) => panic!("it worked"),
-    }
 }
 
 fn key() -> NewKey {
