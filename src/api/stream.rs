@@ -11,6 +11,7 @@ use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use claviger_card_schemes::{FieldSet, FormatError, LineFault, ReadError, Reader, RecordSink};
 use futures_util::{Stream, StreamExt};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::Refusal;
@@ -23,8 +24,10 @@ const WAITING: usize = 8;
 const LINGER: Duration = Duration::from_secs(5);
 /// Answers are handed to the connection in pieces of about this size.
 const PIECE: usize = 64 << 10;
-/// Answers that one checkpoint of the audit log covers, in bytes, unless a second has passed.
+/// Answers that one checkpoint of the audit log covers, in bytes, unless the time below has passed.
 const COVERED: usize = 512 << 10;
+/// The longest that an answer waits for more.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is done with the records of a file.
 pub(super) trait Job: Send + 'static {
@@ -213,11 +216,17 @@ impl<J: Job> Records<J> {
         reader: &mut Reader,
         received: &mut mpsc::Receiver<Result<Option<Bytes>, ()>>,
     ) -> Result<(), ServiceError> {
+        let runtime = Handle::current();
         loop {
-            match received.blocking_recv() {
-                Some(Ok(Some(piece))) => reader.feed(&piece, self)?,
-                Some(Ok(None)) => return Ok(reader.end(self)?),
-                _ => return Err(ServiceError::field("body", "broke off")),
+            match runtime.block_on(tokio::time::timeout(PAUSE, received.recv())) {
+                // The caller pauses: it shall have the answers to what it has sent.
+                Err(_) => {
+                    self.run()?;
+                    self.leave()?;
+                }
+                Ok(Some(Ok(Some(piece)))) => reader.feed(&piece, self)?,
+                Ok(Some(Ok(None))) => return Ok(reader.end(self)?),
+                Ok(_) => return Err(ServiceError::field("body", "broke off")),
             }
         }
     }
@@ -225,7 +234,12 @@ impl<J: Job> Records<J> {
     fn run(&mut self) -> Result<(), ServiceError> {
         self.job.run(&self.ids, &mut self.out)?;
         self.ids.clear();
-        if self.out.len() < COVERED && self.checkpoint.elapsed() < Duration::from_secs(1) {
+        if self.out.len() < COVERED && self.checkpoint.elapsed() < PAUSE { Ok(()) } else { self.leave() }
+    }
+
+    /// Lets out what waits, if anything does.
+    fn leave(&mut self) -> Result<(), ServiceError> {
+        if self.out.is_empty() {
             return Ok(());
         }
         // The counts are on disk before the answers that they cover leave.

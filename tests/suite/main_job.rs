@@ -109,6 +109,44 @@ days! {
     jtt978_sm4 "jtt978-sm4",
 }
 
+/// A caller that sends half a day and waits has the verdicts of that half.
+#[tokio::test(flavor = "multi_thread")]
+async fn verdicts_come_while_the_file_is_still_going_up() {
+    use futures_util::StreamExt;
+    let daemon = Daemon::start();
+    import_keys(&daemon, "cjt166-3des");
+    let day = std::fs::read(days().join("cjt166-3des-day.csv")).unwrap();
+    let (first, rest) = day.split_at(day.len() / 2);
+    let whole_lines = first.iter().filter(|byte| **byte == b'\n').count();
+    let [first, rest] = [first, rest].map(bytes::Bytes::copy_from_slice);
+    let (go_on, wait) = tokio::sync::oneshot::channel::<()>();
+    let body = futures_util::stream::once(async { Ok(first) }).chain(futures_util::stream::once(async {
+        wait.await.unwrap();
+        Ok(rest)
+    }));
+    let parameters = claviger_client::VerifyParameters {
+        tenant: "demo".to_owned(),
+        scheme: "cjt166".to_owned(),
+        layout: None,
+        before: None,
+        keys: None,
+    };
+    let answer =
+        daemon.client("clearing").stream("/v1/transactions/verify", &parameters, "text/csv", body).await.unwrap();
+    let mut pieces = std::pin::pin!(answer.pieces);
+    let (mut verdicts, mut go_on) = (Vec::new(), Some(go_on));
+    while let Some(piece) = pieces.next().await {
+        verdicts.extend_from_slice(&piece.unwrap());
+        if verdicts.iter().filter(|byte| **byte == b'\n').count() == whole_lines
+            && let Some(go_on) = go_on.take()
+        {
+            go_on.send(()).unwrap();
+        }
+    }
+    assert!(go_on.is_none(), "the verdicts of the first half came only at the end");
+    assert_eq!(verdicts, std::fs::read(days().join("cjt166-3des-truth.csv")).unwrap());
+}
+
 #[test]
 fn demo_tells_the_whole_job() {
     let output = cli(&["demo", "--records", "5000", "--json"]);
