@@ -53,14 +53,6 @@ pub(crate) fn decrypt(
     chain(keys, mode, inputs, at, row, &text, false).map(Some)
 }
 
-/// `text`, whole blocks, in ECB under the key of one row: key sets and WRITE KEY.
-pub(crate) fn encrypt_blocks(keys: &KeyRows, row: u32, text: &[u8]) -> Result<Vec<u8>, EngineError> {
-    let algorithm = keys.algorithm();
-    let block = algorithm.block_len().ok_or(EngineError::NoBlockCipher(algorithm))?;
-    let group = keys.group(&[row], algorithm, 0..algorithm.key_len())?;
-    Ok(text.chunks_exact(block).flat_map(|chunk| one_block(&group, chunk, true)).collect())
-}
-
 fn chain(
     keys: &KeyRows,
     mode: &CipherMode,

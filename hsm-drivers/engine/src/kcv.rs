@@ -18,52 +18,58 @@ use crate::signature::public_point;
 /// If the rule does not fit the key's algorithm.
 pub fn kcv(key: &PlainKey, rule: KcvRule) -> Result<Kcv, EngineError> {
     let rows = KeyRows::stored(&[key], std::iter::once(0), key.algorithm)?;
-    Ok(Kcv { value: hex_upper(&kcv_of_row(&rows, 0, rule)?), rule })
+    let mut value = String::new();
+    kcvs(&rows, &[0], rule, |_, kcv| value = hex_upper(kcv))?;
+    Ok(Kcv { value, rule })
 }
 
-/// The KCV of one row's key.
-pub(crate) fn kcv_of_row(keys: &KeyRows, row: u32, rule: KcvRule) -> Result<Vec<u8>, EngineError> {
+/// The KCVs of rows' keys, given to `each` in order.
+pub(crate) fn kcvs(
+    keys: &KeyRows,
+    rows: &[u32],
+    rule: KcvRule,
+    mut each: impl FnMut(u32, &[u8]),
+) -> Result<(), EngineError> {
     let algorithm = keys.algorithm();
+    let take = usize::from(rule.take);
     let fill = match rule.input {
         KcvInput::Zero => 0,
         KcvInput::Ones => 1,
     };
-    let full = match (rule.function, algorithm.block_len()) {
+    let mut kept = |row: u32, full: &[u8]| match full.get(..take) {
+        Some(kept) if take > 0 => {
+            each(row, kept);
+            Ok(())
+        }
+        _ => Err(EngineError::KcvRule(algorithm)),
+    };
+    match (rule.function, algorithm.block_len()) {
         (KcvFunction::Ecb, Some(block)) => {
-            let mut blocks: Blocks = [[fill; 16]; LANES];
-            keys.group(&[row], algorithm, 0..algorithm.key_len())?.encrypt(&mut blocks);
-            blocks[0][..block].to_vec()
+            for rows in rows.chunks(LANES) {
+                let mut blocks: Blocks = [[fill; 16]; LANES];
+                keys.group(rows, algorithm, 0..algorithm.key_len())?.encrypt(&mut blocks);
+                rows.iter().zip(&blocks).try_for_each(|(row, full)| kept(*row, &full[..block]))?;
+            }
+            Ok(())
         }
         (KcvFunction::Cmac, Some(block)) => {
-            let spec = MacSpec {
-                algorithm: MacAlgorithm::Cmac,
-                second: None,
-                padding: Padding::None,
-                initial: None,
-                truncation: Truncation::Left(block),
-            };
+            let truncation = Truncation::Left(block);
+            let (algorithm, padding) = (MacAlgorithm::Cmac, Padding::None);
+            let spec = MacSpec { algorithm, second: None, padding, initial: None, truncation };
             let message = Message(vec![claviger_hsm_api::Input::Constant(vec![fill; block])]);
             let batch = Batch::default();
             let inputs = Inputs { batch: &batch, outputs: &[] };
-            let span = Span { inputs: &inputs, first: 0, rows: &[row] };
-            let mut full = Vec::new();
-            macs(keys, None, &spec, &message, &span, |_, mac| {
-                full.extend_from_slice(mac);
-                Ok(())
-            })?;
-            full
+            macs(keys, None, &spec, &message, &Span { inputs: &inputs, first: 0, rows }, kept)
         }
-        (KcvFunction::Hmac, None) if algorithm != Algorithm::Sm2 => hmac_of_block(keys, row, fill)?,
+        (KcvFunction::Hmac, None) if algorithm != Algorithm::Sm2 => {
+            rows.iter().try_for_each(|row| kept(*row, &hmac_of_block(keys, *row, fill)?))
+        }
         (KcvFunction::Fingerprint, None) if algorithm == Algorithm::Sm2 => {
             use sm3::Digest;
-            sm3::Sm3::digest(public_point(keys, row)?).to_vec()
+            rows.iter().try_for_each(|row| kept(*row, &sm3::Sm3::digest(public_point(keys, *row)?)))
         }
-        _ => return Err(EngineError::KcvRule(algorithm)),
-    };
-    full.get(..usize::from(rule.take))
-        .filter(|kept| !kept.is_empty())
-        .map(<[u8]>::to_vec)
-        .ok_or(EngineError::KcvRule(algorithm))
+        _ => Err(EngineError::KcvRule(algorithm)),
+    }
 }
 
 fn hmac_of_block(keys: &KeyRows, row: u32, fill: u8) -> Result<Vec<u8>, EngineError> {

@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 use crate::cipher::{decrypt, encrypt};
 use crate::derive::KeyRows;
 use crate::input::Inputs;
-use crate::kcv::kcv_of_row;
+use crate::kcv::kcvs;
 use crate::mac::{Span, macs};
 use crate::signature::{sign, verify};
 use crate::wrap::wrap;
@@ -165,15 +165,11 @@ impl Task<'_> {
                 }
             }
             Finish::Kcv { rule } => {
-                for row in *chosen {
-                    out.bytes(*row, &kcv_of_row(keys, *row, *rule)?);
-                }
+                kcvs(keys, chosen, *rule, |row, kcv| out.bytes(row, kcv))?;
             }
             Finish::Wrap { format, .. } => {
                 let under = other.ok_or(EngineError::SecondKey)?;
-                for row in *chosen {
-                    out.bytes(*row, &wrap(keys, under, format, inputs, *first, *row)?);
-                }
+                wrap(keys, under, format, &span, |row, wrapped| out.bytes(row, wrapped))?;
             }
             Finish::Store { child } => {
                 if inputs.batch.rows != 1 {

@@ -1,51 +1,85 @@
 //! Keys under keys.
 
 use aes_kw::{AesKw, KeyInit};
+use claviger_bulk_mac::LANES;
 use claviger_hsm_api::{Algorithm, MalformedBatch, Message, Padding, WrapFormat};
 use claviger_locked_memory::LockedBytes;
 
-use crate::cipher::encrypt_blocks;
 use crate::derive::KeyRows;
-use crate::input::Inputs;
+use crate::group::Blocks;
+use crate::mac::Span;
 use crate::padding::pad;
 use crate::run::EngineError;
 
-/// The key of one row under the wrapping key of that row.
+/// The keys of rows, each under the wrapping key of its row, given to `each` in order.
 pub(crate) fn wrap(
     keys: &KeyRows,
     under: &KeyRows,
     format: &WrapFormat,
-    inputs: &Inputs<'_>,
-    first: usize,
-    row: u32,
-) -> Result<Vec<u8>, EngineError> {
-    let key = keys.key(row as usize);
+    span: &Span<'_>,
+    mut each: impl FnMut(u32, &[u8]),
+) -> Result<(), EngineError> {
     match format {
-        WrapFormat::Ecb { prefix, padding } => ecb(key, under, (prefix, *padding), inputs, first, row),
-        WrapFormat::KeyWrap => key_wrap(key, under.algorithm(), under.key(row as usize)),
+        WrapFormat::Ecb { prefix, padding } => {
+            for rows in span.rows.chunks(LANES) {
+                ecb(keys, under, (prefix, *padding), &Span { rows, ..*span }, &mut each)?;
+            }
+        }
+        WrapFormat::KeyWrap => {
+            for row in span.rows {
+                each(*row, &key_wrap(keys.key(*row as usize), under.algorithm(), under.key(*row as usize))?);
+            }
+        }
     }
+    Ok(())
 }
 
+/// Up to [`LANES`] rows side by side. The keys themselves stay in locked memory; only prefixes and padding are
+/// worked out outside.
 fn ecb(
-    key: &[u8],
+    keys: &KeyRows,
     under: &KeyRows,
     (prefix, padding): (&Message, Padding),
-    inputs: &Inputs<'_>,
-    first: usize,
-    row: u32,
-) -> Result<Vec<u8>, EngineError> {
-    let block = under.algorithm().block_len().ok_or(EngineError::NoBlockCipher(under.algorithm()))?;
-    let mut head = Vec::new();
-    inputs.append(prefix, first + row as usize, &mut head)?;
-    // The key itself stays in locked memory; only its padding is worked out outside.
-    let mut tail = vec![0; head.len() + key.len()];
-    pad(&mut tail, 0, padding, block)?;
-    let plain = LockedBytes::init(tail.len(), |plain| {
-        plain.copy_from_slice(&tail);
-        plain[..head.len()].copy_from_slice(&head);
-        plain[head.len()..head.len() + key.len()].copy_from_slice(key);
+    Span { inputs, first, rows }: &Span<'_>,
+    each: &mut impl FnMut(u32, &[u8]),
+) -> Result<(), EngineError> {
+    let algorithm = under.algorithm();
+    let block = algorithm.block_len().ok_or(EngineError::NoBlockCipher(algorithm))?;
+    // Prefix, room for the key, padding: row after row.
+    let (mut frame, mut places, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    for row in *rows {
+        let start = frame.len();
+        inputs.append(prefix, first + *row as usize, &mut frame)?;
+        places.push(frame.len());
+        frame.resize(frame.len() + keys.key(*row as usize).len(), 0);
+        pad(&mut frame, start, padding, block)?;
+        ends.push(frame.len());
+    }
+    let plain = LockedBytes::init(frame.len(), |plain| {
+        plain.copy_from_slice(&frame);
+        for (row, place) in rows.iter().zip(&places) {
+            let key = keys.key(*row as usize);
+            plain[*place..][..key.len()].copy_from_slice(key);
+        }
     });
-    encrypt_blocks(under, row, plain.expose())
+    let group = under.group(rows, algorithm, 0..algorithm.key_len())?;
+    let starts: Vec<usize> = std::iter::once(0).chain(ends.iter().copied()).take(rows.len()).collect();
+    let longest = starts.iter().zip(&ends).map(|(start, end)| end - start).max().unwrap_or(0);
+    for offset in (0..longest).step_by(block) {
+        let mut blocks: Blocks = [[0; 16]; LANES];
+        let lanes = || starts.iter().zip(&ends).enumerate().filter(|(_, (start, end))| *start + offset < **end);
+        for (lane, (start, _)) in lanes() {
+            blocks[lane][..block].copy_from_slice(&plain.expose()[start + offset..][..block]);
+        }
+        group.encrypt(&mut blocks);
+        for (lane, (start, _)) in lanes() {
+            frame[start + offset..][..block].copy_from_slice(&blocks[lane][..block]);
+        }
+    }
+    for (row, (start, end)) in rows.iter().zip(starts.iter().zip(&ends)) {
+        each(*row, &frame[*start..*end]);
+    }
+    Ok(())
 }
 
 /// RFC 3394 wraps two units or more; SP 800-38F does not name SM4.
