@@ -16,8 +16,11 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
 use claviger_card_schemes::{CardScheme, Schemes};
-use claviger_hsm_api::Secret;
+use claviger_hsm_api::{KeyName, Secret};
 
 use crate::audit::{Audit, Event};
 use crate::keyring::{Entry, Keyring};
@@ -31,6 +34,9 @@ pub use job::BATCH;
 pub use outcome::{Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};
 pub use transactions::VerifyJob;
+
+/// Streamed jobs at once, well below the threads that may wait.
+const JOBS: usize = 64;
 
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
@@ -51,6 +57,8 @@ pub struct Service {
     backends: Vec<BackendConfig>,
     /// Absent while the daemon is sealed.
     router: OnceLock<Arc<Router>>,
+    /// Places for streamed jobs: each holds a thread.
+    jobs: Arc<Semaphore>,
     /// Held as long as the service lives.
     _lock: File,
 }
@@ -71,7 +79,17 @@ impl Service {
         let store = Store::open(&data.join("claviger.db")).await?;
         let keyring = Keyring::load(store.clone()).await?;
         audit.append(Event { event: "start".to_owned(), outcome: "sealed".to_owned(), ..Event::default() }).await?;
-        Ok(Arc::new(Self { store, keyring, policy, schemes, audit, backends, router: OnceLock::new(), _lock: lock }))
+        Ok(Arc::new(Self {
+            store,
+            keyring,
+            policy,
+            schemes,
+            audit,
+            backends,
+            router: OnceLock::new(),
+            jobs: Arc::new(Semaphore::new(JOBS)),
+            _lock: lock,
+        }))
     }
 
     /// The store, for the seal.
@@ -178,7 +196,13 @@ impl Service {
         passphrase: &Secret,
     ) -> Result<(), ServiceError> {
         let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
-        let opened = seal::unseal(&self.store, Opener::Passphrase(passphrase)).await.map_err(ServiceError::from);
+        let unsealing = async {
+            // Argon2id takes its time.
+            tokio::task::block_in_place(|| {
+                Handle::current().block_on(seal::unseal(&self.store, Opener::Passphrase(passphrase)))
+            })
+        };
+        let opened = unsealing.await.map_err(ServiceError::from);
         let result = match opened {
             Ok(storage_key) => self.unseal(storage_key, &caller.principal.to_string()).await,
             Err(error) => Err(error),
@@ -203,8 +227,10 @@ impl Service {
         }
         let router = self.router()?;
         let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
-        let (drawn, permit) = blocking(move || Ok((router.random(&permit, len), permit))).await?;
-        self.settle(caller, &permit, Event::default(), drawn.map_err(ServiceError::from)).await
+        let permit = Arc::new(permit);
+        let inside = Arc::clone(&permit);
+        let drawn = blocking(move || Ok(router.random(&inside, len)?)).await;
+        self.settle(caller, &permit, Event::default(), drawn).await
     }
 
     fn router(&self) -> Result<Arc<Router>, ServiceError> {
@@ -215,8 +241,23 @@ impl Service {
         self.schemes.find(id).ok_or_else(|| ServiceError::UnknownScheme(id.chars().take(40).collect()))
     }
 
-    fn find(&self, id: &str) -> Result<Arc<Entry>, ServiceError> {
-        self.keyring.find(id).ok_or(ServiceError::NoKey)
+    /// The key of an id, for those who act for its tenant. To all others it does not exist; that somebody asked
+    /// is written down either way.
+    async fn known(&self, caller: &Caller, id: &str) -> Result<Arc<Entry>, ServiceError> {
+        let Some(entry) = self.keyring.find(id) else {
+            let event = Event {
+                event: "decision".to_owned(),
+                principal: caller.principal.to_string(),
+                outcome: ServiceError::NoKey.code().to_owned(),
+                ..Event::default()
+            };
+            self.audit.append(event).await?;
+            return Err(ServiceError::NoKey);
+        };
+        match self.enter(caller, entry.record.key.name.tenant()).await {
+            Err(ServiceError::Denied(_)) => Err(ServiceError::NoKey),
+            other => other.map(|_| entry),
+        }
     }
 
     /// Whether a key is as it was when `entry` was read.
@@ -227,6 +268,8 @@ impl Service {
     /// Asks whether the caller acts for a tenant at all: before it is known which keys the tenant has, so that
     /// nobody else learns it.
     async fn enter(&self, caller: &Caller, tenant: &str) -> Result<Permit, ServiceError> {
+        // What is no name goes no further: not to policy, and not into the audit log.
+        KeyName::new(tenant, "any", "ANY")?;
         self.decide(caller, "enter_tenant", &[Resource::Tenant(tenant.to_owned())], 0).await
     }
 
@@ -351,5 +394,6 @@ fn lock_directory(data: &Path) -> Result<File, ServiceError> {
 async fn blocking<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, ServiceError> + Send + 'static,
 ) -> Result<T, ServiceError> {
-    tokio::task::spawn_blocking(run).await.unwrap_or(Err(ServiceError::Stopped))
+    // A panic is a fault of ours; that it happened is written down like any other outcome.
+    tokio::task::spawn_blocking(run).await.unwrap_or(Err(ServiceError::Internal))
 }

@@ -36,6 +36,9 @@ pub(crate) struct Selector {
 /// Dispersion levels that a scheme may have; four is what is met in practice.
 pub(crate) const MOST_LEVELS: usize = 8;
 
+/// Alternatives of the TAC: each costs a wrong record another verification.
+const MOST_ALTERNATIVES: usize = 8;
+
 /// Checks a profile.
 ///
 /// # Errors
@@ -49,6 +52,12 @@ pub(crate) fn check(profile: &Profile) -> Result<Tables, ProfileError> {
         if !matches!(width(&level.factor), 8 | 16) {
             return Err(wrong(format!("level {}", level.name), "a factor has 8 or 16 bytes"));
         }
+    }
+    if (profile.tac.is_some() || !profile.transactions.is_empty()) && profile.known_answers.is_empty() {
+        return Err(wrong("known_answer", "a profile shows at least one known answer"));
+    }
+    if profile.tac.as_ref().is_some_and(|tac| tac.alternatives.len() > MOST_ALTERNATIVES) {
+        return Err(wrong("tac.alternative", format!("a scheme has at most {MOST_ALTERNATIVES} alternatives")));
     }
     let tables = Tables {
         alg_ids: alg_ids(profile)?,
@@ -148,6 +157,12 @@ fn alternatives(profile: &Profile) -> Result<Vec<(usize, Vec<Piece>)>, ProfileEr
         let level = level.ok_or_else(|| wrong("tac.alternative", format!("`{}` is no level", rules.level)))?;
         if width(&rules.factor) != width(&profile.levels[level].factor) {
             return Err(wrong("tac.alternative", "a factor is as long as the one it stands for"));
+        }
+        let of_level = |piece: &Piece| {
+            piece.field().is_none_or(|field| profile.levels[level].factor.iter().any(|own| own.field() == Some(field)))
+        };
+        if !rules.factor.iter().all(of_level) {
+            return Err(wrong("tac.alternative", "a factor is made of the fields of the one it stands for"));
         }
         Ok((level, rules.factor.clone()))
     };

@@ -128,10 +128,12 @@ fn in_order(transaction: Transaction<'_>, step: PurseStep<'_>) -> Result<(), Req
         PurseStep::Make { make } => (None, make),
         PurseStep::Verify { .. } => return Ok(()),
     };
-    match transaction.rules.after.get(made) {
-        Some(first) if Some(first.as_str()) != verified => {
+    match (transaction.rules.after.get(made), verified) {
+        (Some(first), _) if Some(first.as_str()) != verified => {
             Err(RequestError::wrong(made, format!("is made only after `{first}` was found right")))
         }
+        // A MAC that follows nothing is a terminal's to make, with a transaction number of its own.
+        (None, Some(_)) => Err(RequestError::wrong(made, "is not made in answer to another MAC")),
         _ => Ok(()),
     }
 }

@@ -153,7 +153,12 @@ impl CardScheme {
             rank,
             ceiling: role.rules.ceiling,
         };
-        Ok((attributes, self.kcv_rule(algorithm)))
+        let mut kcv = self.kcv_rule(algorithm);
+        // What is shown of a key is public: no more than three bytes of what would disperse it, or of a MAC.
+        if matches!(rank, KeyRank::Dispersion { .. }) || role.rules.usage.as_str().starts_with('M') {
+            kcv.take = kcv.take.min(KcvRule::ZEROS.take);
+        }
+        Ok((attributes, kcv))
     }
 
     pub(crate) fn no_algorithm(&self, role: &Role<'_>, algorithm: Algorithm) -> SchemeError {

@@ -82,7 +82,9 @@ pub struct TacVerifier {
     keys: Vec<SelectableKey>,
     groups: Vec<Group>,
     verdicts: Vec<Verified>,
+    /// A record's columns one after another, and where each ends.
     scratch: Vec<u8>,
+    ends: Vec<usize>,
 }
 
 /// Records that take the same recipe.
@@ -103,7 +105,8 @@ impl TacVerifier {
     /// A verifier for the keys of the scheme's TAC role; batches number them as given here.
     pub fn new(scheme: Arc<CardScheme>, keys: Vec<SelectableKey>) -> Self {
         let role_levels = scheme.tac_role().map(|role| role.levels.to_vec()).unwrap_or_default();
-        Self { scheme, role_levels, keys, groups: Vec::new(), verdicts: Vec::new(), scratch: Vec::with_capacity(64) }
+        let (scratch, ends) = (Vec::with_capacity(64), Vec::with_capacity(8));
+        Self { scheme, role_levels, keys, groups: Vec::new(), verdicts: Vec::new(), scratch, ends }
     }
 
     /// Records that wait for [`finish`](Self::finish).
@@ -162,31 +165,21 @@ impl TacVerifier {
     /// Runs the batches and hands over the verdicts of all records taken since the last time, in order.
     ///
     /// # Errors
-    /// That of `run`; the records are then forgotten.
+    /// That of `run`; the records then wait on, and may be tried again.
     pub fn finish<E>(&mut self, run: &mut RunBatch<'_, E>, mut each: impl FnMut(Verified)) -> Result<(), E> {
-        let mut result = Ok(());
         for group in self.groups.iter_mut().filter(|group| !group.records.is_empty()) {
             group.batch.rows = group.records.len();
-            match run(&group.recipe, &group.batch) {
-                Ok(outcome) => {
-                    for leg in 0..group.recipe.legs.len() {
-                        let reason = if leg == 0 { Reason::None } else { Reason::MatchedAlternative(leg as u8) };
-                        let valid = outcome.verdicts(leg).unwrap_or_default();
-                        for (record, _) in group.records.iter().zip(valid).filter(|(_, valid)| **valid) {
-                            self.verdicts[*record as usize] = Verified { verdict: Verdict::Valid, reason };
-                        }
-                    }
-                }
-                Err(error) => {
-                    result = Err(error);
-                    break;
+            let outcome = run(&group.recipe, &group.batch)?;
+            let remaining = self.role_levels.get(group.held..).unwrap_or_default();
+            let numbers = self.scheme.alternatives(remaining).map(|(number, ..)| Reason::MatchedAlternative(number));
+            for (leg, reason) in std::iter::once(Reason::None).chain(numbers).enumerate() {
+                let valid = outcome.verdicts(leg).unwrap_or_default();
+                for (record, _) in group.records.iter().zip(valid).filter(|(_, valid)| **valid) {
+                    self.verdicts[*record as usize] = Verified { verdict: Verdict::Valid, reason };
                 }
             }
         }
-        if result.is_ok() {
-            self.verdicts.iter().copied().for_each(&mut each);
-        }
-        self.verdicts.clear();
+        self.verdicts.drain(..).for_each(&mut each);
         for group in &mut self.groups {
             group.records.clear();
             group.batch.columns.iter_mut().for_each(Column::clear);
@@ -194,7 +187,7 @@ impl TacVerifier {
                 keys.clear();
             }
         }
-        result
+        Ok(())
     }
 
     /// Puts a record into its group, or says why it has a verdict already.
@@ -212,30 +205,26 @@ impl TacVerifier {
         let SelectableKey { algorithm, factors, .. } = &self.keys[key];
         let (algorithm, held) = (*algorithm, factors.len());
         let group = self.group(transaction, algorithm, held).map_err(unknown)?;
-        let Group { batch, records, .. } = &mut self.groups[group];
-        // What is missing was found above, so these cannot fail.
+        // All is put together before anything is pushed: a record goes in whole or not at all.
         let remaining = self.role_levels.get(held..).unwrap_or_default();
-        for (level, column) in remaining.iter().zip(&mut batch.columns) {
-            self.scratch.clear();
-            scheme
-                .append_factor(*level, fields, &mut self.scratch)
-                .map_err(|field| unverifiable(Reason::Missing(field)))?;
-            column.push(&self.scratch);
-        }
+        let missing = |field| unverifiable(Reason::Missing(field));
         self.scratch.clear();
-        transaction
-            .rules
-            .tac
-            .iter()
-            .try_for_each(|piece| piece.append(fields, &mut self.scratch))
-            .map_err(|field| unverifiable(Reason::Missing(field)))?;
-        batch.columns[remaining.len()].push(&self.scratch);
-        batch.columns[remaining.len() + 1].push(fields.get(Field::Tac).unwrap_or_default());
-        for ((_, factor), column) in scheme.alternatives(remaining).zip(&mut batch.columns[remaining.len() + 2..]) {
-            self.scratch.clear();
-            let appended = factor.iter().try_for_each(|piece| piece.append(fields, &mut self.scratch));
-            appended.map_err(|field| unverifiable(Reason::Missing(field)))?;
-            column.push(&self.scratch);
+        self.ends.clear();
+        for level in remaining {
+            scheme.append_factor(*level, fields, &mut self.scratch).map_err(missing)?;
+            self.ends.push(self.scratch.len());
+        }
+        let tac = Piece::Field { field: Field::Tac, from: 0, to: Field::Tac.width() };
+        let message = [transaction.rules.tac.as_slice(), std::slice::from_ref(&tac)];
+        for pieces in message.into_iter().chain(scheme.alternatives(remaining).map(|(.., factor)| factor)) {
+            pieces.iter().try_for_each(|piece| piece.append(fields, &mut self.scratch)).map_err(missing)?;
+            self.ends.push(self.scratch.len());
+        }
+        let Group { batch, records, .. } = &mut self.groups[group];
+        let mut from = 0;
+        for (column, to) in batch.columns.iter_mut().zip(&self.ends) {
+            column.push(&self.scratch[from..*to]);
+            from = *to;
         }
         if let [KeyColumn::PerRow(keys)] = batch.keys.as_mut_slice() {
             keys.push(key as u16);
@@ -294,7 +283,7 @@ impl TacVerifier {
         let recipe = self.scheme.tac_recipe(algorithm, held).ok_or(Reason::UnknownAlgorithm)?;
         let remaining = self.role_levels.get(held..).unwrap_or_default();
         let factors = remaining.iter().map(|level| self.scheme.level_width(*level));
-        let alternatives = self.scheme.alternatives(remaining).map(|(_, factor)| width(factor));
+        let alternatives = self.scheme.alternatives(remaining).map(|(.., factor)| width(factor));
         let widths = factors.chain([width(&transaction.rules.tac), Field::Tac.width()]).chain(alternatives);
         let columns = widths.map(|width| Column::with_capacity(width, 0)).collect();
         let batch = Batch { rows: 0, columns, keys: vec![KeyColumn::PerRow(Vec::new())] };
@@ -326,7 +315,8 @@ fn first_missing(
                 .any(|piece| piece.field() == Some(field))
             || matches!(transaction, Some(Some(t)) if t.rules.tac.iter().any(|piece| piece.field() == Some(field)))
     };
-    for field in Field::OF_RECORDS {
+    // The TAC may cover what records have no column for (an overdraft limit): such a record cannot be checked.
+    for field in Field::ALL {
         if needed(*field) && fields.get(*field).is_none() {
             return Some(Reason::Missing(*field));
         }
@@ -345,8 +335,8 @@ impl CardScheme {
         role.admit(crate::RoleFinish::VerifyMac).ok()?;
         let rules = self.cipher(algorithm)?;
         let key = role.key(algorithm, held);
-        let first = key.remaining().first().copied().unwrap_or(0);
-        let mut path = self.path(0, key, |level| level - first);
+        let column = |level: usize| key.remaining().iter().position(|other| *other == level).unwrap_or(0);
+        let mut path = self.path(0, key, column);
         path.steps.extend(rules.tac_key.fold().map(|rule| Step::FoldHalves { rule }));
         let message = key.remaining().len();
         let finish = Finish::VerifyMac {
@@ -355,9 +345,9 @@ impl CardScheme {
             expected: Input::Column(message + 1),
         };
         let mut legs = vec![Leg { path: path.clone(), finish: finish.clone(), when: When::Always }];
-        for (number, (level, _)) in self.alternatives(key.remaining()).enumerate() {
+        for (number, (_, step, _)) in self.alternatives(key.remaining()).enumerate() {
             let mut path = path.clone();
-            if let Some(Step::Disperse { factor, .. }) = path.steps.get_mut(level) {
+            if let Some(Step::Disperse { factor, .. }) = path.steps.get_mut(step) {
                 *factor = Input::Column(message + 2 + number);
             }
             legs.push(Leg { path, finish: finish.clone(), when: When::AfterInvalid(number) });
@@ -365,11 +355,12 @@ impl CardScheme {
         Some(Recipe { legs })
     }
 
-    /// The alternatives at levels that a key still lacks: which of its steps, and the other factor.
-    fn alternatives<'a>(&'a self, remaining: &'a [usize]) -> impl Iterator<Item = (usize, &'a [Piece])> {
-        self.tables().alternatives.iter().filter_map(|(level, factor)| {
+    /// The alternatives at levels that a key still lacks: their numbers in the profile, counted from one, which of
+    /// the key's steps they change, and the other factor.
+    fn alternatives<'a>(&'a self, remaining: &'a [usize]) -> impl Iterator<Item = (u8, usize, &'a [Piece])> {
+        (1..).zip(&self.tables().alternatives).filter_map(|(number, (level, factor))| {
             let step = remaining.iter().position(|remaining| remaining == level)?;
-            Some((step, factor.as_slice()))
+            Some((number, step, factor.as_slice()))
         })
     }
 

@@ -120,7 +120,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 async fn execute(service: &Arc<Service>, caller: Caller, operation: Operation) -> Result<Outcome, Refusal> {
     let service = Arc::clone(service);
     let task = tokio::spawn(async move { service.execute(&caller, operation).await });
-    task.await.unwrap_or(Err(ServiceError::Stopped)).map_err(Refusal::from)
+    task.await.unwrap_or(Err(ServiceError::Internal)).map_err(Refusal::from)
 }
 
 fn content_type(request: &Request) -> String {
@@ -177,13 +177,23 @@ async fn body<T: DeserializeOwned>(request: Request, limits: &Limits) -> Result<
     let read = axum::body::to_bytes(request.into_body(), limits.body_bytes);
     let bytes = match tokio::time::timeout(deadline, read).await {
         Err(_) => return Err(Refusal::new(408, "too_slow", "the body did not arrive in time")),
-        Ok(Err(_)) => {
-            return Err(Refusal::new(413, "body_too_large", format!("a body has at most {} bytes", limits.body_bytes)));
+        Ok(Err(error)) => {
+            let too_large = error.into_inner().is::<http_body_util::LengthLimitError>();
+            let limit = format!("a body has at most {} bytes", limits.body_bytes);
+            return Err(match too_large {
+                true => Refusal::new(413, "body_too_large", limit),
+                false => Refusal::new(400, "upload_failed", "the body broke off"),
+            });
         }
         Ok(Ok(bytes)) => bytes,
     };
     let json = &mut serde_json::Deserializer::from_slice(&bytes);
-    serde_path_to_error::deserialize(json).map_err(|error| {
+    let read = serde_path_to_error::deserialize(json);
+    // A component or a PIN may have been in it; what nobody else holds is overwritten.
+    if let Ok(mut bytes) = bytes.try_into_mut() {
+        zeroize::Zeroize::zeroize(bytes.as_mut());
+    }
+    read.map_err(|error| {
         let path = error.path().to_string();
         let inner = error.inner();
         let what = match inner.classify() {

@@ -36,7 +36,7 @@ pub(super) async fn readyz(Shared(state): Shared<State>) -> (StatusCode, Json<He
 
 /// Metrics in the text format of Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "status", responses((status = 200, body = String, content_type = "text/plain")))]
-pub(super) async fn metrics(Shared(state): Shared<State>) -> String {
+pub(super) async fn metrics(Shared(state): Shared<State>, _: Caller) -> String {
     state.metrics.render()
 }
 

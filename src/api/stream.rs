@@ -151,8 +151,8 @@ pub(super) fn work_through<J: Job>(
 ) -> impl Stream<Item = io::Result<Bytes>> {
     let (pieces, received) = mpsc::channel::<Result<Option<Bytes>, ()>>(WAITING);
     let (answers, answered) = mpsc::channel::<io::Result<Option<Bytes>>>(WAITING);
-    let records =
-        Records { job, ids: Ids::default(), out: first, checkpoint: Instant::now(), answers: answers.clone() };
+    let (ids, answering, patience) = (Ids::default(), answers.clone(), upload.patience);
+    let records = Records { job, ids, out: first, checkpoint: Instant::now(), answers: answering, patience };
     tokio::spawn(async move {
         loop {
             // The end is said, not inferred from silence: a task that dies must not look like one.
@@ -167,7 +167,7 @@ pub(super) fn work_through<J: Job>(
         if let Err(error) = records.work(reader, received) {
             tracing::warn!(%error, "a streamed job was aborted");
             // If the caller has gone, nobody waits for this.
-            let _ = answers.blocking_send(Err(io::Error::other(error.to_string())));
+            let _ = answers.try_send(Err(io::Error::other(error.to_string())));
         }
     });
     futures_util::stream::unfold(Some(answered), |answered| async move {
@@ -189,6 +189,8 @@ struct Records<J> {
     out: Vec<u8>,
     checkpoint: Instant,
     answers: mpsc::Sender<io::Result<Option<Bytes>>>,
+    /// How long a caller may leave its answers lying.
+    patience: Duration,
 }
 
 impl<J: Job> Records<J> {
@@ -207,7 +209,7 @@ impl<J: Job> Records<J> {
             metrics::counter!("claviger_records_total", "result" => result).increment(count);
         }
         // The last answers leave only now that the closing record is on disk.
-        send(&self.answers, self.out)?;
+        send(&self.answers, self.patience, self.out)?;
         self.answers.blocking_send(Ok(None)).map_err(|_| ServiceError::Stopped)
     }
 
@@ -245,7 +247,7 @@ impl<J: Job> Records<J> {
         // The counts are on disk before the answers that they cover leave.
         self.job.checkpoint()?;
         self.checkpoint = Instant::now();
-        send(&self.answers, std::mem::take(&mut self.out))
+        send(&self.answers, self.patience, std::mem::take(&mut self.out))
     }
 }
 
@@ -271,11 +273,19 @@ impl From<ReadError<Self>> for ServiceError {
     }
 }
 
-fn send(answers: &mpsc::Sender<io::Result<Option<Bytes>>>, out: Vec<u8>) -> Result<(), ServiceError> {
+/// Hands answers to the connection. A caller that takes none for too long ends its job: it holds a thread.
+fn send(
+    answers: &mpsc::Sender<io::Result<Option<Bytes>>>,
+    patience: Duration,
+    out: Vec<u8>,
+) -> Result<(), ServiceError> {
     let out = Bytes::from(out);
     for start in (0..out.len()).step_by(PIECE) {
         let piece = out.slice(start..out.len().min(start + PIECE));
-        answers.blocking_send(Ok(Some(piece))).map_err(|_| ServiceError::Stopped)?;
+        let taken = Handle::current().block_on(tokio::time::timeout(patience, answers.send(Ok(Some(piece)))));
+        taken
+            .map_err(|_| ServiceError::field("answers", "were not taken in time"))?
+            .map_err(|_| ServiceError::Stopped)?;
     }
     Ok(())
 }

@@ -96,6 +96,12 @@ pub fn verify_lines(mut reader: impl BufRead) -> Result<Head, ChainError> {
         if hash(&record).ok().as_ref() != Some(&claimed) {
             return Err(ChainError::Changed { line });
         }
+        // What was hashed is what stands there, byte for byte: nothing was added to it.
+        record.hash.clone_from(&claimed);
+        let written = serde_json::to_vec(&record).map_err(|_| ChainError::NotARecord { line })?;
+        if text.strip_suffix(b"\n") != Some(&written[..]) {
+            return Err(ChainError::Changed { line });
+        }
         head = Head { seq: record.seq, hash: claimed };
     }
     Ok(head)
@@ -136,6 +142,12 @@ mod tests {
         let mut swapped = log(5);
         swapped.swap(3, 4);
         assert!(matches!(check(&swapped), Err(ChainError::Broken { line: 4 })));
+        let mut added = log(3);
+        added[1] = added[1].replacen("{", "{\"note\":\"harmless\",", 1);
+        assert!(matches!(check(&added), Err(ChainError::Changed { line: 2 })));
+        let mut spaced = log(3);
+        spaced[1] = spaced[1].replacen(":", ": ", 1);
+        assert!(matches!(check(&spaced), Err(ChainError::Changed { line: 2 })));
         let mut foreign = log(2);
         foreign.push("{}".to_owned());
         assert!(matches!(check(&foreign), Err(ChainError::NotARecord { line: 3 })));

@@ -244,8 +244,11 @@ async fn set_state_of(client: &Client, id: &str, state: &str) -> anyhow::Result<
 fn confirm(key: &Key, yes: bool) -> anyhow::Result<()> {
     use std::io::{BufRead, IsTerminal};
     let stdin = std::io::stdin();
-    if yes || !stdin.is_terminal() {
+    if yes {
         return Ok(());
+    }
+    if !stdin.is_terminal() {
+        bail!("there is nobody to ask: say --yes to destroy {} for ever", line(key));
     }
     eprint!("Destroy {} for ever? Type yes: ", line(key));
     let mut answer = String::new();

@@ -124,24 +124,35 @@ impl Upload {
 /// Counts lines that hold something.
 #[derive(Default)]
 pub(super) struct Lines {
-    /// Whether the line that has not ended yet holds something.
-    open: bool,
+    /// Bytes of the line that has not ended yet, and whether the first is a carriage return.
+    len: usize,
+    returns: bool,
 }
 
 impl Lines {
     pub(super) fn take(&mut self, mut piece: &[u8]) -> u64 {
-        let holds = |bytes: &[u8]| bytes.iter().any(|byte| *byte != b'\r');
         let mut count = 0;
         while let Some(end) = memchr::memchr(b'\n', piece) {
-            count += u64::from(std::mem::take(&mut self.open) || holds(&piece[..end]));
+            self.grow(&piece[..end]);
+            count += self.end();
             piece = &piece[end + 1..];
         }
-        self.open |= holds(piece);
+        self.grow(piece);
         count
     }
 
+    fn grow(&mut self, part: &[u8]) {
+        if self.len == 0 {
+            self.returns = part.first() == Some(&b'\r');
+        }
+        self.len += part.len();
+    }
+
+    /// A line is empty if nothing stands in it but the carriage return of its end, as the daemon reads it.
     fn end(&mut self) -> u64 {
-        u64::from(std::mem::take(&mut self.open))
+        let empty = self.len == 0 || self.len == 1 && self.returns;
+        self.len = 0;
+        u64::from(!empty)
     }
 }
 
@@ -221,8 +232,8 @@ mod tests {
 
     #[test]
     fn lines_are_counted_across_pieces() {
-        for split in 0..14 {
-            let text = b"a,b\r\n\r\nc\n\nd,e";
+        for split in 0..=12 {
+            let text = b"a,b\r\n\r\nc\n\n\r\r";
             let mut lines = Lines::default();
             let count = lines.take(&text[..split]) + lines.take(&text[split..]) + lines.end();
             assert_eq!(count, 3, "split at {split}");

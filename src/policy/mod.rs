@@ -67,13 +67,18 @@ impl Permit {
     }
 
     /// Whether what is permitted includes a finish of that verb, or one of the other things that a router
-    /// does: `make`, `restate`, `random`.
+    /// does: `generate`, `import`, `make-STATE`, `random`.
     pub fn admits(&self, verb: &str) -> bool {
         let verbs: &[&str] = match self.action {
             "verify_transactions" | "verify_purse" => &["verify-mac"],
             "authorise_purse" => &["verify-mac", "mac"],
-            "generate_key" | "import_key" => &["make"],
-            "activate_key" | "suspend_key" | "deactivate_key" | "compromise_key" | "destroy_key" => &["restate"],
+            "generate_key" => &["generate"],
+            "import_key" => &["import"],
+            "activate_key" => &["make-pre-active", "make-active"],
+            "suspend_key" => &["make-suspended"],
+            "deactivate_key" => &["make-deactivated"],
+            "compromise_key" => &["make-compromised"],
+            "destroy_key" => &["make-destroyed"],
             "psam_debit" => &["mac"],
             "disperse_key" => &["store"],
             "compute_kcv" => &["kcv"],

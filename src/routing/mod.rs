@@ -171,9 +171,21 @@ impl Router {
             .zip(replicas)
             .map(|(key, replica)| self.handle(backend, key, replica))
             .collect::<Result<Vec<_>, _>>()?;
-        let outcome = backend.driver.run(&handles, recipe, batch)?;
+        let outcome = backend.driver.run(&handles, recipe, batch).map_err(|error| match self.purged(keys) {
+            // A key was closed while the request was on its way to it: no fault of the backend's.
+            Some(key) if error.fault == Fault::Backend => RouteError::Stale(key),
+            _ => error.into(),
+        })?;
         let most = exposures.into_iter().max().unwrap_or(Exposure::Nothing);
         Ok(Ran { outcome, backend: backend.name.clone(), on: format!("{} exposing {most}", backend.name) })
+    }
+
+    /// A key that has changed since these entries were read.
+    fn purged(&self, keys: &[Arc<Entry>]) -> Option<String> {
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        let changed =
+            |key: &&Arc<Entry>| opened.oldest.get(key.id()).is_some_and(|oldest| key.record_version() < *oldest);
+        keys.iter().find(changed).map(|key| key.record.label())
     }
 
     /// Opens a key's replica the first time and has it prove that it is the same key.
@@ -215,7 +227,7 @@ impl Router {
     /// # Errors
     /// [`RouteError`].
     pub fn generate(&self, permit: &Permit, key: NewKey) -> Result<Made, RouteError> {
-        self.make(permit, &key.id.clone(), |backend| backend.driver.generate(key))
+        self.make(permit, "generate", &key.id.clone(), |backend| backend.driver.generate(key))
     }
 
     /// Brings a plain key into the preferred backend.
@@ -223,7 +235,7 @@ impl Router {
     /// # Errors
     /// [`RouteError`].
     pub fn import(&self, permit: &Permit, key: NewKey, secret: Secret) -> Result<Made, RouteError> {
-        self.make(permit, &key.id.clone(), |backend| backend.driver.import(key, secret))
+        self.make(permit, "import", &key.id.clone(), |backend| backend.driver.import(key, secret))
     }
 
     /// Runs a recipe that stores a child of `parent`, which stays in the backend that made it.
@@ -251,12 +263,13 @@ impl Router {
     fn make(
         &self,
         permit: &Permit,
+        verb: &str,
         key_id: &str,
         make: impl FnOnce(&Backend) -> Result<StoredKey, DriverError>,
     ) -> Result<Made, RouteError> {
         permitted(permit, key_id)?;
-        if !permit.admits("make") {
-            return Err(RouteError::NotPermitted("`make`".to_owned()));
+        if !permit.admits(verb) {
+            return Err(RouteError::NotPermitted(format!("`{verb}`")));
         }
         let backend = self.backends.first().ok_or(RouteError::NoReplica)?;
         self.proved(backend, make(backend)?)
@@ -276,8 +289,8 @@ impl Router {
     /// [`RouteError`].
     pub fn restate(&self, permit: &Permit, key: &Entry, state: KeyState) -> Result<Vec<Replica>, RouteError> {
         permitted(permit, key.id())?;
-        if !permit.admits("restate") {
-            return Err(RouteError::NotPermitted("`restate`".to_owned()));
+        if !permit.admits(&format!("make-{state}")) {
+            return Err(RouteError::NotPermitted(format!("`{state}`")));
         }
         let restate = |replica: &Replica| {
             let backend =

@@ -15,6 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use crate::config::Limits;
@@ -24,6 +25,8 @@ pub use tls::{TlsError, acceptor};
 
 /// A handshake that takes longer is not a client's.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Handshakes at once: whoever has not shown a certificate yet takes no place from those who have.
+const HANDSHAKES: usize = 256;
 
 /// Serves until `stop`, then lets running requests end for as long as the limits say.
 pub async fn serve(
@@ -35,7 +38,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let (handshakes, places) = (Arc::new(Semaphore::new(HANDSHAKES)), Arc::new(Semaphore::new(limits.connections)));
     let principals = Arc::new(principals);
     tokio::pin!(stop);
     loop {
@@ -52,17 +55,24 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            metrics::counter!("claviger_connections_refused_total").increment(1);
+        let refused = || metrics::counter!("claviger_connections_refused_total").increment(1);
+        let Ok(greeting) = Arc::clone(&handshakes).try_acquire_owned() else {
+            refused();
             continue;
         };
-        let (tls, principals, router, watcher) =
-            (tls.clone(), Arc::clone(&principals), router.clone(), graceful.watcher());
+        let (tls, principals, router, watcher, places) =
+            (tls.clone(), Arc::clone(&principals), router.clone(), graceful.watcher(), Arc::clone(&places));
         tokio::spawn(async move {
-            if let Err(error) = connection(stream, peer, tls, &principals, router, watcher).await {
+            let accepted = handshake(stream, tls).await;
+            drop(greeting);
+            let Ok(_place) = places.try_acquire() else { return refused() };
+            let ended = match accepted {
+                Ok(stream) => connection(stream, peer, &principals, router, watcher).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
                 tracing::info!(%peer, %error, "connection ended with an error");
             }
-            drop(place);
         });
     }
     drop(listener);
@@ -71,16 +81,20 @@ pub async fn serve(
     }
 }
 
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn handshake(stream: TcpStream, tls: TlsAcceptor) -> Result<TlsStream<TcpStream>, Failure> {
+    stream.set_nodelay(true)?;
+    Ok(tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??)
+}
+
 async fn connection(
-    stream: TcpStream,
+    stream: TlsStream<TcpStream>,
     peer: SocketAddr,
-    tls: TlsAcceptor,
     principals: &Principals,
     router: axum::Router,
     watcher: hyper_util::server::graceful::Watcher,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
+) -> Result<(), Failure> {
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let principal = certificate.and_then(|certificate| principals.of(certificate));
     let caller = principal.map(|principal| Caller { principal, source: peer.ip() });

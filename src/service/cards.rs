@@ -89,6 +89,6 @@ impl Service {
         };
         let apdu = |outcome: &claviger_hsm_api::Outcome| shape.and_then(|shape| shape.apdu(outcome));
         let apdu = self.perform(caller, permit, keys, task, apdu).await?;
-        apdu.map(Outcome::Bytes).ok_or(ServiceError::Stopped)
+        apdu.map(Outcome::Bytes).ok_or(ServiceError::Internal)
     }
 }

@@ -79,6 +79,12 @@ pub enum ServiceError {
     /// The keys are not those that the caller counted on.
     #[error("the keys have changed since: {0}")]
     OtherKeys(String),
+    /// Something failed that should not have; the log says what.
+    #[error("the service failed inside; the operator's log says more")]
+    Internal,
+    /// Too much is running.
+    #[error("the daemon is busy: {0}")]
+    Busy(&'static str),
     /// The daemon is going down.
     #[error("the daemon is stopping")]
     Stopped,
@@ -87,6 +93,11 @@ pub enum ServiceError {
 impl ServiceError {
     pub(crate) fn field(field: impl Into<String>, reason: impl ToString) -> Self {
         Self::Field { field: field.into(), reason: reason.to_string() }
+    }
+
+    /// Whether a key changed between the reading of its record and its use: asking again may go well.
+    pub(crate) fn is_of_a_changed_key(&self) -> bool {
+        matches!(self, Self::Route(RouteError::Stale(_) | RouteError::Unusable(_)))
     }
 
     /// The stable code.
@@ -112,6 +123,8 @@ impl ServiceError {
             Self::Route(RouteError::Stale(_)) => "conflict",
             Self::Route(RouteError::Unsupported(_)) => "unsupported",
             Self::Changed(_) | Self::OtherKeys(_) => "keys_changed",
+            Self::Internal => "internal",
+            Self::Busy(_) => "busy",
             Self::Directory(_) => "directory",
             Self::Route(RouteError::Failed(_)) | Self::Backend(_) => "backend_failed",
             Self::Seal(SealError::Wrong) => "wrong_passphrase",
@@ -135,6 +148,7 @@ impl ServiceError {
             | "exposure_above_ceiling"
             | "seal_unusable" => 409,
             "bad_field" | "kcv_mismatch" | "refused" | "unsupported" => 422,
+            "internal" => 500,
             "backend_failed" => 502,
             _ => 503,
         }

@@ -27,7 +27,8 @@ impl Service {
         let key = self.referenced(&request.key)?;
         let permit = self.decide(caller, action, &[Resource::of(&key)], request.task.rows() as u64).await?;
         // What a device would draw is drawn first and goes in as a column, so that the recipe may be repeated.
-        let drawn = request.task.draw(&key, |len| Ok(router.draw(&permit, len)?));
+        let draw = |len| Ok(router.draw(&permit, len)?);
+        let drawn = tokio::task::block_in_place(|| request.task.draw(&key, draw));
         let prepared = drawn.and_then(|()| request.task.prepare(&key));
         let task = &request.task;
         let read = |outcome: &claviger_hsm_api::Outcome| match task {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{Caller, Service, ServiceError};
 use crate::audit::Event;
 use crate::keyring::Entry;
@@ -18,6 +20,8 @@ pub(super) struct Record {
     event: Event,
     counts: BTreeMap<&'static str, u64>,
     closed: bool,
+    /// Given back with the record.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Record {
@@ -29,6 +33,8 @@ impl Record {
         keys: &[Arc<Entry>],
         permit: &Permit,
     ) -> Result<Self, ServiceError> {
+        let place = Arc::clone(&service.jobs).try_acquire_owned();
+        let place = place.map_err(|_| ServiceError::Busy("no more files are worked through at once"))?;
         let mut job = [0; 8];
         getrandom::fill(&mut job).map_err(|_| ServiceError::Stopped)?;
         let event = Event {
@@ -39,7 +45,8 @@ impl Record {
             job: hex::encode(job),
             ..Event::default()
         };
-        let mut record = Self { service: Arc::clone(service), event, counts: BTreeMap::new(), closed: false };
+        let mut record =
+            Self { service: Arc::clone(service), event, counts: BTreeMap::new(), closed: false, _place: place };
         record.uses(keys, permit);
         service.audit.append(record.event("job-opened", "open")).await?;
         Ok(record)

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_api::{Batch, Finish, KcvRule, KeyPath, KeyRank, KeyState, NewKey, Recipe, Secret, StoredKey};
+use claviger_hsm_api::{
+    Batch, Finish, KcvFunction, KcvRule, KeyPath, KeyRank, KeyState, NewKey, Recipe, Secret, StoredKey,
+};
 use jiff::Timestamp;
 
 use super::{Caller, Service, ServiceError, blocking};
@@ -23,8 +25,10 @@ impl Service {
         let draft = self.draft(&request, Origin::Generated)?;
         let permit = self.decide(caller, action, &[Resource::of(&draft)], 1).await?;
         let key = draft.record.key.clone();
-        let (made, permit) = blocking(move || Ok((router.generate(&permit, key), permit))).await?;
-        let result = self.keep(draft, made.map_err(ServiceError::from)).await;
+        let permit = Arc::new(permit);
+        let inside = Arc::clone(&permit);
+        let made = blocking(move || Ok(router.generate(&inside, key)?)).await;
+        let result = self.keep(draft, made).await;
         self.settle_key(caller, &permit, &request, result).await
     }
 
@@ -44,11 +48,9 @@ impl Service {
         let key = draft.record.key.clone();
         let len = components.first().map_or(0, Secret::len);
         let joined = Secret::from_components(&components, len, odd_parity).map_err(ServiceError::from);
-        let (made, permit) = blocking(move || {
-            let made = joined.and_then(|secret| Ok(router.import(&permit, key, secret)?));
-            Ok((made, permit))
-        })
-        .await?;
+        let permit = Arc::new(permit);
+        let inside = Arc::clone(&permit);
+        let made = blocking(move || Ok(router.import(&inside, key, joined?)?)).await;
         let made = made.and_then(|made| match &kcv {
             Some(given) if !given.eq_ignore_ascii_case(&made.0.kcv.value) => {
                 Err(ServiceError::KcvMismatch { shown: made.0.kcv.value })
@@ -83,7 +85,7 @@ impl Service {
         action: &'static str,
         id: &str,
     ) -> Result<Arc<Entry>, ServiceError> {
-        let entry = self.find(id)?;
+        let entry = self.known(caller, id).await?;
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
         self.settle(caller, &permit, key_event(&entry.record), Ok(entry)).await
     }
@@ -96,12 +98,12 @@ impl Service {
         state: KeyState,
     ) -> Result<Arc<Entry>, ServiceError> {
         let router = self.router()?;
-        let entry = self.find(id)?;
+        let entry = self.known(caller, id).await?;
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
         let result = self.restate(&router, &permit, &entry, state).await;
         if let Ok(changed) = &result {
             // Whatever is open of the key is gone before anybody hears of the change.
-            router.purge(entry.id(), changed.record_version());
+            tokio::task::block_in_place(|| router.purge(entry.id(), changed.record_version()));
         }
         let event = Event { counts: [(state.to_string(), 1)].into(), ..key_event(&entry.record) };
         self.settle(caller, &permit, event, result).await
@@ -130,11 +132,13 @@ impl Service {
         let permit = self.decide(caller, action, &[Resource::of(&parent), Resource::of(&draft)], 1).await?;
         let prepared = scheme.disperse(&draft.record.key, above.factors.len()).map_err(ServiceError::from);
         let (router, from) = (self.router()?, Arc::clone(&parent));
-        let (made, permit) = blocking(move || {
-            let made = prepared.and_then(|(recipe, batch)| Ok(router.derive(&permit, &from, &recipe, &batch)?));
-            Ok((made, permit))
+        let permit = Arc::new(permit);
+        let inside = Arc::clone(&permit);
+        let made = blocking(move || {
+            let (recipe, batch) = prepared?;
+            Ok(router.derive(&inside, &from, &recipe, &batch)?)
         })
-        .await?;
+        .await;
         let result = self.keep(draft, made).await;
         self.settle_key(caller, &permit, &request, result).await
     }
@@ -147,7 +151,11 @@ impl Service {
         id: &str,
         rule: KcvRule,
     ) -> Result<Vec<u8>, ServiceError> {
-        let entry = self.find(id)?;
+        // All that is shown of a symmetric key: more would be a key of GCM, or a MAC that verifies.
+        if rule.function != KcvFunction::Fingerprint && rule.take > KcvRule::ZEROS.take {
+            return Err(ServiceError::field("take", "must be 1 to 3"));
+        }
+        let entry = self.known(caller, id).await?;
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
         let attributes = &entry.record.key.attributes;
         let steps_left = match attributes.rank {

@@ -88,15 +88,15 @@ impl Service {
     ) -> Result<T, ServiceError> {
         let router = self.router()?;
         let mut event = event_of(&keys);
-        let (result, permit) = blocking(move || {
-            let ran = prepared.and_then(|(recipe, mut batch)| {
-                let ran = router.run(&permit, &keys, &recipe, &batch);
-                batch.wipe();
-                Ok(ran?)
-            });
-            Ok((ran, permit))
+        let permit = Arc::new(permit);
+        let inside = Arc::clone(&permit);
+        let result = blocking(move || {
+            let (recipe, mut batch) = prepared?;
+            let ran = router.run(&inside, &keys, &recipe, &batch);
+            batch.wipe();
+            Ok(ran?)
         })
-        .await?;
+        .await;
         let result = result.map(|ran| {
             event.counts = counts(&ran.outcome);
             event.backends = vec![ran.on];

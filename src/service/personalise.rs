@@ -124,7 +124,7 @@ impl PersonaliseJob {
                     self.record.count("made");
                     each(Ok(&self.scratch));
                 }
-                Ok(false) => return Err(ServiceError::Stopped),
+                Ok(false) => return Err(ServiceError::Internal),
                 Err(fault) => {
                     self.record.count("malformed");
                     each(Err(fault));

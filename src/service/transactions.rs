@@ -31,6 +31,9 @@ struct Keys {
     generation: u64,
 }
 
+/// How often a batch is tried under keys that change while it runs.
+const ATTEMPTS: u32 = 5;
+
 impl VerifyJob {
     pub(super) async fn open(
         service: &Arc<Service>,
@@ -76,16 +79,24 @@ impl VerifyJob {
     /// [`ServiceError`]; the job is then over.
     pub fn run(&mut self, mut each: impl FnMut(Verified)) -> Result<(), ServiceError> {
         let router = self.record.service().router()?;
-        let renewed = self.renew()?;
-        let keys = Arc::clone(&self.keys);
-        let record = &mut self.record;
-        let mut run = |recipe: &Recipe, batch: &Batch| -> Result<Outcome, ServiceError> {
-            let ran = router.run(&keys.permit, &keys.entries, recipe, batch)?;
-            record.ran_on(ran.on);
-            Ok(ran.outcome)
-        };
+        let mut renewed = if self.is_current() { None } else { Some(self.renew()?) };
         let mut verdicts = Vec::with_capacity(BATCH);
-        self.verifier.finish(&mut run, |verified| verdicts.push(verified))?;
+        for attempt in 1.. {
+            let keys = Arc::clone(&self.keys);
+            let record = &mut self.record;
+            let mut run = |recipe: &Recipe, batch: &Batch| -> Result<Outcome, ServiceError> {
+                let ran = router.run(&keys.permit, &keys.entries, recipe, batch)?;
+                record.ran_on(ran.on);
+                Ok(ran.outcome)
+            };
+            match self.verifier.finish(&mut run, |verified| verdicts.push(verified)) {
+                Ok(()) => break,
+                // A key was suspended, or its time ended, while the batch was on its way: its records are as if
+                // the key were not there, and the others are verified again.
+                Err(error) if error.is_of_a_changed_key() && attempt < ATTEMPTS => renewed = Some(self.renew()?),
+                Err(error) => return Err(error),
+            }
+        }
         for verified in verdicts {
             self.record.count(verified.verdict.as_str());
             each(verified);
@@ -96,12 +107,13 @@ impl VerifyJob {
         }
     }
 
-    /// If any key changed, takes the waiting records away from those that may no longer be used: what was
+    fn is_current(&self) -> bool {
+        self.record.service().keyring.generation() == self.keys.generation
+    }
+
+    /// Takes the waiting records away from those that may no longer be used: what was
     /// suspended a moment ago verifies nothing more. Gives the keys that later records may use.
-    fn renew(&mut self) -> Result<Option<Keys>, ServiceError> {
-        if self.record.service().keyring.generation() == self.keys.generation {
-            return Ok(None);
-        }
+    fn renew(&mut self) -> Result<Keys, ServiceError> {
         let service = Arc::clone(self.record.service());
         let next = Keys::ask(&service, &self.caller, self.action, &self.name)?;
         let now_of = |old: &Arc<Entry>| next.entries.iter().find(|entry| entry.id() == old.id());
@@ -112,7 +124,7 @@ impl VerifyJob {
         let entries = self.keys.entries.iter().filter_map(|old| now_of(old).or(stand_in).cloned()).collect();
         let permit = service.decide_blocking(&self.caller, self.action, &next.resources())?;
         self.keys = Arc::new(Keys { permit, entries, generation: next.generation });
-        Ok(Some(next))
+        Ok(next)
     }
 
     fn take_over(&mut self, next: Keys) -> Result<(), ServiceError> {

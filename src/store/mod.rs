@@ -211,10 +211,27 @@ impl Store {
         write_replicas(&mut transaction, replicas).await?;
         transaction.commit().await?;
         if replicas.iter().any(|replica| replica.opaque.is_empty()) {
-            // The sealed key of before must not stay behind in the log.
-            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await?;
+            self.scrub_log().await;
         }
         Ok(())
+    }
+
+    /// Writes the log into the database and cuts it off, so that a sealed key of before does not stay behind in it.
+    /// The change itself is done, whatever becomes of this.
+    async fn scrub_log(&self) {
+        for _ in 0..20 {
+            let row = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.pool).await;
+            match row.and_then(|row| row.try_get::<i64, _>(0)) {
+                Ok(0) => return,
+                // Somebody reads or writes just now.
+                Ok(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(error) => {
+                    tracing::error!(%error, "the store's log could not be cut off");
+                    return;
+                }
+            }
+        }
+        tracing::warn!("the store's log is busy: a destroyed key stays in it, sealed, until the next start");
     }
 
     /// The next terminal transaction number of a terminal, from one; it is on disk before it is given, and

@@ -274,7 +274,11 @@ fn a_citys_variant_is_a_profile() {
             1,
         );
     let past = &past[..past.find("# What the profile must reproduce.").unwrap()];
-    let scheme = Arc::new(CardScheme::load(past).unwrap());
+    assert!(CardScheme::load(past).is_err(), "a profile without a known answer is not used");
+    // Below the city's level nothing differs, so an answer of a card's own key holds.
+    let answer =
+        shipped.split("[[known_answer]]").find(|answer| answer.contains("#3des-load-ep\"\nof = \"load\"")).unwrap();
+    let scheme = Arc::new(CardScheme::load(&format!("{past}[[known_answer]]{answer}")).unwrap());
     let keys: DayKeys = serde_json::from_slice(&std::fs::read(days().join("cjt166-3des-keys.json")).unwrap()).unwrap();
     let parts: Vec<Vec<u8>> = keys.keys[0].components.iter().map(|part| hex::decode(&part.value).unwrap()).collect();
     let key: Vec<u8> = parts[0].iter().zip(&parts[1]).map(|(a, b)| a ^ b).collect();

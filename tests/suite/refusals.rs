@@ -188,7 +188,8 @@ fn a_suspended_key_verifies_nothing_and_a_resumed_one_all() {
     assert_eq!(daemon.cli("clearing", &verify).status.code(), Some(1));
     assert!(set("deactivate").status.success());
     assert_eq!(daemon.cli("clearing", &verify).status.code(), Some(1), "a deactivated key still verifies");
-    assert!(set("destroy").status.success());
+    assert_eq!(set("destroy").status.code(), Some(2), "nobody was asked");
+    assert!(daemon.cli("officer", &[&["keys", "destroy", "--yes"], &key[..]].concat()).status.success());
     assert_eq!(daemon.cli("clearing", &verify).status.code(), Some(2));
     let output = set("resume");
     assert!(words(&output).contains("destroyed cannot become active"), "{}", words(&output));

@@ -3,6 +3,7 @@
 use arrow_array::{Array, FixedSizeBinaryArray, LargeStringArray, RecordBatch, StringArray};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
+use arrow_ipc::{Message, MessageHeader, root_as_message};
 use arrow_schema::{DataType, Schema};
 
 use super::{Columns, FormatError, LineFault, ReadError, RecordSink, is_record_id};
@@ -14,13 +15,24 @@ pub struct ArrowReader {
     columns: Columns,
     /// Column of the record id, and field of each other column.
     plan: Option<(usize, Vec<Option<Field>>)>,
-    /// What came together with the schema.
-    first: Vec<u8>,
-    /// Bytes since the last batch was whole.
-    since: usize,
+    /// What has come and is no whole message yet.
+    pending: Vec<u8>,
+    /// How many bytes of it the decoder has seen already.
+    ahead: usize,
     largest_part: usize,
     number: u64,
 }
+
+/// A message of the stream as its frame describes it, with all lengths checked: the decoder is handed nothing that
+/// it would have to trust.
+struct Frame {
+    /// Bytes in all.
+    len: usize,
+}
+
+/// Bytes that may describe a schema or a batch.
+const MOST_METADATA: usize = 64 << 10;
+const CONTINUATION: [u8; 4] = [0xFF; 4];
 
 /// A column as the batch has it.
 enum Cells<'a> {
@@ -32,66 +44,56 @@ enum Cells<'a> {
 impl ArrowReader {
     /// A reader of batches of at most `largest_part` bytes; `before` records of the file are somewhere else.
     pub fn new(columns: Columns, largest_part: usize, before: u64) -> Self {
-        Self {
-            decoder: StreamDecoder::new(),
-            columns,
-            plan: None,
-            first: Vec::new(),
-            since: 0,
-            largest_part,
-            number: before,
-        }
+        let (decoder, pending) = (StreamDecoder::new(), Vec::new());
+        Self { decoder, columns, plan: None, pending, ahead: 0, largest_part, number: before }
     }
 
     pub(super) fn open(&mut self, piece: &[u8]) -> Result<bool, FormatError> {
-        self.first.extend_from_slice(piece);
-        // Until the schema is whole it is tried again from the start, which is short.
-        let mut trial = StreamDecoder::new();
-        let mut buffer = Buffer::from(self.first.as_slice());
-        trial.decode(&mut buffer).map_err(unreadable)?;
-        match trial.schema() {
-            Some(schema) => {
-                self.plan = Some(self.columns.match_schema(&schema)?);
-                Ok(true)
-            }
-            None if self.first.len() > self.largest_part => Err(FormatError::TooLarge(self.largest_part)),
-            None => Ok(false),
+        self.pending.extend_from_slice(piece);
+        let Some(frame) = Frame::read(&self.pending, self.largest_part)? else { return Ok(false) };
+        // The decoder looks at a message without a body only when it sees what follows.
+        if self.pending.len() == frame.len {
+            return Ok(false);
         }
+        self.decode(frame.len)?;
+        self.ahead = 1;
+        self.decoder.decode(&mut Buffer::from(&self.pending[..1])).map_err(unreadable)?;
+        let schema = self.decoder.schema().ok_or_else(|| unreadable("it does not begin with a schema"))?;
+        self.plan = Some(self.columns.match_schema(&schema)?);
+        Ok(true)
     }
 
     pub(super) fn feed<S: RecordSink>(&mut self, piece: &[u8], sink: &mut S) -> Result<(), ReadError<S::Error>> {
-        if !self.first.is_empty() {
-            let first = std::mem::take(&mut self.first);
-            self.decode(&first, sink)?;
+        self.pending.extend_from_slice(piece);
+        while let Some(frame) = Frame::read(&self.pending, self.largest_part).map_err(ReadError::Format)? {
+            if let Some(batch) = self.decode(frame.len).map_err(ReadError::Format)? {
+                self.records(&batch, sink)?;
+            }
         }
-        self.decode(piece, sink)
+        Ok(())
     }
 
     pub(super) fn end<S: RecordSink>(&mut self, sink: &mut S) -> Result<(), ReadError<S::Error>> {
         self.feed(&[], sink)?;
+        if !self.pending.is_empty() {
+            return Err(ReadError::Format(unreadable("it ends in the middle of a message")));
+        }
         self.decoder.finish().map_err(|error| ReadError::Format(unreadable(error)))
     }
 
-    fn decode<S: RecordSink>(&mut self, piece: &[u8], sink: &mut S) -> Result<(), ReadError<S::Error>> {
-        let mut buffer = Buffer::from(piece);
+    /// Takes one whole message out of what has come.
+    fn decode(&mut self, len: usize) -> Result<Option<RecordBatch>, FormatError> {
+        let mut buffer = Buffer::from(&self.pending[std::mem::take(&mut self.ahead)..len]);
+        self.pending.drain(..len);
+        let mut batch = None;
         while !buffer.is_empty() {
-            let before = buffer.len();
-            let batch = self.decoder.decode(&mut buffer).map_err(|error| ReadError::Format(unreadable(error)))?;
-            self.since += before - buffer.len();
-            if self.since > self.largest_part {
-                return Err(ReadError::Format(FormatError::TooLarge(self.largest_part)));
-            }
-            match batch {
-                Some(batch) => {
-                    self.since = 0;
-                    self.records(&batch, sink)?;
-                }
-                // Nothing was taken: the stream said that it had ended.
-                None if buffer.len() == before => break,
-                None => {}
+            let left = buffer.len();
+            batch = self.decoder.decode(&mut buffer).map_err(unreadable)?;
+            if batch.is_none() && buffer.len() == left {
+                return Err(unreadable("it goes on after its end"));
             }
         }
-        Ok(())
+        Ok(batch)
     }
 
     fn records<S: RecordSink>(&mut self, batch: &RecordBatch, sink: &mut S) -> Result<(), ReadError<S::Error>> {
@@ -118,6 +120,54 @@ impl ArrowReader {
         }
         Ok(())
     }
+}
+
+impl Frame {
+    /// The frame of the first message in `bytes`; `None` while it is not whole.
+    fn read(bytes: &[u8], largest: usize) -> Result<Option<Self>, FormatError> {
+        let marked = bytes.starts_with(&CONTINUATION);
+        let start = if marked { 8 } else { 4 };
+        let Some(size) = bytes.get(start - 4..start).and_then(|size| size.try_into().ok()) else { return Ok(None) };
+        let metadata = u32::from_le_bytes(size) as usize;
+        if metadata == 0 {
+            return Ok(Some(Self { len: start }));
+        }
+        if metadata > MOST_METADATA {
+            return Err(FormatError::TooLarge(MOST_METADATA));
+        }
+        let Some(described) = bytes.get(start..start + metadata) else { return Ok(None) };
+        let message = root_as_message(described).map_err(unreadable)?;
+        let body = usize::try_from(message.bodyLength()).map_err(|_| unreadable("a length is negative"))?;
+        if body > largest {
+            return Err(FormatError::TooLarge(largest));
+        }
+        check_body(&message, body)?;
+        let len = start + metadata + body;
+        Ok((bytes.len() >= len).then_some(Self { len }))
+    }
+}
+
+/// Whether every part of a batch lies within its body.
+fn check_body(message: &Message<'_>, body: usize) -> Result<(), FormatError> {
+    match message.header_type() {
+        MessageHeader::Schema => return Ok(()),
+        MessageHeader::RecordBatch => {}
+        _ => return Err(unreadable("it holds something other than a schema and batches of plain columns")),
+    }
+    let batch = message.header_as_record_batch().ok_or_else(|| unreadable("a batch is not described"))?;
+    if batch.compression().is_some() {
+        return Err(unreadable("compressed batches are not read"));
+    }
+    let within = |offset: i64, len: i64| {
+        let end = usize::try_from(offset).ok().zip(usize::try_from(len).ok()).and_then(|(a, b)| a.checked_add(b));
+        end.is_some_and(|end| end <= body)
+    };
+    let buffers = batch.buffers().is_some_and(|parts| parts.iter().all(|part| within(part.offset(), part.length())));
+    // A cell of a column takes at least a bit.
+    let rows = |count: i64| usize::try_from(count).is_ok_and(|count| count <= 8 * body);
+    let nodes =
+        batch.nodes().is_some_and(|nodes| nodes.iter().all(|node| rows(node.length()) && rows(node.null_count())));
+    if buffers && nodes && rows(batch.length()) { Ok(()) } else { Err(unreadable("a batch says more than it holds")) }
 }
 
 impl<'a> Cells<'a> {

@@ -66,7 +66,8 @@ impl LayoutReader {
             return Ok(());
         }
         let rest = std::mem::take(&mut self.carry);
-        self.one(&rest, sink)
+        let text = self.layout.kind == LayoutKind::Text;
+        self.one(if text { rest.strip_suffix(b"\r").unwrap_or(&rest) } else { &rest }, sink)
     }
 
     fn lines<S: RecordSink>(&mut self, mut piece: &[u8], sink: &mut S) -> Result<(), S::Error> {

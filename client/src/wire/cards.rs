@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use zeroize::Zeroizing;
 
 /// A card command under secure messaging.
-#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CardCommand {
     /// City or operator.

@@ -6,8 +6,8 @@
 //! - A key leaves wrapped only if it is exportable, or once it has become one card's.
 
 use crate::{
-    Batch, DriverError, Exportability, Finish, KeyAttributes, KeyHandle, KeyPath, KeyRank, Leg, ModeOfUse, Recipe,
-    Step, When,
+    Batch, DriverError, Exportability, Finish, KeyAttributes, KeyHandle, KeyPath, KeyRank, Leg, ModeOfUse, NewKey,
+    Recipe, Step, When,
 };
 
 /// Why keys do not admit a recipe.
@@ -62,6 +62,20 @@ pub enum RecipeRefused {
     /// The key may not leave, wrapped or not.
     #[error("the key is not exportable")]
     NotExportable,
+}
+
+impl NewKey {
+    /// Whether the key's check value may be public: one of more than three bytes under a key above card level
+    /// is part of a child.
+    ///
+    /// # Errors
+    /// [`RecipeRefused::Oracle`].
+    pub fn check_kcv(&self) -> Result<(), RecipeRefused> {
+        match self.attributes.rank {
+            KeyRank::Dispersion { .. } if self.kcv_rule.take > 3 => Err(RecipeRefused::Oracle { finish: "kcv" }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Recipe {

@@ -12,6 +12,7 @@ use crate::refusals::{KEY, mac, refused};
 /// The child of `KEY` by two factors makes the MACs that the parent makes down the same path; it is no more than
 /// its parent, and there is one of its name.
 pub(crate) fn check(bench: &Bench<'_>) -> Result<(), Failure> {
+    long_check_values_are_refused(bench)?;
     for algorithm in [Algorithm::TripleDes, Algorithm::Sm4] {
         let parent = bench.open(&bench.store(attributes(algorithm, 2)?, KcvRule::ZEROS, &KEY)?)?;
         let city = bench.open(&store(bench, &parent, 1, attributes(algorithm, 1)?)?)?;
@@ -32,6 +33,16 @@ pub(crate) fn check(bench: &Bench<'_>) -> Result<(), Failure> {
 fn attributes(algorithm: Algorithm, steps_left: u8) -> Result<KeyAttributes, Failure> {
     let rank = KeyRank::Dispersion { steps_left };
     Ok(KeyAttributes { rank, ceiling: Exposure::CardKey, ..plain(algorithm, "10", ModeOfUse::GenerateAndVerify)? })
+}
+
+/// A check value is public, and one of more than three bytes under a dispersion key is part of a child.
+fn long_check_values_are_refused(bench: &Bench<'_>) -> Result<(), Failure> {
+    bench.count();
+    let long = KcvRule { take: 4, ..KcvRule::ZEROS };
+    match bench.store(attributes(Algorithm::TripleDes, 2)?, long, &KEY) {
+        Ok(_) => Err(failure("a long check value of a dispersion key", "the key was taken")),
+        Err(_) => Ok(()),
+    }
 }
 
 /// The steps from level `from` to level `to`, by factors that differ.

@@ -37,6 +37,7 @@ impl SoftwareDriver {
     }
 
     fn keep(&self, key: NewKey, secret: Secret) -> Result<StoredKey, DriverError> {
+        key.check_kcv()?;
         let plain = PlainKey { algorithm: key.attributes.algorithm, secret };
         let kcv = kcv(&plain, key.kcv_rule).map_err(|error| DriverError::caller(NAME, "kcv", error))?;
         seal(&self.storage_key, key, kcv, plain.secret.expose())
@@ -75,7 +76,10 @@ impl HsmDriver for SoftwareDriver {
         let store = |child: &NewKey, key: PlainKey| {
             self.keep(child.clone(), key.secret).map_err(|error| EngineError::NotKept(error.reason))
         };
-        run(&plain, recipe, batch, &store).map_err(|error| DriverError::caller(NAME, "run", error))
+        run(&plain, recipe, batch, &store).map_err(|error| match error {
+            EngineError::Random | EngineError::NotKept(_) => DriverError::backend(NAME, "run", error),
+            _ => DriverError::caller(NAME, "run", error),
+        })
     }
 
     fn generate(&self, key: NewKey) -> Result<StoredKey, DriverError> {

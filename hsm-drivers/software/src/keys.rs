@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use claviger_hsm_engine::PlainKey;
 
@@ -20,9 +21,16 @@ impl OpenKeys {
         object
     }
 
-    /// A batch that already holds the key finishes with it; the next one does not find it.
+    /// Forgets a key. A batch that already holds it ends first, and nobody finds it any more; when this returns
+    /// the key and all that was derived from it are wiped.
     pub(crate) fn remove(&self, object: u64) {
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&object);
+        let removed = self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&object);
+        let Some(mut key) = removed else { return };
+        // Batches take milliseconds, and keys are closed seldom.
+        while let Err(held) = Arc::try_unwrap(key) {
+            key = held;
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 
     pub(crate) fn get(&self, object: u64) -> Option<Arc<PlainKey>> {

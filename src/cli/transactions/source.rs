@@ -137,7 +137,7 @@ impl Source {
             }
             self.position += read as u64;
             self.before += 1;
-            records += u64::from(line.iter().any(|byte| !matches!(byte, b'\r' | b'\n')));
+            records += u64::from(holds(&line));
         }
         Ok(())
     }
@@ -186,11 +186,17 @@ impl Upload {
     fn uncount_header(&mut self, path: &Path) -> anyhow::Result<()> {
         let mut header = Vec::new();
         BufReader::new(File::open(path)?).read_until(b'\n', &mut header)?;
-        if header.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
+        if holds(&header) {
             self.uncount();
         }
         Ok(())
     }
+}
+
+/// Whether a line, with its end, holds something.
+fn holds(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    !line.strip_suffix(b"\r").unwrap_or(line).is_empty()
 }
 
 fn send_batches(
