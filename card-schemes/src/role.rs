@@ -111,6 +111,11 @@ impl<'a> Role<'a> {
         &self.rules.finishes
     }
 
+    /// Numbers of the scheme's levels by which keys of the role are dispersed, root first.
+    pub fn levels(&self) -> &'a [usize] {
+        self.levels
+    }
+
     /// A key of the role with the first `held` of its levels in it.
     pub fn key(&self, algorithm: Algorithm, held: usize) -> CardKey<'a> {
         CardKey { levels: self.levels, algorithm, held }

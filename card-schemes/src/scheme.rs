@@ -254,6 +254,15 @@ impl CardScheme {
         (0..self.profile.levels.len()).map(column).collect()
     }
 
+    /// The factors of every level above the card's, one after another: cards that share them share their keys.
+    ///
+    /// # Errors
+    /// The field that is missing.
+    pub fn append_factors_above_card(&self, fields: &FieldSet, to: &mut Vec<u8>) -> Result<(), Field> {
+        let above = self.profile.levels.len().saturating_sub(1);
+        (0..above).try_for_each(|level| self.append_factor(level, fields, to))
+    }
+
     /// Every factor by which keys of a role are dispersed, root first; `Err` names the field that is missing.
     ///
     /// # Errors

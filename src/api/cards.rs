@@ -196,6 +196,7 @@ fn reason(fault: CardFault) -> Reason {
         CardFault::Line(LineFault::NoId, number) => Reason::Line(number),
         CardFault::Line(LineFault::Field(field), _) => Reason::BadField(field),
         CardFault::Missing(field) => Reason::Missing(field),
+        CardFault::Foreign => Reason::ForeignIssuer,
     }
 }
 

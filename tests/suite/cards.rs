@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use claviger_client::{
-    AuthenticateCard, CardApdu, CardCommand, Client, ImportKey, Key, NewKey, Personalise, PersonaliseResult, Valid,
-    WriteKey,
+    AuthenticateCard, CardApdu, CardCommand, Client, DisperseKey, ImportKey, Key, KeyList, KeyReference, NewKey,
+    Personalise, PersonaliseResult, SetKeyState, Valid, WriteKey,
 };
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -198,6 +198,29 @@ async fn key_sets_are_those_of_the_vectors() {
     // Keys that verify are no transport keys.
     let other = path.replace("transport_key=TK", "transport_key=DTK");
     assert_eq!(problem(cards.post::<PersonaliseResult>(&other, &request).await).field.as_deref(), Some("role"));
+
+    // An issuer that holds its own keys only gets the same, and cards of others are foreign to it.
+    let KeyList { keys } = officer.get("/v1/keys", &[("tenant", "demo")]).await.unwrap();
+    for key in keys.iter().filter(|key| key.role != "TK") {
+        let parent = KeyReference {
+            tenant: "demo".to_owned(),
+            scheme: key.scheme.clone(),
+            role: key.role.clone(),
+            version: key.version.clone(),
+            algorithm: key.algorithm.clone(),
+            factors: Vec::new(),
+        };
+        let request = DisperseKey { parent, factors: vec![ISSUER.to_owned()] };
+        let _: Key = officer.post("/v1/keys/disperse", &request).await.unwrap();
+        let end = SetKeyState { state: "destroyed".to_owned() };
+        let _: Key = officer.post(&format!("/v1/keys/{}/state", key.id), &end).await.unwrap();
+    }
+    let mut foreign: BTreeMap<String, String> = one("C3", ASN);
+    foreign.insert("issuer_id".to_owned(), "0123310000010001".to_owned());
+    let request = Personalise { cards: vec![foreign, one("C4", ASN)] };
+    let made: PersonaliseResult = cards.post(path, &request).await.unwrap();
+    assert_eq!((made.cards[0].result.as_str(), made.cards[0].reason.as_str()), ("malformed", "foreign_issuer"));
+    assert_eq!(made.cards[1].key_set, both);
 
     let mut file = "card_id,issuer_id,asn\n".to_owned();
     for card in 0..10_000 {

@@ -20,6 +20,36 @@ impl Daemon {
         Self { process, folder }
     }
 
+    /// One that knows another tenant beside `demo`.
+    pub(crate) fn with_tenant(tenant: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let process = launch_with(&folder.path().join("dev"), &["--tenant", tenant]);
+        Self { process, folder }
+    }
+
+    /// Ends the process and serves the same data by another configuration.
+    pub(crate) fn serve(mut self, configuration: &str) -> Self {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let path = self.data().join("claviger.toml");
+        std::fs::write(&path, configuration.replacen("127.0.0.1:0", &free_address(), 1)).unwrap();
+        let address = std::fs::read_to_string(&path).unwrap();
+        let address = address.lines().next().unwrap().split('"').nth(1).unwrap().to_owned();
+        self.process = Command::new(env!("CARGO_BIN_EXE_claviger"))
+            .args(["serve", "--config", path.to_str().unwrap()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::fs::write(self.data().join("dev.json"), format!("{{\"url\":\"https://{address}\"}}")).unwrap();
+        let begun = Instant::now();
+        while std::net::TcpStream::connect(&address).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the daemon did not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self
+    }
+
     /// Ends the process at once, as a power cut would, and starts another on the same directory.
     pub(crate) fn kill_and_restart(&mut self) {
         self.process.kill().unwrap();
@@ -88,11 +118,21 @@ pub(crate) fn words(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// An address that nobody serves on just now.
+fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
 fn launch(data: &Path) -> Child {
+    launch_with(data, &[])
+}
+
+fn launch_with(data: &Path, more: &[&str]) -> Child {
     let _ = std::fs::remove_file(data.join("dev.json"));
     let process = Command::new(env!("CARGO_BIN_EXE_claviger"))
         .args(["dev", "--listen", "127.0.0.1:0", "--data"])
         .arg(data)
+        .args(more)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

@@ -1,6 +1,6 @@
 //! Wrong input gets a clear error that names the field and never a secret.
 
-use crate::daemon::{Daemon, cli, words};
+use crate::daemon::{Daemon, cli, problem, words};
 use crate::main_job::import_keys;
 
 const A: &str = "BFEFDF8AADEF759E1C378001FB1CCEF8";
@@ -159,6 +159,43 @@ fn duties_are_separate() {
     assert_eq!(output.status.code(), Some(2), "nobody learns of another tenant: {}", words(&output));
     let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
     assert!(log.contains("\"decision\":\"deny\""), "refusals are written down");
+}
+
+/// One daemon, two tenants: the id of another's key is as unknown as one that was never given.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_another_tenant_do_not_exist() {
+    use claviger_client::{Client, ComputeKcv, GenerateKey, KcvResult, Key, NewKey};
+    let daemon = Daemon::with_tenant("shanghai");
+    let new = |tenant: &str| NewKey {
+        tenant: tenant.to_owned(),
+        scheme: "cjt166".to_owned(),
+        role: "DTK".to_owned(),
+        version: "01".to_owned(),
+        algorithm: "3des".to_owned(),
+        factors: Vec::new(),
+        ceiling: None,
+        protect_from: None,
+        protect_until: None,
+        verify_until: None,
+    };
+    let officer = daemon.client("officer");
+    let theirs: Key = officer.post("/v1/keys", &GenerateKey { key: new("shanghai") }).await.unwrap();
+    // The auditor is taken off that tenant, and the daemon started again.
+    let path = daemon.data().join("claviger.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, tail) = text.split_at(text.find("claviger://auditor/auditor").unwrap());
+    let tail = tail.replacen("tenants = [\"demo\", \"shanghai\"]", "tenants = [\"demo\"]", 1);
+    let daemon = daemon.serve(&format!("{head}{tail}"));
+    let auditor: Client = daemon.client("auditor");
+    let rule = ComputeKcv { function: "ecb".to_owned(), input: "zero".to_owned(), take: 3 };
+    for id in [theirs.id.as_str(), "00000000000000000000000000000000"] {
+        let shown = problem(auditor.get::<Key>(&format!("/v1/keys/{id}"), &()).await);
+        assert_eq!((shown.status, shown.code.as_str(), shown.policy), (404, "no_key", None));
+        let shown = problem(auditor.post::<KcvResult>(&format!("/v1/keys/{id}/kcv"), &rule).await);
+        assert_eq!((shown.status, shown.code.as_str(), shown.policy), (404, "no_key", None));
+    }
+    let known: Key = daemon.client("officer").get(&format!("/v1/keys/{}", theirs.id), &()).await.unwrap();
+    assert_eq!(known.id, theirs.id);
 }
 
 #[test]
