@@ -148,17 +148,17 @@ impl PersonaliseJob {
             backends.collect::<Vec<_>>().into_iter().for_each(|on| self.record.ran_on(on));
             outcomes.push(ran.into_iter().map(|ran| ran.map(|ran| ran.outcome)).collect());
         }
-        let mut made = 0;
+        let mut made = 0_usize..;
         for card in std::mem::take(&mut self.cards) {
             let Err(fault) = card else {
+                let at = made.next().unwrap_or_default();
                 self.scratch.clear();
                 for (set, outcomes) in self.sets.iter().zip(&outcomes) {
-                    let (group, row) = set.places.get(made).copied().ok_or(ServiceError::Internal)?;
+                    let (group, row) = set.places.get(at).copied().ok_or(ServiceError::Internal)?;
                     let outcome = outcomes.get(group).and_then(Option::as_ref).ok_or(ServiceError::Internal)?;
                     let appended = set.groups[group].maker.append(outcome, row, &mut self.scratch);
                     appended.ok_or(ServiceError::Internal)?;
                 }
-                made += 1;
                 self.record.count("made");
                 each(Ok(&self.scratch));
                 continue;

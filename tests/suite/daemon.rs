@@ -32,9 +32,8 @@ impl Daemon {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         let path = self.data().join("claviger.toml");
-        std::fs::write(&path, configuration.replacen("127.0.0.1:0", &free_address(), 1)).unwrap();
-        let address = std::fs::read_to_string(&path).unwrap();
-        let address = address.lines().next().unwrap().split('"').nth(1).unwrap().to_owned();
+        let address = free_address();
+        std::fs::write(&path, configuration.replacen("127.0.0.1:0", &address, 1)).unwrap();
         self.process = Command::new(env!("CARGO_BIN_EXE_claviger"))
             .args(["serve", "--config", path.to_str().unwrap()])
             .stdout(Stdio::null())
