@@ -1,5 +1,7 @@
 //! The one entry to the kernels.
 
+#[cfg(target_arch = "x86_64")]
+use crate::aesni::NiAes;
 use crate::des::kernel::Des;
 #[cfg(target_arch = "x86_64")]
 use crate::gfni::{GfniAes, GfniSm4};
@@ -63,7 +65,7 @@ macro_rules! with_kernel {
             }
             #[cfg(target_arch = "x86_64")]
             (Tier::Avx2(cpu), Cipher::Aes128) => {
-                let $kernel = SlicedKernel::<_, Aes>::new(cpu);
+                let $kernel = NiAes(cpu);
                 $call
             }
             (Tier::Portable, Cipher::Aes128) => {

@@ -11,6 +11,8 @@
 //!
 //! The crate knows nothing of keys' names, recipes or cards, and depends on no other room.
 
+#[cfg(target_arch = "x86_64")]
+mod aesni;
 mod bulk;
 pub mod des;
 mod field;

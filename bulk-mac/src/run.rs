@@ -33,6 +33,8 @@ pub(crate) fn macs<K: Kernel>(
         room: vec![0; K::LANES * K::BLOCK],
         ended: Zeroizing::new(vec![0; K::LANES * K::BLOCK]),
         found: Zeroizing::new(vec![0; K::LANES * K::BLOCK]),
+        zero: kernel.blocks(),
+        chain: kernel.blocks(),
     };
     for first in (0..rows).step_by(K::LANES) {
         let run = K::LANES.min(rows - first);
@@ -54,41 +56,49 @@ struct Chains<'a, K: Kernel> {
     ended: Zeroizing<Vec<u8>>,
     /// The last blocks of the run.
     found: Zeroizing<Vec<u8>>,
+    /// What a chain begins with.
+    zero: K::Blocks,
+    chain: K::Blocks,
 }
 
 impl<K: Kernel> Chains<'_, K> {
     fn run(&mut self, keys: &K::Keys, first: usize, rows: usize) {
         let blocks = self.texts.blocks.part(first, rows);
         let last = blocks.most();
-        let mut chain = self.kernel.blocks();
+        self.chain.clone_from(&self.zero);
         for (number, column) in (1..=last).zip(self.texts.columns) {
-            self.kernel.xor_rows(&mut chain, window(column, K::BLOCK, first, rows, &mut self.room));
+            self.kernel.xor_rows(&mut self.chain, window(column, K::BLOCK, first, rows, &mut self.room));
             if number == last {
-                self.end(keys, &mut chain, first, rows);
-                self.kernel.store(&chain, &mut self.ended);
+                Self::end((self.kernel, self.mac, self.texts), keys, &mut self.chain, first, rows);
+                self.kernel.store(&self.chain, &mut self.ended);
                 self.take(&blocks, number);
             } else {
                 if !blocks.all(|blocks| blocks != number) {
-                    let mut shorter = chain.clone();
-                    self.end(keys, &mut shorter, first, rows);
+                    let mut shorter = self.chain.clone();
+                    Self::end((self.kernel, self.mac, self.texts), keys, &mut shorter, first, rows);
                     self.kernel.store(&shorter, &mut self.ended);
                     self.take(&blocks, number);
                     shorter.zeroize();
                 }
-                self.kernel.encrypt(keys, &mut chain);
+                self.kernel.encrypt(keys, &mut self.chain);
             }
         }
-        chain.zeroize();
     }
 
     /// The last step, of all rows alike.
-    fn end(&self, keys: &K::Keys, chain: &mut K::Blocks, first: usize, rows: usize) {
-        if self.mac == Mac::Cmac {
-            self.kernel.mask_last(keys, self.texts.padded.part(first, rows), chain);
+    fn end(
+        (kernel, mac, texts): (K, Mac, &Texts<'_>),
+        keys: &K::Keys,
+        chain: &mut K::Blocks,
+        first: usize,
+        rows: usize,
+    ) {
+        if mac == Mac::Cmac {
+            kernel.mask_last(keys, texts.padded.part(first, rows), chain);
         }
-        self.kernel.encrypt(keys, chain);
-        if self.mac == Mac::Retail {
-            self.kernel.retail(keys, chain);
+        kernel.encrypt(keys, chain);
+        if mac == Mac::Retail {
+            kernel.retail(keys, chain);
         }
     }
 
@@ -103,6 +113,12 @@ impl<K: Kernel> Chains<'_, K> {
                 }
             }
         }
+    }
+}
+
+impl<K: Kernel> Drop for Chains<'_, K> {
+    fn drop(&mut self) {
+        self.chain.zeroize();
     }
 }
 

@@ -9,7 +9,7 @@ use core::arch::x86_64::{
 
 use zeroize::Zeroize;
 
-use super::{GROUPS, LANES, Registers, broadcast, compiled, load_halves, load_rows, store_rows, turn, xor};
+use super::{GROUPS, LANES, Registers, broadcast, compiled, load_halves, load_rows, store_rows, turn, xor, xor_rows};
 use crate::field::{AES_AFFINE, AES_CONSTANT, gfni};
 use crate::job::PerRow;
 use crate::kernel::Kernel;
@@ -78,9 +78,7 @@ impl Kernel for GfniAes {
     fn split(self, _: &mut Keys) {}
 
     fn xor_rows(self, blocks: &mut Registers, rows: &[u8]) {
-        let mut other = self.zeros();
-        compiled!(self.0, load_rows(rows, &mut other));
-        compiled!(self.0, xor(blocks, &other));
+        compiled!(self.0, xor_rows(blocks, rows));
     }
 
     fn encrypt(self, keys: &Keys, blocks: &mut Registers) {

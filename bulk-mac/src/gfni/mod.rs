@@ -100,3 +100,11 @@ fn xor(registers: &mut Registers, other: &Registers) {
         *register = _mm512_xor_si512(*register, *other);
     }
 }
+
+/// Exclusive or with `16 * LANES` bytes.
+#[target_feature(enable = "avx512f")]
+fn xor_rows(registers: &mut Registers, rows: &[u8]) {
+    for (register, bytes) in registers.as_flattened_mut().iter_mut().zip(rows.as_chunks().0) {
+        *register = _mm512_xor_si512(*register, load(bytes));
+    }
+}

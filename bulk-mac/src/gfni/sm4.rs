@@ -112,11 +112,7 @@ impl Kernel for GfniSm4 {
     fn split(self, _: &mut Keys) {}
 
     fn xor_rows(self, blocks: &mut Registers, rows: &[u8]) {
-        let mut other = self.zeros();
-        compiled!(self.0, load_rows(rows, &mut other));
-        compiled!(self.0, enter(&mut other));
-        compiled!(self.0, xor(blocks, &other));
-        other.zeroize();
+        compiled!(self.0, xor_rows(blocks, rows));
     }
 
     fn encrypt(self, keys: &Keys, blocks: &mut Registers) {
@@ -178,6 +174,15 @@ fn enter(blocks: &mut Registers) {
     }
 }
 
+/// Exclusive or with rows of blocks.
+#[target_feature(enable = "avx512f,avx512bw,gfni")]
+fn xor_rows(blocks: &mut Registers, rows: &[u8]) {
+    let mut other = *blocks;
+    load_rows(rows, &mut other);
+    enter(&mut other);
+    xor(blocks, &other);
+}
+
 /// Words out of AES's field.
 #[target_feature(enable = "avx512f,avx512bw,gfni")]
 fn take_words(blocks: &Registers, words: &mut Registers) {
@@ -198,6 +203,7 @@ fn fold(words: &mut Registers) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,gfni")]
 #[inline(never)]
 fn schedule(words: &Registers, rounds: &mut [[__m512i; GROUPS]; 32]) {
+    // Kept in registers, as in `encrypt`: a wipe would force it into memory first.
     let mut state = *words;
     for [a, b, c, d] in &mut state {
         for (word, constant) in [a, b, c, d].into_iter().zip(FK) {
@@ -216,7 +222,6 @@ fn schedule(words: &Registers, rounds: &mut [[__m512i; GROUPS]; 32]) {
             rounds[1][group] = mapped::<{ INTO_CONSTANT as i32 }>(f, const { gfni(&INTO).cast_signed() });
         }
     }
-    state.zeroize();
 }
 
 /// `old ^ L'(S(x))`.
@@ -244,7 +249,6 @@ fn encrypt(rounds: &[[__m512i; GROUPS]; 32], blocks: &mut Registers) {
         group.reverse();
     }
     *blocks = state;
-    state.zeroize();
 }
 
 /// `old ^ L(S(x))`.

@@ -30,9 +30,9 @@ impl Sliced for Sm4 {
             xor_constant(cpu, &mut t, constant);
             t = substitute(t);
             let word = word_mut(&mut words, round);
-            for turn in [0, 13, 23] {
-                xor_turned(word, &t, turn);
-            }
+            xor(word.as_flattened_mut(), t.as_flattened());
+            xor_turned::<V, 13>(word, &t);
+            xor_turned::<V, 23>(word, &t);
             *kept = *word;
         }
         wipe(&mut words);
@@ -45,9 +45,11 @@ impl Sliced for Sm4 {
             xor(t.as_flattened_mut(), key.as_flattened());
             t = substitute(t);
             let word = word_mut(block, round);
-            for turn in [0, 2, 10, 18, 24] {
-                xor_turned(word, &t, turn);
-            }
+            xor(word.as_flattened_mut(), t.as_flattened());
+            xor_turned::<V, 2>(word, &t);
+            xor_turned::<V, 10>(word, &t);
+            xor_turned::<V, 18>(word, &t);
+            xor_turned::<V, 24>(word, &t);
         }
         // R: the four words in reverse.
         for i in 0..4 {
@@ -80,14 +82,22 @@ fn substitute<V: Vector>(mut word: Word<V>) -> Word<V> {
     word
 }
 
-/// `word ^= other <<< by`.
+/// `word ^= other <<< BY`.
 #[inline(always)]
-fn xor_turned<V: Vector>(word: &mut Word<V>, other: &Word<V>, by: usize) {
-    // Bit `p` of a word, from the least significant, is bit `p % 8` of byte `3 - p / 8`.
-    for p in 0..32 {
-        let from = (p + 32 - by) % 32;
-        let bit = &mut word[3 - p / 8][p % 8];
-        *bit = *bit ^ other[3 - from / 8][from % 8];
+fn xor_turned<V: Vector, const BY: usize>(word: &mut Word<V>, other: &Word<V>) {
+    // Bit `p` of a word, from the least significant, is bit `p % 8` of byte `3 - p / 8`. A byte is its own loop, so
+    // that the places are known to the compiler.
+    turned_byte::<V, BY, 0>(&mut word[3], other);
+    turned_byte::<V, BY, 1>(&mut word[2], other);
+    turned_byte::<V, BY, 2>(&mut word[1], other);
+    turned_byte::<V, BY, 3>(&mut word[0], other);
+}
+
+#[inline(always)]
+fn turned_byte<V: Vector, const BY: usize, const BYTE: usize>(to: &mut Byte<V>, other: &Word<V>) {
+    for (bit, to) in to.iter_mut().enumerate() {
+        let from = (8 * BYTE + bit + 32 - BY) % 32;
+        *to = *to ^ other[3 - from / 8][from % 8];
     }
 }
 
