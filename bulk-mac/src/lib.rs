@@ -1,15 +1,35 @@
-//! Bulk ciphers for card keys: many cards, each with a key of its own, in one call.
+//! Card keys and MACs in bulk: many cards, each with a key of its own, in one call.
 //!
-//! A clearing day is tens of millions of short messages, each under its own key, so the unit here is
-//! not the block but the *group*: [`LANES`] rows that run the same steps side by side, row `i` under
-//! key `i`. DES is bitsliced, one machine word holding one bit of every row, so there are no tables, no
-//! secret-dependent branch or address, and a key schedule is mere renaming.
+//! A clearing day is tens of millions of short messages, each under its own key, so the unit here is not the
+//! block but the *column*: the factors, texts and MACs of many rows, which run the same steps side by side, each
+//! row under its own key. [`BulkMac`] takes a whole leg of that work, from master keys to verdicts, on the best
+//! [`Platform`] of the machine.
+//!
+//! Ciphers are bitsliced, one bit of every row in one vector, or use the processor's instructions for them. There
+//! are no tables, and no branch or address depends on a key, a factor or a MAC. What a call made of keys is wiped
+//! before it returns.
 //!
 //! The crate knows nothing of keys' names, recipes or cards, and depends on no other room.
 
-#![forbid(unsafe_code)]
-
+#[cfg(target_arch = "x86_64")]
+mod aesni;
+mod bulk;
 pub mod des;
+mod field;
+#[cfg(target_arch = "x86_64")]
+mod gfni;
+mod job;
+mod kernel;
+mod platform;
+mod run;
+mod sliced;
+mod sm4_constants;
+mod transpose;
+mod vector;
 
-/// Rows that one group holds.
+pub use bulk::BulkMac;
+pub use job::{Cipher, Expected, Keys, LastStep, Mac, Misfit, PerRow, Texts};
+pub use platform::Platform;
+
+/// Rows that one [`des::KeyGroup`] holds.
 pub const LANES: usize = 64;

@@ -13,28 +13,53 @@ const TABLES: [[u8; 64]; 8] = [
     [13,2,8,4,6,15,11,1,10,9,3,14,5,0,12,7,1,15,13,8,10,3,7,4,12,5,6,11,0,14,9,2,7,11,4,1,9,12,14,2,0,6,10,13,15,3,5,8,2,1,14,7,4,10,8,13,15,12,9,0,3,5,6,11],
 ];
 
+/// A function of two neighbouring S-boxes' inputs.
+type Pair = fn([u64; 6], [u64; 6]) -> [[u64; 4]; 2];
+
 #[test]
 fn every_circuit_is_its_table_for_all_64_inputs() {
-    let circuits = [sbox::s1, sbox::s2, sbox::s3, sbox::s4, sbox::s5, sbox::s6, sbox::s7, sbox::s8];
-    for (number, (circuit, table)) in circuits.iter().zip(&TABLES).enumerate() {
-        // Lane x carries input x, so one call covers all of them.
-        let planes = std::array::from_fn(|bit| (0..64u64).map(|x| (x >> (5 - bit) & 1) << x).sum());
-        let output = circuit(planes);
-        for x in 0..64usize {
-            let row = (x >> 5) << 1 | x & 1;
-            let column = x >> 1 & 15;
-            let found = output.iter().fold(0, |value, plane| value << 1 | (plane >> x & 1) as u8);
-            assert_eq!(found, table[16 * row + column], "S{} of {x:06b}", number + 1);
+    let two: [Pair; 4] = [
+        sbox::with_two_inputs::<u64, 0>,
+        sbox::with_two_inputs::<u64, 1>,
+        sbox::with_two_inputs::<u64, 2>,
+        sbox::with_two_inputs::<u64, 3>,
+    ];
+    let three: [Pair; 4] = [
+        sbox::with_three_inputs::<u64, 0>,
+        sbox::with_three_inputs::<u64, 1>,
+        sbox::with_three_inputs::<u64, 2>,
+        sbox::with_three_inputs::<u64, 3>,
+    ];
+    // Lane x carries input x, so one call covers all of them; the neighbour gets others.
+    let planes = |turn: u64| std::array::from_fn(|bit| (0..64u64).map(|x| ((x ^ turn) >> (5 - bit) & 1) << x).sum());
+    for circuits in [two, three] {
+        for (number, (circuit, tables)) in circuits.iter().zip(TABLES.as_chunks::<2>().0).enumerate() {
+            for turn in 0..64 {
+                let output = circuit(planes(0), planes(turn));
+                for ((table, output), turn) in tables.iter().zip(output).zip([0, turn]) {
+                    for lane in 0..64usize {
+                        let x = lane ^ turn as usize;
+                        let row = (x >> 5) << 1 | x & 1;
+                        let column = x >> 1 & 15;
+                        let found = output.iter().fold(0, |value, plane| value << 1 | (plane >> lane & 1) as u8);
+                        assert_eq!(found, table[16 * row + column], "pair {number} of {x:06b}");
+                    }
+                }
+            }
         }
     }
 }
 
 #[test]
 fn planes_and_back_is_the_identity() {
-    let rows = std::array::from_fn(|i| 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(i as u64 + 1));
-    let planes = to_planes(&rows);
-    assert_eq!(from_planes(&planes), rows);
-    assert_eq!(planes[0] >> 5 & 1, rows[5] >> 63, "plane 0 holds the most significant bits");
+    let rows: [[u8; 8]; 64] =
+        std::array::from_fn(|i| 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(i as u64 + 1).to_be_bytes());
+    let mut planes = [0; 64];
+    to_planes(Portable, rows.as_flattened(), &mut planes);
+    assert_eq!(planes[plane(0)] >> 5 & 1, u64::from(rows[5][0] >> 7), "plane 0 holds the most significant bits");
+    let mut back = [0; 512];
+    from_planes(Portable, &mut planes, &mut back);
+    assert_eq!(back, rows.as_flattened());
 }
 
 #[test]

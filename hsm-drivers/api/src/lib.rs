@@ -6,6 +6,8 @@
 //! A [`Recipe`] says what to do with stored keys, a [`Batch`] holds the columns it is done to, and
 //! every driver answers with an [`Outcome`] of the same shape.
 
+#![forbid(unsafe_code)]
+
 mod attributes;
 mod batch;
 mod driver;

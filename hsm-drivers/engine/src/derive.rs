@@ -1,8 +1,6 @@
 //! Key paths: dispersion, session keys, folding.
 
-use std::collections::HashMap;
-
-use claviger_bulk_mac::LANES;
+use claviger_bulk_mac::{BulkMac, Cipher, Keys, LANES, LastStep, PerRow};
 use claviger_hsm_api::{Algorithm, DispersionRule, FoldRule, Input, KeyPath, MalformedBatch, Parity, Step};
 use claviger_locked_memory::LockedBytes;
 use zeroize::Zeroize;
@@ -61,6 +59,16 @@ impl KeyRows {
 
     pub(crate) fn rows(&self) -> usize {
         self.index.len()
+    }
+
+    /// The distinct keys, one after another.
+    pub(crate) fn distinct(&self) -> &[u8] {
+        self.keys.expose()
+    }
+
+    /// Which of the distinct keys a row uses.
+    pub(crate) fn number(&self, row: usize) -> u32 {
+        self.index[row]
     }
 
     /// The key of one row.
@@ -123,7 +131,9 @@ impl KeyRows {
         first: usize,
         keyed: &[bool],
     ) -> Result<Shared<'a>, EngineError> {
-        let mut seen: HashMap<(u32, &[u8]), u32> = HashMap::with_capacity(SHARED);
+        // A table with one place for each hash: a pair that is driven out is derived again when it comes back. Keys
+        // are here as numbers and factors are public, so what the table tells of time is public too.
+        let mut seen: Vec<Option<(u32, &[u8], u32)>> = vec![None; 4 * SHARED];
         let mut pairs = Vec::new();
         let mut index = Vec::with_capacity(self.rows());
         for (row, key) in self.index.iter().enumerate() {
@@ -131,17 +141,19 @@ impl KeyRows {
                 index.push(0);
                 continue;
             }
-            let pair = (*key, inputs.cell(factor, first + row)?);
-            if pairs.len() > SHARED {
-                index.push(pairs.len() as u32);
-                pairs.push(pair);
-                continue;
+            let factor = inputs.cell(factor, first + row)?;
+            let place = &mut seen[place(*key, factor) % (4 * SHARED)];
+            match place {
+                Some((of, with, number)) if pairs.len() <= SHARED && (*of, *with) == (*key, factor) => {
+                    index.push(*number);
+                }
+                _ => {
+                    let number = pairs.len() as u32;
+                    *place = Some((*key, factor, number));
+                    index.push(number);
+                    pairs.push((*key, factor));
+                }
             }
-            let number = *seen.entry(pair).or_insert_with(|| {
-                pairs.push(pair);
-                pairs.len() as u32 - 1
-            });
-            index.push(number);
         }
         Ok(Shared { pairs, index })
     }
@@ -152,6 +164,24 @@ impl KeyRows {
             return Err(EngineError::Underivable(self.algorithm));
         }
         let mut children = LockedBytes::zeroed(16 * shared.pairs.len());
+        if rule == DispersionRule::FactorAndComplement
+            && let Some(cipher) = bulk_cipher(self.algorithm)
+            && let Some(factors) =
+                shared.pairs.iter().map(|(_, factor)| (*factor).try_into().ok()).collect::<Option<Vec<_>>>()
+        {
+            let chosen: Vec<u32> = shared.pairs.iter().map(|(key, _)| *key).collect();
+            let path = Keys {
+                cipher,
+                masters: self.keys.expose().as_chunks().0,
+                chosen: PerRow::Each(&chosen),
+                levels: &[&factors],
+                last: LastStep::Whole,
+            };
+            BulkMac::new()
+                .disperse(&path, children.expose_mut().as_chunks_mut().0)
+                .map_err(|_| EngineError::Underivable(self.algorithm))?;
+            return Ok(self.dispersed(children, parity, shared));
+        }
         for (pairs, children) in shared.pairs.chunks(LANES).zip(children.expose_mut().chunks_mut(16 * LANES)) {
             let mut keys = LockedBytes::zeroed(16 * pairs.len());
             let mut blocks: Blocks = [[0; 16]; LANES];
@@ -177,10 +207,14 @@ impl KeyRows {
             }
             blocks.zeroize();
         }
+        Ok(self.dispersed(children, parity, shared))
+    }
+
+    fn dispersed(&self, mut children: LockedBytes, parity: Parity, shared: &Shared<'_>) -> Self {
         if parity == Parity::Odd && self.algorithm.is_des() {
             children.expose_mut().iter_mut().for_each(|byte| *byte ^= u8::from(byte.count_ones().is_multiple_of(2)));
         }
-        Ok(Self::derived(self.algorithm, children, shared.index.clone()))
+        Self::derived(self.algorithm, children, shared.index.clone())
     }
 
     fn session(self, inputs: &Inputs<'_>, input: &Input, first: usize, keyed: &[bool]) -> Result<Self, EngineError> {
@@ -194,6 +228,27 @@ impl KeyRows {
         let mut index = vec![0; self.rows()];
         (0..).zip(&rows).for_each(|(number, row)| index[*row as usize] = number);
         let mut keys = LockedBytes::zeroed(len * rows.len());
+        let eights = |row: &u32| inputs.cell(input, first + *row as usize).ok()?.try_into().ok();
+        if let Some(cipher) = bulk_cipher(self.algorithm)
+            && let Some(values) = rows.iter().map(eights).collect::<Option<Vec<[u8; 8]>>>()
+        {
+            let chosen: Vec<u32> = rows.iter().map(|row| self.number(*row as usize)).collect();
+            let path = Keys {
+                cipher,
+                masters: self.keys.expose().as_chunks().0,
+                chosen: PerRow::Each(&chosen),
+                levels: &[],
+                last: LastStep::Session(&values),
+            };
+            let mut wide = LockedBytes::zeroed(16 * rows.len());
+            BulkMac::new()
+                .disperse(&path, wide.expose_mut().as_chunks_mut().0)
+                .map_err(|_| EngineError::Underivable(self.algorithm))?;
+            for (key, found) in keys.expose_mut().chunks_exact_mut(len).zip(wide.expose().chunks_exact(16)) {
+                key.copy_from_slice(&found[..len]);
+            }
+            return Ok(Self::derived(child, keys, index));
+        }
         for (rows, keys) in rows.chunks(LANES).zip(keys.expose_mut().chunks_mut(len * LANES)) {
             let mut blocks: Blocks = [[0; 16]; LANES];
             for (block, row) in blocks.iter_mut().zip(rows) {
@@ -225,6 +280,25 @@ impl KeyRows {
         }
         Ok(Self::derived(algorithm, keys, self.index))
     }
+}
+
+/// The cipher of the bulk kernels that derives keys of this algorithm.
+fn bulk_cipher(algorithm: Algorithm) -> Option<Cipher> {
+    match algorithm {
+        Algorithm::TripleDes => Some(Cipher::TripleDes),
+        Algorithm::Sm4 => Some(Cipher::Sm4),
+        Algorithm::Aes128 => Some(Cipher::Aes128),
+        _ => None,
+    }
+}
+
+/// A hash of a key's number and a factor.
+fn place(key: u32, factor: &[u8]) -> usize {
+    let word = factor.chunks(8).fold(u64::from(key), |hash, chunk| {
+        let part = chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        (hash ^ part).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    });
+    (word >> 40) as usize
 }
 
 struct Shared<'a> {

@@ -1,12 +1,14 @@
 //! Runs recipes on plain keys: all of them for the software driver, and the tail of a recipe for a
 //! device that cannot run it to the end.
 //!
-//! Everything is done in *groups* of up to 64 rows that take the same steps side by side
-//! ([`group::CipherGroup`]), so that one record and a million take the same path. Derived keys live in
-//! locked memory for as long as a batch runs.
+//! MACs and dispersion, which a clearing day has by the million, run in bulk ([`bulk`]): a kernel takes a run of rows
+//! from the keys above their cards to verdicts. Everything else, and whatever a kernel does not know, is done in
+//! *groups* of up to 64 rows that take the same steps side by side ([`group::CipherGroup`]), with the same answers.
+//! Derived keys that one leg leaves for another step live in locked memory for as long as a batch runs.
 
 #![forbid(unsafe_code)]
 
+mod bulk;
 mod cipher;
 mod derive;
 mod group;

@@ -280,7 +280,8 @@ fn double(block: &mut [u8]) {
     }
 }
 
-fn truncate(block: &[u8], truncation: Truncation) -> Result<([u8; 32], usize), EngineError> {
+/// What of a last block is kept, and how many bytes that is.
+pub(crate) fn truncate(block: &[u8], truncation: Truncation) -> Result<([u8; 32], usize), EngineError> {
     let mut kept = [0; 32];
     let len = truncation.len();
     let fold = |half: usize| -> Vec<u8> {

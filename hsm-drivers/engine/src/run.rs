@@ -6,11 +6,12 @@ use claviger_hsm_api::{
 };
 use subtle::ConstantTimeEq;
 
+use crate::bulk::{BulkRun, Tail, split};
 use crate::cipher::{decrypt, encrypt};
 use crate::derive::KeyRows;
 use crate::input::Inputs;
 use crate::kcv::kcvs;
-use crate::mac::{Span, macs};
+use crate::mac::{Span, macs, truncate};
 use crate::signature::{sign, verify};
 use crate::wrap::wrap;
 
@@ -89,12 +90,25 @@ pub fn run(keys: &[&PlainKey], recipe: &Recipe, batch: &Batch, store: &KeepChild
     }
     let mut legs: Vec<LegOutcome> = recipe.legs.iter().map(|leg| empty_outcome(&leg.finish, batch.rows)).collect();
     let mut outputs: Vec<Option<Column>> = recipe.legs.iter().map(|_| None).collect();
+    // Where two legs need the same key, it is derived once and used in the general way.
+    let alone = |leg: &Leg| recipe.paths().filter(|path| **path == leg.path).count() == 1;
+    let tails: Vec<_> = recipe.legs.iter().map(|leg| if alone(leg) { split(leg) } else { None }).collect();
     let mut first = 0;
     while first < batch.rows {
         let rows = RUN.min(batch.rows - first);
         let mut derived: Vec<(&KeyPath, KeyRows)> = Vec::new();
         for (number, leg) in recipe.legs.iter().enumerate() {
             let inputs = Inputs { batch, outputs: &outputs };
+            let chosen = choose(leg, &legs, first, rows);
+            if let Some((above, tail)) = &tails[number] {
+                let keyed = keyed(&leg.path, &legs, first, rows);
+                let above = KeyRows::walk(keys, above, &inputs, first, &keyed)?;
+                let span = Span { inputs: &inputs, first, rows: &chosen };
+                if in_bulk(&leg.finish, &above, tail, &span, &keyed, &mut legs[number])? {
+                    keep_output(recipe, number, &legs, &mut outputs);
+                    continue;
+                }
+            }
             for path in std::iter::once(&leg.path).chain(leg.finish.other_path()) {
                 if !derived.iter().any(|(known, _)| *known == path) {
                     let keyed = keyed(path, &legs, first, rows);
@@ -103,18 +117,48 @@ pub fn run(keys: &[&PlainKey], recipe: &Recipe, batch: &Batch, store: &KeepChild
             }
             let of = |path: &KeyPath| derived.iter().find(|(known, _)| *known == path).map(|(_, rows)| rows);
             let (Some(main), other) = (of(&leg.path), leg.finish.other_path().and_then(of)) else { continue };
-            let chosen = choose(leg, &legs, first, rows);
             let task = Task { keys: main, other, inputs, first, chosen: &chosen };
             task.finish(&leg.finish, &mut legs[number], store)?;
-            if let LegValue::Bytes(column) = &legs[number].value
-                && recipe.legs[number + 1..].iter().any(|later| later.reads().contains(&number))
-            {
-                outputs[number] = Some(column.clone());
-            }
+            keep_output(recipe, number, &legs, &mut outputs);
         }
         first += rows;
     }
     Ok(Outcome { legs })
+}
+
+/// Lets later legs read what this one put out, if they do.
+fn keep_output(recipe: &Recipe, number: usize, legs: &[LegOutcome], outputs: &mut [Option<Column>]) {
+    if let LegValue::Bytes(column) = &legs[number].value
+        && recipe.legs[number + 1..].iter().any(|later| later.reads().contains(&number))
+    {
+        outputs[number] = Some(column.clone());
+    }
+}
+
+/// A leg that MACs, by a kernel that takes the last steps of the path as well; whether one could.
+fn in_bulk(
+    finish: &Finish,
+    above: &KeyRows,
+    tail: &Tail<'_>,
+    span: &Span<'_>,
+    keyed: &[bool],
+    outcome: &mut LegOutcome,
+) -> Result<bool, EngineError> {
+    let (Finish::Mac { spec, message } | Finish::VerifyMac { spec, message, .. }) = finish else { return Ok(false) };
+    let run = BulkRun { keys: above, tail, spec, message, span, keyed };
+    let mut out = Sink { outcome, first: span.first, next: span.first };
+    if let Finish::VerifyMac { expected, .. } = finish {
+        let Some(verdicts) = run.verdicts(expected) else { return Ok(false) };
+        span.rows.iter().zip(verdicts).for_each(|(row, valid)| out.verdict(*row, valid));
+    } else {
+        let Some((blocks, block)) = run.blocks() else { return Ok(false) };
+        for (row, block) in span.rows.iter().zip(blocks.chunks_exact(block)) {
+            let (kept, len) = truncate(block, spec.truncation)?;
+            out.bytes(*row, &kept[..len]);
+        }
+    }
+    out.fill_to(span.first + above.rows());
+    Ok(true)
 }
 
 /// One leg over one run of rows.

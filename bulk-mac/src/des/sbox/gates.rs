@@ -1,9 +1,11 @@
-//! The eight S-boxes of DES (FIPS 46-3) on bit planes, without tables or branches.
+//! The eight S-boxes of DES (FIPS 46-3) in gates of two inputs, without tables or branches.
 //! Written by `tools/emit_sboxes.py` from `tools/sbox_circuits.txt`: change those, not this.
 
+use crate::vector::Vector;
+
 #[inline(always)]
-pub(super) fn s1([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
-    let v6 = !0;
+pub(super) fn s1<V: Vector>([v0, v1, v2, v3, v4, v5]: [V; 6]) -> [V; 4] {
+    let v6 = v0.ones();
     let v7 = v3 & v4;
     let v8 = v7 | v1;
     let v9 = !v1 & v6;
@@ -67,10 +69,9 @@ pub(super) fn s1([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
     let v67 = v62 ^ v66;
     [v27, v45, v67, v60]
 }
-
 #[inline(always)]
-pub(super) fn s2([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
-    let v6 = !0;
+pub(super) fn s2<V: Vector>([v0, v1, v2, v3, v4, v5]: [V; 6]) -> [V; 4] {
+    let v6 = v0.ones();
     let v7 = !v1 & v3;
     let v8 = v2 ^ v6;
     let v9 = v8 | v4;
@@ -128,10 +129,9 @@ pub(super) fn s2([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
     let v61 = v1 ^ v31;
     [v39, v48, v60, v61]
 }
-
 #[inline(always)]
-pub(super) fn s3([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
-    let v6 = !0;
+pub(super) fn s3<V: Vector>([v0, v1, v2, v3, v4, v5]: [V; 6]) -> [V; 4] {
+    let v6 = v0.ones();
     let v7 = v1 ^ v5;
     let v8 = v0 ^ v7;
     let v9 = !v8 & v0;
@@ -191,10 +191,9 @@ pub(super) fn s3([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
     let v63 = v62 ^ v48;
     [v38, v26, v59, v63]
 }
-
 #[inline(always)]
-pub(super) fn s4([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
-    let v6 = !0;
+pub(super) fn s4<V: Vector>([v0, v1, v2, v3, v4, v5]: [V; 6]) -> [V; 4] {
+    let v6 = v0.ones();
     let v7 = v3 ^ v2;
     let v8 = v2 ^ v4;
     let v9 = v3 & v1;
@@ -241,10 +240,9 @@ pub(super) fn s4([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
     let v50 = !v49 & v6;
     [v34, v32, v50, v48]
 }
-
 #[inline(always)]
-pub(super) fn s5([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
-    let v6 = !0;
+pub(super) fn s5<V: Vector>([v0, v1, v2, v3, v4, v5]: [V; 6]) -> [V; 4] {
+    let v6 = v0.ones();
     let v7 = !v2 & v3;
     let v8 = v7 ^ v0;
     let v9 = v5 ^ v2;
@@ -305,10 +303,9 @@ pub(super) fn s5([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
     let v64 = v59 ^ v3;
     [v51, v27, v63, v64]
 }
-
 #[inline(always)]
-pub(super) fn s6([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
-    let v6 = !0;
+pub(super) fn s6<V: Vector>([v0, v1, v2, v3, v4, v5]: [V; 6]) -> [V; 4] {
+    let v6 = v0.ones();
     let v7 = v1 ^ v0;
     let v8 = v4 & v7;
     let v9 = v3 ^ v8;
@@ -374,10 +371,9 @@ pub(super) fn s6([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
     let v69 = v65 ^ v68;
     [v59, v37, v52, v69]
 }
-
 #[inline(always)]
-pub(super) fn s7([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
-    let v6 = !0;
+pub(super) fn s7<V: Vector>([v0, v1, v2, v3, v4, v5]: [V; 6]) -> [V; 4] {
+    let v6 = v0.ones();
     let v7 = v4 ^ v0;
     let v8 = v7 ^ v2;
     let v9 = !v4 & v3;
@@ -437,10 +433,9 @@ pub(super) fn s7([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
     let v63 = v62 ^ v51;
     [v39, v63, v58, v28]
 }
-
 #[inline(always)]
-pub(super) fn s8([v0, v1, v2, v3, v4, v5]: [u64; 6]) -> [u64; 4] {
-    let v6 = !0;
+pub(super) fn s8<V: Vector>([v0, v1, v2, v3, v4, v5]: [V; 6]) -> [V; 4] {
+    let v6 = v0.ones();
     let v7 = v1 | v3;
     let v8 = v7 ^ v0;
     let v9 = v8 | v3;

@@ -1,0 +1,184 @@
+//! The one entry to the kernels.
+
+#[cfg(target_arch = "x86_64")]
+use crate::aesni::NiAes;
+use crate::des::kernel::Des;
+#[cfg(target_arch = "x86_64")]
+use crate::gfni::{GfniAes, GfniSm4};
+use crate::job::{Cipher, Expected, Keys, Mac, Misfit, Texts};
+use crate::platform::Platform;
+use crate::run;
+use crate::sliced::{Aes, SlicedKernel, Sm4};
+use crate::vector::portable::Portable;
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{avx2::Avx2, avx512::Avx512};
+
+/// The kernels of one platform. Costs nothing to make.
+#[derive(Clone, Copy)]
+pub struct BulkMac(Tier);
+
+#[derive(Clone, Copy)]
+enum Tier {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    Portable,
+}
+
+/// Calls a function over the kernel of a cipher on a tier.
+macro_rules! with_kernel {
+    ($tier:expr, $cipher:expr, |$kernel:ident| $call:expr) => {
+        match ($tier, $cipher) {
+            #[cfg(target_arch = "x86_64")]
+            (Tier::Avx512(cpu), Cipher::TripleDes) => {
+                let $kernel = Des(cpu);
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Tier::Avx2(cpu), Cipher::TripleDes) => {
+                let $kernel = Des(cpu);
+                $call
+            }
+            (Tier::Portable, Cipher::TripleDes) => {
+                let $kernel = Des(Portable);
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Tier::Avx512(cpu), Cipher::Sm4) => {
+                let $kernel = GfniSm4(cpu);
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Tier::Avx2(cpu), Cipher::Sm4) => {
+                let $kernel = SlicedKernel::<_, Sm4>::new(cpu);
+                $call
+            }
+            (Tier::Portable, Cipher::Sm4) => {
+                let $kernel = SlicedKernel::<_, Sm4>::new(Portable);
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Tier::Avx512(cpu), Cipher::Aes128) => {
+                let $kernel = GfniAes(cpu);
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Tier::Avx2(cpu), Cipher::Aes128) => {
+                let $kernel = NiAes(cpu);
+                $call
+            }
+            (Tier::Portable, Cipher::Aes128) => {
+                let $kernel = SlicedKernel::<_, Aes>::new(Portable);
+                $call
+            }
+        }
+    };
+}
+
+impl BulkMac {
+    /// The best platform of this machine.
+    #[must_use]
+    pub fn new() -> Self {
+        Platform::available().find_map(Self::on).unwrap_or(Self(Tier::Portable))
+    }
+
+    /// A platform of choice, if this machine has it.
+    #[must_use]
+    pub fn on(platform: Platform) -> Option<Self> {
+        match platform {
+            #[cfg(target_arch = "x86_64")]
+            Platform::Avx512 => Avx512::new().map(Tier::Avx512).map(Self),
+            #[cfg(target_arch = "x86_64")]
+            Platform::Avx2 => Avx2::new().map(Tier::Avx2).map(Self),
+            #[cfg(not(target_arch = "x86_64"))]
+            Platform::Avx512 | Platform::Avx2 => None,
+            Platform::Portable => Some(Self(Tier::Portable)),
+        }
+    }
+
+    /// Which platform this is.
+    #[must_use]
+    pub fn platform(self) -> Platform {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512(_) => Platform::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2(_) => Platform::Avx2,
+            Tier::Portable => Platform::Portable,
+        }
+    }
+
+    /// The key of each row, parity bits as computed. Of a single-DES key only the first 8 bytes have a meaning.
+    ///
+    /// # Errors
+    /// A [`Misfit`].
+    pub fn disperse(self, keys: &Keys<'_>, out: &mut [[u8; 16]]) -> Result<(), Misfit> {
+        keys.check(out.len())?;
+        with_kernel!(self.0, keys.cipher, |kernel| run::disperse(kernel, keys, out));
+        Ok(())
+    }
+
+    /// The last block of each row's MAC, whole: `out` has a block for each row.
+    ///
+    /// # Errors
+    /// A [`Misfit`].
+    pub fn macs(self, keys: &Keys<'_>, mac: Mac, texts: &Texts<'_>, out: &mut [u8]) -> Result<(), Misfit> {
+        let block = keys.cipher.block_len();
+        if !out.len().is_multiple_of(block) {
+            return Err(Misfit::Rows);
+        }
+        let rows = out.len() / block;
+        keys.check(rows)?;
+        texts.check(keys, mac, rows)?;
+        let write = |first: usize, found: &[u8]| out[first * block..][..found.len()].copy_from_slice(found);
+        with_kernel!(self.0, keys.cipher, |kernel| run::macs(kernel, keys, mac, texts, rows, write));
+        Ok(())
+    }
+
+    /// Whether each row's MAC begins with the bytes expected of it. All bytes of all rows are compared.
+    ///
+    /// # Errors
+    /// A [`Misfit`].
+    pub fn verify(
+        self,
+        keys: &Keys<'_>,
+        mac: Mac,
+        texts: &Texts<'_>,
+        expected: &Expected<'_>,
+    ) -> Result<Vec<bool>, Misfit> {
+        let (block, width) = (keys.cipher.block_len(), expected.width);
+        if width == 0 || width > block {
+            return Err(Misfit::Width);
+        }
+        if !expected.bytes.len().is_multiple_of(width) {
+            return Err(Misfit::Rows);
+        }
+        let rows = expected.bytes.len() / width;
+        keys.check(rows)?;
+        texts.check(keys, mac, rows)?;
+        let mut verdicts = Vec::with_capacity(rows);
+        let compare = |first: usize, found: &[u8]| {
+            let expected = &expected.bytes[first * width..];
+            if width == 4 {
+                // The width of a TAC, in one comparison a row.
+                let pairs = found.chunks_exact(block).zip(expected.as_chunks::<4>().0);
+                let word = |bytes: &[u8; 4]| u32::from_ne_bytes(*bytes);
+                verdicts.extend(pairs.map(|(found, expected)| found.first_chunk().map(word) == Some(word(expected))));
+            } else {
+                let pairs = found.chunks_exact(block).zip(expected.chunks_exact(width));
+                verdicts.extend(pairs.map(|(found, expected)| {
+                    found.iter().zip(expected).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+                }));
+            }
+        };
+        with_kernel!(self.0, keys.cipher, |kernel| run::macs(kernel, keys, mac, texts, rows, compare));
+        Ok(verdicts)
+    }
+}
+
+impl Default for BulkMac {
+    fn default() -> Self {
+        Self::new()
+    }
+}

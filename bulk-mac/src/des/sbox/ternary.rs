@@ -1,0 +1,244 @@
+//! The eight S-boxes of DES (FIPS 46-3) in gates of three inputs, two boxes side by side.
+//! Written by `tools/emit_sboxes.py` from `tools/sbox_circuits_ternary.txt`: change those, not this.
+
+use crate::vector::Vector;
+
+#[inline(always)]
+pub(super) fn s1_s2<V: Vector>([a0, a1, a2, a3, a4, a5]: [V; 6], [b0, b1, b2, b3, b4, b5]: [V; 6]) -> [[V; 4]; 2] {
+    let a7 = a5.ternary::<0xA5>(a4, a4);
+    let b7 = b0.ternary::<0x51>(b5, b1);
+    let a8 = a2.ternary::<0x43>(a7, a4);
+    let b8 = b2.ternary::<0x85>(b5, b7);
+    let a9 = a2.ternary::<0x07>(a3, a5);
+    let b9 = b2.ternary::<0x5A>(b5, b5);
+    let a10 = a3.ternary::<0xB8>(a8, a9);
+    let b10 = b8.ternary::<0x89>(b9, b0);
+    let a11 = a0.ternary::<0x96>(a5, a9);
+    let b11 = b8.ternary::<0x1E>(b5, b0);
+    let a12 = a7.ternary::<0x53>(a11, a3);
+    let b12 = b3.ternary::<0x95>(b7, b11);
+    let a13 = a0.ternary::<0x53>(a10, a12);
+    let b13 = b2.ternary::<0x72>(b10, b12);
+    let a14 = a7.ternary::<0x1D>(a2, a13);
+    let b14 = b7.ternary::<0x06>(b3, b0);
+    let a15 = a13.ternary::<0x29>(a2, a5);
+    let b15 = b12.ternary::<0x5A>(b1, b1);
+    let a16 = a15.ternary::<0x96>(a0, a3);
+    let b16 = b14.ternary::<0x4B>(b12, b15);
+    let a17 = a2.ternary::<0x6B>(a16, a15);
+    let b17 = b16.ternary::<0x6A>(b5, b12);
+    let a18 = a1.ternary::<0xC6>(a14, a17);
+    let b18 = b17.ternary::<0x5C>(b1, b15);
+    let a19 = a12.ternary::<0x6F>(a1, a17);
+    let b19 = b18.ternary::<0xE4>(b2, b0);
+    let a20 = a13.ternary::<0x93>(a16, a19);
+    let b20 = b16.ternary::<0x72>(b3, b5);
+    let a21 = a4.ternary::<0x59>(a20, a16);
+    let a22 = a21.ternary::<0x4E>(a13, a1);
+    let b21 = b19.ternary::<0xB5>(b13, b20);
+    let a23 = a5.ternary::<0x7D>(a14, a22);
+    let b22 = b4.ternary::<0xC6>(b15, b21);
+    let a24 = a23.ternary::<0x61>(a8, a20);
+    let b23 = b13.ternary::<0x69>(b14, b22);
+    let a25 = a22.ternary::<0xB9>(a24, a0);
+    let b24 = b1.ternary::<0x9C>(b10, b14);
+    let a26 = a25.ternary::<0x3A>(a21, a23);
+    let b25 = b4.ternary::<0xCA>(b23, b24);
+    let a27 = a3.ternary::<0x6C>(a18, a26);
+    let b26 = b3.ternary::<0xDE>(b20, b12);
+    let a28 = a1.ternary::<0x86>(a2, a25);
+    let b27 = b4.ternary::<0x6A>(b26, b17);
+    let a29 = a14.ternary::<0x4B>(a27, a2);
+    let b28 = b12.ternary::<0xC9>(b25, b27);
+    let a30 = a21.ternary::<0xAE>(a28, a29);
+    let b29 = b3.ternary::<0x87>(b22, b25);
+    let a31 = a24.ternary::<0x78>(a30, a4);
+    let b30 = b4.ternary::<0xC6>(b28, b29);
+    let a32 = a4.ternary::<0x19>(a31, a22);
+    let b31 = b28.ternary::<0x36>(b7, b4);
+    let a33 = a1.ternary::<0x69>(a27, a32);
+    let b32 = b19.ternary::<0x68>(b22, b31);
+    let a34 = a8.ternary::<0xC2>(a28, a29);
+    let b33 = b30.ternary::<0xB4>(b32, b2);
+    let a35 = a33.ternary::<0x87>(a34, a5);
+    [[a27, a31, a22, a35], [b25, b27, b33, b22]]
+}
+
+#[inline(always)]
+pub(super) fn s3_s4<V: Vector>([a0, a1, a2, a3, a4, a5]: [V; 6], [b0, b1, b2, b3, b4, b5]: [V; 6]) -> [[V; 4]; 2] {
+    let a7 = a4.ternary::<0x35>(a2, a3);
+    let b7 = b3.ternary::<0x6B>(b1, b4);
+    let a8 = a7.ternary::<0x69>(a1, a5);
+    let b8 = b1.ternary::<0xF1>(b4, b3);
+    let a9 = a1.ternary::<0x79>(a4, a2);
+    let b9 = b5.ternary::<0xC6>(b7, b8);
+    let a10 = a9.ternary::<0x5A>(a8, a3);
+    let b10 = b1.ternary::<0x18>(b9, b3);
+    let a11 = a4.ternary::<0x16>(a2, a1);
+    let b11 = b10.ternary::<0x49>(b8, b5);
+    let a12 = a11.ternary::<0x07>(a3, a8);
+    let b12 = b0.ternary::<0xAC>(b9, b11);
+    let a13 = a5.ternary::<0xAC>(a10, a12);
+    let b13 = b3.ternary::<0x68>(b12, b0);
+    let a14 = a0.ternary::<0xAC>(a8, a13);
+    let b14 = b13.ternary::<0x2D>(b9, b1);
+    let a15 = a10.ternary::<0x79>(a5, a0);
+    let b15 = b13.ternary::<0xE7>(b5, b8);
+    let a16 = a15.ternary::<0x96>(a14, a13);
+    let b16 = b4.ternary::<0xAC>(b14, b15);
+    let a17 = a16.ternary::<0x83>(a8, a11);
+    let b17 = b0.ternary::<0x1E>(b11, b1);
+    let a18 = a2.ternary::<0xCA>(a16, a17);
+    let b18 = b17.ternary::<0xE5>(b13, b7);
+    let a19 = a0.ternary::<0x2C>(a11, a14);
+    let b19 = b3.ternary::<0x4C>(b9, b7);
+    let a20 = a19.ternary::<0x4B>(a10, a8);
+    let b20 = b17.ternary::<0x4D>(b19, b5);
+    let a21 = a14.ternary::<0x3E>(a10, a9);
+    let b21 = b19.ternary::<0xD3>(b17, b4);
+    let a22 = a21.ternary::<0x25>(a18, a0);
+    let b22 = b7.ternary::<0xD3>(b20, b15);
+    let a23 = a4.ternary::<0x6C>(a20, a22);
+    let b23 = b2.ternary::<0x6C>(b21, b22);
+    let a24 = a1.ternary::<0xAC>(a18, a23);
+    let b24 = b10.ternary::<0x16>(b17, b4);
+    let a25 = a8.ternary::<0x69>(a0, a13);
+    let b25 = b24.ternary::<0xE4>(b18, b5);
+    let a26 = a10.ternary::<0xD3>(a13, a19);
+    let b26 = b25.ternary::<0xE1>(b2, b20);
+    let a27 = a4.ternary::<0x6C>(a25, a26);
+    let b27 = b24.ternary::<0x41>(b9, b2);
+    let a28 = a23.ternary::<0x14>(a16, a12);
+    let b28 = b1.ternary::<0xC6>(b26, b27);
+    let a29 = a28.ternary::<0x87>(a8, a17);
+    let b29 = b16.ternary::<0x9C>(b12, b2);
+    let a30 = a1.ternary::<0x6C>(a27, a29);
+    let b30 = b0.ternary::<0x16>(b19, b11);
+    let a31 = a10.ternary::<0x60>(a5, a27);
+    let b31 = b30.ternary::<0xF2>(b16, b12);
+    let a32 = a31.ternary::<0xF2>(a15, a23);
+    let b32 = b8.ternary::<0x68>(b10, b15);
+    let a33 = a29.ternary::<0x38>(a30, a20);
+    let b33 = b32.ternary::<0x49>(b25, b12);
+    let a34 = a33.ternary::<0x87>(a18, a21);
+    let b34 = b2.ternary::<0xCA>(b31, b33);
+    let a35 = a2.ternary::<0xCA>(a32, a34);
+    [[a35, a30, a24, a14], [b34, b28, b29, b23]]
+}
+
+#[inline(always)]
+pub(super) fn s5_s6<V: Vector>([a0, a1, a2, a3, a4, a5]: [V; 6], [b0, b1, b2, b3, b4, b5]: [V; 6]) -> [[V; 4]; 2] {
+    let a7 = a0.ternary::<0x49>(a2, a4);
+    let b7 = b2.ternary::<0xD9>(b4, b0);
+    let a8 = a5.ternary::<0x53>(a4, a1);
+    let b8 = b2.ternary::<0xE9>(b4, b0);
+    let a9 = a4.ternary::<0x95>(a5, a1);
+    let b9 = b7.ternary::<0x36>(b1, b8);
+    let a10 = a0.ternary::<0x93>(a8, a9);
+    let b10 = b9.ternary::<0x78>(b0, b4);
+    let a11 = a0.ternary::<0x98>(a5, a9);
+    let b11 = b2.ternary::<0x65>(b9, b8);
+    let a12 = a10.ternary::<0x1E>(a2, a11);
+    let b12 = b2.ternary::<0xAB>(b4, b3);
+    let a13 = a5.ternary::<0x69>(a2, a9);
+    let b13 = b11.ternary::<0x69>(b12, b10);
+    let a14 = a12.ternary::<0x9A>(a0, a13);
+    let b14 = b10.ternary::<0x43>(b13, b4);
+    let a15 = a7.ternary::<0x2B>(a0, a14);
+    let b15 = b1.ternary::<0x75>(b10, b13);
+    let a16 = a0.ternary::<0x14>(a15, a1);
+    let a17 = a8.ternary::<0xCA>(a15, a2);
+    let b16 = b14.ternary::<0x7A>(b4, b15);
+    let a18 = a16.ternary::<0xDA>(a5, a17);
+    let b17 = b11.ternary::<0x97>(b4, b10);
+    let a19 = a0.ternary::<0x16>(a12, a10);
+    let b18 = b3.ternary::<0xB8>(b17, b0);
+    let a20 = a5.ternary::<0x96>(a7, a1);
+    let b19 = b13.ternary::<0xC6>(b11, b3);
+    let a21 = a19.ternary::<0x1C>(a20, a7);
+    let b20 = b18.ternary::<0x6C>(b19, b5);
+    let a22 = a18.ternary::<0xC7>(a21, a1);
+    let b21 = b14.ternary::<0x71>(b3, b8);
+    let a23 = a13.ternary::<0x23>(a5, a14);
+    let b22 = b5.ternary::<0x36>(b20, b8);
+    let a24 = a4.ternary::<0x36>(a23, a10);
+    let b23 = b14.ternary::<0x3D>(b22, b15);
+    let a25 = a3.ternary::<0x6C>(a22, a24);
+    let b24 = b20.ternary::<0x63>(b21, b23);
+    let a26 = a7.ternary::<0x2E>(a25, a17);
+    let a27 = a26.ternary::<0xE4>(a14, a3);
+    let b25 = b7.ternary::<0x16>(b24, b11);
+    let a28 = a11.ternary::<0xC6>(a19, a7);
+    let b26 = b16.ternary::<0x6A>(b25, b15);
+    let a29 = a15.ternary::<0xB4>(a28, a3);
+    let b27 = b26.ternary::<0xE2>(b5, b13);
+    let a30 = a5.ternary::<0xAC>(a27, a29);
+    let b28 = b21.ternary::<0x06>(b23, b7);
+    let a31 = a20.ternary::<0xE4>(a12, a3);
+    let b29 = b5.ternary::<0x96>(b9, b28);
+    let a32 = a18.ternary::<0x95>(a7, a11);
+    let b30 = b2.ternary::<0x6C>(b29, b7);
+    let a33 = a3.ternary::<0x2E>(a18, a9);
+    let b31 = b5.ternary::<0xA6>(b16, b14);
+    let a34 = a28.ternary::<0x39>(a33, a22);
+    let b32 = b31.ternary::<0xD2>(b2, b24);
+    let a35 = a32.ternary::<0x6A>(a2, a34);
+    [[a30, a31, a25, a35], [b27, b30, b32, b20]]
+}
+
+#[inline(always)]
+pub(super) fn s7_s8<V: Vector>([a0, a1, a2, a3, a4, a5]: [V; 6], [b0, b1, b2, b3, b4, b5]: [V; 6]) -> [[V; 4]; 2] {
+    let a7 = a2.ternary::<0x6B>(a4, a3);
+    let b7 = b2.ternary::<0xC6>(b3, b4);
+    let a8 = a2.ternary::<0xD2>(a4, a3);
+    let b8 = b2.ternary::<0x79>(b1, b0);
+    let a9 = a7.ternary::<0x63>(a8, a0);
+    let b9 = b7.ternary::<0xB5>(b8, b1);
+    let a10 = a0.ternary::<0x96>(a7, a2);
+    let b10 = b2.ternary::<0x2D>(b9, b4);
+    let a11 = a5.ternary::<0x3A>(a9, a10);
+    let b11 = b4.ternary::<0x39>(b8, b0);
+    let a12 = a11.ternary::<0x79>(a2, a10);
+    let b12 = b10.ternary::<0x74>(b7, b11);
+    let a13 = a4.ternary::<0x4E>(a9, a3);
+    let b13 = b4.ternary::<0xC9>(b12, b0);
+    let a14 = a0.ternary::<0x93>(a13, a10);
+    let b14 = b0.ternary::<0xB9>(b1, b10);
+    let a15 = a0.ternary::<0x4B>(a3, a7);
+    let b15 = b7.ternary::<0x3D>(b14, b1);
+    let a16 = a14.ternary::<0xD2>(a15, a5);
+    let b16 = b4.ternary::<0x39>(b15, b11);
+    let a17 = a13.ternary::<0xD7>(a16, a12);
+    let b17 = b7.ternary::<0x56>(b0, b16);
+    let a18 = a2.ternary::<0xD6>(a12, a17);
+    let b18 = b13.ternary::<0x4B>(b5, b17);
+    let a19 = a9.ternary::<0x78>(a18, a5);
+    let b19 = b12.ternary::<0x47>(b9, b11);
+    let a20 = a0.ternary::<0x6C>(a1, a9);
+    let a21 = a5.ternary::<0x3C>(a11, a10);
+    let b20 = b0.ternary::<0x80>(b7, b9);
+    let a22 = a12.ternary::<0x9A>(a1, a21);
+    let b21 = b19.ternary::<0xD2>(b20, b5);
+    let a23 = a15.ternary::<0x62>(a22, a9);
+    let b22 = b2.ternary::<0x27>(b8, b9);
+    let a24 = a20.ternary::<0x35>(a7, a23);
+    let b23 = b1.ternary::<0x35>(b22, b18);
+    let a25 = a3.ternary::<0xB6>(a11, a24);
+    let b24 = b23.ternary::<0x71>(b4, b11);
+    let a26 = a19.ternary::<0xE2>(a1, a25);
+    let b25 = b24.ternary::<0xEC>(b17, b11);
+    let a27 = a25.ternary::<0xB8>(a5, a17);
+    let b26 = b12.ternary::<0x47>(b16, b18);
+    let a28 = a16.ternary::<0x78>(a27, a1);
+    let b27 = b20.ternary::<0x89>(b26, b19);
+    let a29 = a10.ternary::<0xD4>(a26, a28);
+    let b28 = b5.ternary::<0xB0>(b27, b24);
+    let a30 = a5.ternary::<0xCA>(a20, a29);
+    let b29 = b25.ternary::<0x96>(b18, b28);
+    let a31 = a28.ternary::<0x90>(a26, a13);
+    let b30 = b21.ternary::<0x96>(b23, b29);
+    let a32 = a17.ternary::<0x3E>(a31, a1);
+    let b31 = b30.ternary::<0xB4>(b27, b3);
+    let a33 = a3.ternary::<0x6C>(a30, a32);
+    [[a26, a28, a33, a22], [b18, b21, b31, b29]]
+}
