@@ -9,7 +9,7 @@ use claviger_hsm_api::{
     Algorithm, DispersionRule, Finish, FoldRule, Input, KeyPath, Leg, MacAlgorithm, MacSpec, Message, Padding, Parity,
     Step, Truncation,
 };
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::{Zeroizing, optimization_barrier};
 
 use crate::derive::KeyRows;
 use crate::mac::Span;
@@ -151,13 +151,11 @@ impl BulkRun<'_> {
                 (None, _) => LastStep::Whole,
             },
         };
-        let mut columns = Columns::gather(self, masters.cipher.block_len())?;
+        let columns = Columns::gather(self, masters.cipher.block_len())?;
         let texts: Vec<&[u8]> = columns.columns.iter().map(Vec::as_slice).collect();
         let texts =
             Texts { columns: &texts, blocks: same_or_each(&columns.blocks), padded: same_or_each(&columns.padded) };
-        let result = run(BulkMac::new(), &keys, mac, &texts);
-        columns.columns.iter_mut().for_each(Zeroize::zeroize);
-        result
+        run(BulkMac::new(), &keys, mac, &texts)
     }
 
     /// A column of 8 bytes a row; `None` if a row that has a key has another width there.
@@ -256,6 +254,16 @@ impl Columns {
         }
         found.columns.iter_mut().for_each(|column| column.resize(rows.len() * block, 0));
         Some(found)
+    }
+}
+
+impl Drop for Columns {
+    fn drop(&mut self) {
+        // At the machine's width: byte by byte, as `Zeroize` does it, this would cost as much as the MACs.
+        for column in &mut self.columns {
+            column.fill(0);
+            optimization_barrier(column.as_slice());
+        }
     }
 }
 
