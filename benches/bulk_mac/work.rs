@@ -232,10 +232,10 @@ impl Load {
                 assert_eq!(keys, made, "{} on {platform:?}", self.shape.name());
             } else {
                 assert!(self.verify(bulk).iter().all(|valid| *valid), "{} on {platform:?}", self.shape.name());
-                self.tacs[5] ^= 0x10;
+                self.tacs[1] ^= 0x10;
                 let wrong = self.verify(bulk).iter().filter(|valid| !**valid).count();
                 assert_eq!(wrong, 1, "{} on {platform:?}", self.shape.name());
-                self.tacs[5] ^= 0x10;
+                self.tacs[1] ^= 0x10;
             }
         }
     }
