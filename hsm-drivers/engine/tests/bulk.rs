@@ -63,20 +63,22 @@ fn batch(rows: usize) -> Batch {
         let cells: Vec<Vec<u8>> = (0..rows).map(of).collect();
         Column::from_rows(cells.iter().map(Vec::as_slice))
     };
-    let fixed =
-        |width: usize| Column::Fixed { width, bytes: (0..rows).flat_map(|row| bytes(row, width, width)).collect() };
+    let fixed = |column: usize, width: usize| Column::Fixed {
+        width,
+        bytes: (0..rows).flat_map(|row| bytes(row, column, width)).collect(),
+    };
     Batch {
         rows,
         columns: vec![
             column(&|row| bytes(row % 5, CITY, 8)),
-            column(&|row| bytes(row, CARD, 8)),
+            fixed(CARD, 8),
             column(&|row| bytes(row, SESSION, 8)),
             column(&|row| bytes(row, FIXED, 22)),
             column(&|row| bytes(row, MIXED, row % 50)),
             column(&|row| bytes(row, MAC, 4)),
-            fixed(6),
-            fixed(11),
-            fixed(16),
+            fixed(PIECES, 6),
+            fixed(PIECES + 1, 11),
+            fixed(PIECES + 2, 16),
         ],
         keys: vec![KeyColumn::PerRow((0..rows).map(|row| (row % 3) as u16).collect())],
     }
@@ -185,11 +187,15 @@ fn verdicts_are_those_of_the_general_way_over_many_runs() {
                 tac
             })
             .collect();
-        batch.columns[MAC] = Column::from_rows(tacs.iter().map(Vec::as_slice));
-        let check = Finish::VerifyMac { spec, message: Message::column(MIXED), expected: Input::Column(MAC) };
-        let found = assert_same(algorithm, &leg(algorithm, steps, check), &batch).unwrap();
-        let LegValue::Verdicts(verdicts) = found.value else { panic!("verdicts were asked for") };
-        assert_eq!(verdicts, (0..batch.rows).map(|row| row % 7 != 3).collect::<Vec<_>>());
+        let of_one_width = Column::Fixed { width: 4, bytes: tacs.concat() };
+        for column in [Column::from_rows(tacs.iter().map(Vec::as_slice)), of_one_width] {
+            batch.columns[MAC] = column;
+            let (spec, expected) = (spec.clone(), Input::Column(MAC));
+            let check = Finish::VerifyMac { spec, message: Message::column(MIXED), expected };
+            let found = assert_same(algorithm, &leg(algorithm, steps.clone(), check), &batch).unwrap();
+            let LegValue::Verdicts(verdicts) = found.value else { panic!("verdicts were asked for") };
+            assert_eq!(verdicts, (0..batch.rows).map(|row| row % 7 != 3).collect::<Vec<_>>());
+        }
     }
 }
 
