@@ -31,7 +31,7 @@ pub(crate) fn macs<K: Kernel>(
         kernel,
         mac,
         texts,
-        room: vec![0; K::LANES * K::BLOCK],
+        room: Room::new(K::LANES * K::BLOCK),
         ended: Room::new(K::LANES * K::BLOCK),
         found: Room::new(K::LANES * K::BLOCK),
         zero: kernel.blocks(),
@@ -53,7 +53,7 @@ struct Chains<'a, K: Kernel> {
     kernel: K,
     mac: Mac,
     texts: &'a Texts<'a>,
-    room: Vec<u8>,
+    room: Room,
     ended: Room,
     /// The last blocks of the run.
     found: Room,
@@ -68,7 +68,7 @@ impl<K: Kernel> Chains<'_, K> {
         let last = blocks.most();
         self.chain.clone_from(&self.zero);
         for (number, column) in (1..=last).zip(self.texts.columns) {
-            self.kernel.xor_rows(&mut self.chain, window(column, K::BLOCK, first, rows, &mut self.room));
+            self.kernel.xor_rows(&mut self.chain, window(column, K::BLOCK, first, rows, &mut self.room.0));
             if number == last {
                 Self::end((self.kernel, self.mac, self.texts), keys, &mut self.chain, first, rows);
                 self.kernel.store(&self.chain, &mut self.ended.0);

@@ -156,6 +156,7 @@ impl<C: Cpu> Work<C> for Start<'_, C::Vector> {
         let mut planes = zeros::<C::Vector, 64>(cpu);
         to_planes(cpu, self.rows, &mut planes);
         self.state.set(&planes);
+        planes.zeroize();
     }
 }
 
@@ -210,6 +211,7 @@ impl<C: Cpu> Work<C> for XorRows<'_, C::Vector> {
         let mut planes = zeros::<C::Vector, 64>(cpu);
         to_planes(cpu, self.rows, &mut planes);
         self.state.xor(&planes);
+        planes.zeroize();
     }
 }
 
