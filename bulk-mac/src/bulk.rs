@@ -9,6 +9,7 @@ use crate::job::{Cipher, Expected, Keys, Mac, Misfit, Texts};
 use crate::platform::Platform;
 use crate::run;
 use crate::sliced::{Aes, SlicedKernel, Sm4};
+use crate::vector::Vector;
 use crate::vector::portable::Portable;
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{avx2::Avx2, avx512::Avx512};
@@ -26,10 +27,30 @@ enum Tier {
     Portable,
 }
 
-/// Calls a function over the kernel of a cipher on a tier.
+impl Tier {
+    /// The tier that is fastest for so many rows. A run costs the same however few rows fill it: up to the 64 rows of
+    /// a word, bitsliced SM4 is done sooner in words (22 against 35 microseconds on a Zen 4) than in AVX2 vectors.
+    /// The answer is the same.
+    fn for_rows(self, cipher: Cipher, rows: usize) -> Self {
+        let in_words = self.platform() == Platform::Avx2 && cipher == Cipher::Sm4 && rows <= u64::LANES;
+        if in_words { Self::Portable } else { self }
+    }
+
+    fn platform(self) -> Platform {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Platform::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => Platform::Avx2,
+            Self::Portable => Platform::Portable,
+        }
+    }
+}
+
+/// Calls a function over the kernel of a cipher that suits a number of rows best on a tier.
 macro_rules! with_kernel {
-    ($tier:expr, $cipher:expr, |$kernel:ident| $call:expr) => {
-        match ($tier, $cipher) {
+    ($tier:expr, $cipher:expr, $rows:expr, |$kernel:ident| $call:expr) => {
+        match ($tier.for_rows($cipher, $rows), $cipher) {
             #[cfg(target_arch = "x86_64")]
             (Tier::Avx512(cpu), Cipher::TripleDes) => {
                 let $kernel = Des(cpu);
@@ -100,13 +121,7 @@ impl BulkMac {
     /// Which platform this is.
     #[must_use]
     pub fn platform(self) -> Platform {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Tier::Avx512(_) => Platform::Avx512,
-            #[cfg(target_arch = "x86_64")]
-            Tier::Avx2(_) => Platform::Avx2,
-            Tier::Portable => Platform::Portable,
-        }
+        self.0.platform()
     }
 
     /// The key of each row, parity bits as computed. Of a single-DES key only the first 8 bytes have a meaning.
@@ -115,7 +130,7 @@ impl BulkMac {
     /// A [`Misfit`].
     pub fn disperse(self, keys: &Keys<'_>, out: &mut [[u8; 16]]) -> Result<(), Misfit> {
         keys.check(out.len())?;
-        with_kernel!(self.0, keys.cipher, |kernel| run::disperse(kernel, keys, out));
+        with_kernel!(self.0, keys.cipher, out.len(), |kernel| run::disperse(kernel, keys, out));
         Ok(())
     }
 
@@ -132,7 +147,7 @@ impl BulkMac {
         keys.check(rows)?;
         texts.check(keys, mac, rows)?;
         let write = |first: usize, found: &[u8]| out[first * block..][..found.len()].copy_from_slice(found);
-        with_kernel!(self.0, keys.cipher, |kernel| run::macs(kernel, keys, mac, texts, rows, write));
+        with_kernel!(self.0, keys.cipher, rows, |kernel| run::macs(kernel, keys, mac, texts, rows, write));
         Ok(())
     }
 
@@ -172,7 +187,7 @@ impl BulkMac {
                 }));
             }
         };
-        with_kernel!(self.0, keys.cipher, |kernel| run::macs(kernel, keys, mac, texts, rows, compare));
+        with_kernel!(self.0, keys.cipher, rows, |kernel| run::macs(kernel, keys, mac, texts, rows, compare));
         Ok(verdicts)
     }
 }

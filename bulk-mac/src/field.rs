@@ -114,6 +114,7 @@ pub(crate) const fn product(a: &Matrix, b: &Matrix) -> Matrix {
 }
 
 /// The sum of two maps.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const fn sum(a: &Matrix, b: &Matrix) -> Matrix {
     let (mut rows, mut i) = (*a, 0);
     while i < 8 {
@@ -137,13 +138,17 @@ pub(crate) const fn inverse(map: &Matrix) -> Matrix {
 }
 
 /// `x << 2` (in a byte), `x >> 6`, and the identity, of which the diffusion of SM4 is made.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const UP_2: Matrix = [0, 0, 1, 2, 4, 8, 16, 32];
 /// See [`UP_2`].
+#[cfg(target_arch = "x86_64")]
 pub(crate) const DOWN_6: Matrix = [64, 128, 0, 0, 0, 0, 0, 0];
 /// See [`UP_2`].
+#[cfg(target_arch = "x86_64")]
 pub(crate) const IDENTITY: Matrix = [1, 2, 4, 8, 16, 32, 64, 128];
 
 /// A matrix as the GFNI instructions take it: row 0 in the most significant byte.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const fn gfni(map: &Matrix) -> u64 {
     u64::from_be_bytes(*map)
 }

@@ -32,14 +32,6 @@ pub enum PerRow<'a, T> {
 }
 
 impl<T: Copy> PerRow<'_, T> {
-    /// That of one row.
-    pub(crate) fn at(&self, row: usize) -> T {
-        match self {
-            Self::Same(value) => *value,
-            Self::Each(values) => values[row],
-        }
-    }
-
     /// Those of `rows` rows from `first` on.
     pub(crate) fn part(&self, first: usize, rows: usize) -> Self {
         match self {

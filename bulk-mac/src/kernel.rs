@@ -3,6 +3,7 @@
 use zeroize::Zeroize;
 
 use crate::job::PerRow;
+use crate::wipe::Room;
 
 /// One cipher on one backend, with as many rows side by side as suit it.
 ///
@@ -47,21 +48,21 @@ pub(crate) trait Kernel: Copy {
     /// Exclusive or of the blocks with the subkeys of CMAC (SP 800-38B, section 6.1): K2 where the last block of
     /// a row was padded, K1 where not. Only for blocks of 16 bytes.
     fn mask_last(self, keys: &Self::Keys, padded: PerRow<'_, bool>, blocks: &mut Self::Blocks) {
-        let mut rows = vec![0; Self::LANES * Self::BLOCK];
+        let mut rows = Room::new(Self::LANES * Self::BLOCK);
         let mut subkeys = self.blocks();
         self.encrypt(keys, &mut subkeys);
-        self.store(&subkeys, &mut rows);
-        double_rows(&mut rows);
+        self.store(&subkeys, &mut rows.0);
+        double_rows(&mut rows.0);
         match padded {
-            PerRow::Same(true) => double_rows(&mut rows),
+            PerRow::Same(true) => double_rows(&mut rows.0),
             PerRow::Same(false) => {}
             PerRow::Each(padded) => {
-                let padded = rows.chunks_exact_mut(Self::BLOCK).zip(padded).filter(|(_, padded)| **padded);
+                let padded = rows.0.chunks_exact_mut(Self::BLOCK).zip(padded).filter(|(_, padded)| **padded);
                 padded.for_each(|(row, _)| double_rows(row));
             }
         }
-        self.xor_rows(blocks, &rows);
-        (subkeys, rows).zeroize();
+        self.xor_rows(blocks, &rows.0);
+        subkeys.zeroize();
     }
 }
 

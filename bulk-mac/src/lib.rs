@@ -26,6 +26,7 @@ mod sliced;
 mod sm4_constants;
 mod transpose;
 mod vector;
+mod wipe;
 
 pub use bulk::BulkMac;
 pub use job::{Cipher, Expected, Keys, LastStep, Mac, Misfit, PerRow, Texts};

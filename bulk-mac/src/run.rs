@@ -1,18 +1,19 @@
 //! Dispersion, chaining and columns, written once over [`Kernel`].
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::job::{Keys, LastStep, Mac, PerRow, Texts};
 use crate::kernel::Kernel;
+use crate::wipe::Room;
 
 /// The keys of all rows, 16 bytes each.
 pub(crate) fn disperse<K: Kernel>(kernel: K, keys: &Keys<'_>, out: &mut [[u8; 16]]) {
     let mut path = Path::new(kernel, keys, false);
-    let mut found = Zeroizing::new(vec![0; 16 * K::LANES]);
+    let mut found = Room::new(16 * K::LANES);
     for (number, out) in out.chunks_mut(K::LANES).enumerate() {
-        kernel.store_keys(path.walk(number * K::LANES, out.len()), &mut found);
+        kernel.store_keys(path.walk(number * K::LANES, out.len()), &mut found.0);
         let out = out.as_flattened_mut();
-        out.copy_from_slice(&found[..out.len()]);
+        out.copy_from_slice(&found.0[..out.len()]);
     }
 }
 
@@ -30,9 +31,9 @@ pub(crate) fn macs<K: Kernel>(
         kernel,
         mac,
         texts,
-        room: vec![0; K::LANES * K::BLOCK],
-        ended: Zeroizing::new(vec![0; K::LANES * K::BLOCK]),
-        found: Zeroizing::new(vec![0; K::LANES * K::BLOCK]),
+        room: Room::new(K::LANES * K::BLOCK),
+        ended: Room::new(K::LANES * K::BLOCK),
+        found: Room::new(K::LANES * K::BLOCK),
         zero: kernel.blocks(),
         chain: kernel.blocks(),
     };
@@ -43,7 +44,7 @@ pub(crate) fn macs<K: Kernel>(
             kernel.split(here);
         }
         chains.run(here, first, run);
-        each(first, &chains.found[..run * K::BLOCK]);
+        each(first, &chains.found.0[..run * K::BLOCK]);
     }
 }
 
@@ -52,10 +53,10 @@ struct Chains<'a, K: Kernel> {
     kernel: K,
     mac: Mac,
     texts: &'a Texts<'a>,
-    room: Vec<u8>,
-    ended: Zeroizing<Vec<u8>>,
+    room: Room,
+    ended: Room,
     /// The last blocks of the run.
-    found: Zeroizing<Vec<u8>>,
+    found: Room,
     /// What a chain begins with.
     zero: K::Blocks,
     chain: K::Blocks,
@@ -67,16 +68,16 @@ impl<K: Kernel> Chains<'_, K> {
         let last = blocks.most();
         self.chain.clone_from(&self.zero);
         for (number, column) in (1..=last).zip(self.texts.columns) {
-            self.kernel.xor_rows(&mut self.chain, window(column, K::BLOCK, first, rows, &mut self.room));
+            self.kernel.xor_rows(&mut self.chain, window(column, K::BLOCK, first, rows, &mut self.room.0));
             if number == last {
                 Self::end((self.kernel, self.mac, self.texts), keys, &mut self.chain, first, rows);
-                self.kernel.store(&self.chain, &mut self.ended);
+                self.kernel.store(&self.chain, &mut self.ended.0);
                 self.take(&blocks, number);
             } else {
                 if !blocks.all(|blocks| blocks != number) {
                     let mut shorter = self.chain.clone();
                     Self::end((self.kernel, self.mac, self.texts), keys, &mut shorter, first, rows);
-                    self.kernel.store(&shorter, &mut self.ended);
+                    self.kernel.store(&shorter, &mut self.ended.0);
                     self.take(&blocks, number);
                     shorter.zeroize();
                 }
@@ -107,7 +108,7 @@ impl<K: Kernel> Chains<'_, K> {
         match blocks {
             PerRow::Same(_) => std::mem::swap(&mut self.found, &mut self.ended),
             PerRow::Each(blocks) => {
-                let kept = self.found.chunks_exact_mut(K::BLOCK).zip(self.ended.chunks_exact(K::BLOCK));
+                let kept = self.found.0.chunks_exact_mut(K::BLOCK).zip(self.ended.0.chunks_exact(K::BLOCK));
                 for ((found, ended), _) in kept.zip(*blocks).filter(|(_, blocks)| **blocks == number) {
                     found.copy_from_slice(ended);
                 }
@@ -133,12 +134,13 @@ struct Path<'a, K: Kernel> {
     loaded: bool,
     here: Box<K::Keys>,
     next: Box<K::Keys>,
+    /// The masters' bytes.
+    bytes: Room,
     room: Vec<u8>,
 }
 
 impl<'a, K: Kernel> Path<'a, K> {
     fn new(kernel: K, keys: &'a Keys<'a>, used: bool) -> Self {
-        let room = vec![0; 8 * K::LANES];
         Self {
             kernel,
             keys,
@@ -147,7 +149,8 @@ impl<'a, K: Kernel> Path<'a, K> {
             loaded: false,
             here: kernel.keys(),
             next: kernel.keys(),
-            room,
+            bytes: Room::new(16 * K::LANES),
+            room: vec![0; 8 * K::LANES],
         }
     }
 
@@ -189,15 +192,17 @@ impl<'a, K: Kernel> Path<'a, K> {
         if self.loaded && matches!(self.keys.chosen, PerRow::Same(_)) {
             return;
         }
-        let mut bytes = Zeroizing::new(vec![[0; 16]; K::LANES]);
+        let bytes = self.bytes.0.as_chunks_mut::<16>().0;
         let chosen = self.keys.chosen.part(first, rows);
-        for (row, key) in bytes.iter_mut().take(rows).enumerate() {
-            *key = self.keys.masters[chosen.at(row) as usize];
+        match chosen {
+            PerRow::Same(number) => bytes.fill(self.keys.masters[number as usize]),
+            PerRow::Each(numbers) => {
+                for (key, number) in bytes.iter_mut().zip(numbers) {
+                    *key = self.keys.masters[*number as usize];
+                }
+            }
         }
-        if let PerRow::Same(number) = chosen {
-            bytes.fill(self.keys.masters[number as usize]);
-        }
-        self.kernel.load_keys(bytes.as_flattened(), &mut self.master);
+        self.kernel.load_keys(&self.bytes.0, &mut self.master);
         if self.keys.levels.is_empty() && matches!(self.keys.last, LastStep::Fold) {
             self.kernel.fold(&mut self.master);
         }

@@ -11,6 +11,25 @@ pub(crate) const fn plane(i: usize) -> usize {
     i / 8 * 8 + 7 - i % 8
 }
 
+/// Lanes of the widest vector.
+pub(crate) const MOST_LANES: usize = 512;
+
+/// The eight bytes from `AT` on of each row of 16.
+#[inline(always)]
+pub(crate) fn take_halves<const AT: usize>(rows: &[u8], halves: &mut [u8]) {
+    for (half, row) in halves.as_chunks_mut::<8>().0.iter_mut().zip(rows.as_chunks::<16>().0) {
+        half.copy_from_slice(&row[AT..AT + 8]);
+    }
+}
+
+/// The inverse of [`take_halves`].
+#[inline(always)]
+pub(crate) fn put_halves<const AT: usize>(halves: &[u8], rows: &mut [u8]) {
+    for (row, half) in rows.as_chunks_mut::<16>().0.iter_mut().zip(halves.as_chunks::<8>().0) {
+        row[AT..AT + 8].copy_from_slice(half);
+    }
+}
+
 /// The planes of `8 * LANES` bytes of rows.
 #[inline(always)]
 pub(crate) fn to_planes<V: Vector>(cpu: V::Cpu, rows: &[u8], planes: &mut [V; 64]) {

@@ -4,8 +4,9 @@ use zeroize::Zeroize;
 
 use super::rounds::{Key, State};
 use crate::kernel::Kernel;
-use crate::transpose::{from_planes, plane, to_planes};
+use crate::transpose::{MOST_LANES, from_planes, plane, put_halves, take_halves, to_planes};
 use crate::vector::{Cpu, Vector, Work, zeros};
+use crate::wipe::wipe;
 
 /// DES on one backend: as many rows as its vector has bits.
 #[derive(Clone, Copy)]
@@ -34,44 +35,34 @@ impl<C: Cpu> Kernel for Des<C> {
     }
 
     fn load_keys(self, rows: &[u8], keys: &mut Self::Keys) {
-        let mut halves = vec![0; 8 * Self::LANES];
-        for (key, half) in [(&mut keys.left, 0), (&mut keys.right, 8)] {
-            for (to, row) in halves.chunks_exact_mut(8).zip(rows.chunks_exact(16)) {
-                to.copy_from_slice(&row[half..half + 8]);
-            }
-            self.0.call(LoadKey { rows: &halves, key });
-        }
+        self.0.call(LoadKey::<_, 0> { rows, key: &mut keys.left });
+        self.0.call(LoadKey::<_, 8> { rows, key: &mut keys.right });
         keys.single = false;
-        halves.zeroize();
     }
 
     fn store_keys(self, keys: &Self::Keys, rows: &mut [u8]) {
-        let mut halves = vec![0; 8 * Self::LANES];
-        for (key, half) in [(&keys.left, 0), (&keys.right, 8)] {
-            self.0.call(StoreKey { key, rows: &mut halves });
-            for (row, from) in rows.chunks_exact_mut(16).zip(halves.chunks_exact(8)) {
-                row[half..half + 8].copy_from_slice(from);
-            }
-        }
-        halves.zeroize();
+        self.0.call(StoreKey::<_, 0> { key: &keys.left, rows });
+        self.0.call(StoreKey::<_, 8> { key: &keys.right, rows });
     }
 
     fn schedule(self, _: &mut Self::Keys) {}
 
     fn disperse(self, from: &Self::Keys, factors: &[u8], to: &mut Self::Keys) {
         let mut state = self.blocks();
-        for (complement, key) in [(false, &mut to.left), (true, &mut to.right)] {
-            self.0.call(Start { rows: factors, complement, state: &mut state });
-            self.encrypt(from, &mut state);
-            self.0.call(TakeKey { state: &state, key });
+        self.0.call(Start { rows: factors, state: &mut state });
+        let mut complement = state.clone();
+        self.0.call(Complement(&mut complement));
+        for (state, key) in [(&mut state, &mut to.left), (&mut complement, &mut to.right)] {
+            self.encrypt(from, state);
+            self.0.call(TakeKey { state, key });
         }
         to.single = false;
-        state.zeroize();
+        (state, complement).zeroize();
     }
 
     fn session(self, from: &Self::Keys, inputs: &[u8], to: &mut Self::Keys) {
         let mut state = self.blocks();
-        self.0.call(Start { rows: inputs, complement: false, state: &mut state });
+        self.0.call(Start { rows: inputs, state: &mut state });
         self.encrypt(from, &mut state);
         self.0.call(TakeKey { state: &state, key: &mut to.left });
         to.single = true;
@@ -108,44 +99,52 @@ impl<C: Cpu> Kernel for Des<C> {
     }
 }
 
-struct LoadKey<'a, V: Vector> {
+/// One half of 16-byte keys, from byte `AT` on.
+struct LoadKey<'a, V: Vector, const AT: usize> {
     rows: &'a [u8],
     key: &'a mut Key<V>,
 }
 
-impl<C: Cpu> Work<C> for LoadKey<'_, C::Vector> {
+impl<C: Cpu, const AT: usize> Work<C> for LoadKey<'_, C::Vector, AT> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, cpu: C) {
+        let mut halves = [0; 8 * MOST_LANES];
+        let halves = &mut halves[..8 * C::Vector::LANES];
+        take_halves::<AT>(self.rows, halves);
         let mut planes = zeros::<C::Vector, 64>(cpu);
-        to_planes(cpu, self.rows, &mut planes);
+        to_planes(cpu, halves, &mut planes);
         self.key.set(|bit| planes[plane(bit)]);
         planes.zeroize();
+        wipe(halves);
     }
 }
 
-struct StoreKey<'a, V: Vector> {
+struct StoreKey<'a, V: Vector, const AT: usize> {
     key: &'a Key<V>,
     rows: &'a mut [u8],
 }
 
-impl<C: Cpu> Work<C> for StoreKey<'_, C::Vector> {
+impl<C: Cpu, const AT: usize> Work<C> for StoreKey<'_, C::Vector, AT> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, cpu: C) {
+        let mut halves = [0; 8 * MOST_LANES];
+        let halves = &mut halves[..8 * C::Vector::LANES];
         let mut planes = zeros::<C::Vector, 64>(cpu);
         self.key.planes(&mut planes);
-        from_planes(cpu, &mut planes, self.rows);
+        from_planes(cpu, &mut planes, halves);
         planes.zeroize();
+        put_halves::<AT>(halves, self.rows);
+        wipe(halves);
     }
 }
 
-/// Blocks from rows, or from their complements.
+/// Blocks from rows.
 struct Start<'a, V: Vector> {
     rows: &'a [u8],
-    complement: bool,
     state: &'a mut State<V>,
 }
 
@@ -156,7 +155,20 @@ impl<C: Cpu> Work<C> for Start<'_, C::Vector> {
     fn run(self, cpu: C) {
         let mut planes = zeros::<C::Vector, 64>(cpu);
         to_planes(cpu, self.rows, &mut planes);
-        self.state.set(&planes, self.complement);
+        self.state.set(&planes);
+        planes.zeroize();
+    }
+}
+
+/// Blocks with every bit turned over.
+struct Complement<'a, V: Vector>(&'a mut State<V>);
+
+impl<C: Cpu> Work<C> for Complement<'_, C::Vector> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, _: C) {
+        self.0.complement();
     }
 }
 
@@ -199,6 +211,7 @@ impl<C: Cpu> Work<C> for XorRows<'_, C::Vector> {
         let mut planes = zeros::<C::Vector, 64>(cpu);
         to_planes(cpu, self.rows, &mut planes);
         self.state.xor(&planes);
+        planes.zeroize();
     }
 }
 

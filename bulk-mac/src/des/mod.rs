@@ -77,7 +77,7 @@ fn run(blocks: &mut [Block], passes: &[(&Key<u64>, bool)]) {
     let mut planes = Zeroizing::new(zeros(Portable));
     to_planes(Portable, &rows[..], &mut planes);
     let mut state = State::zeros(Portable);
-    state.set(&planes, false);
+    state.set(&planes);
     for (key, decrypt) in passes {
         state.des(Portable, key, *decrypt);
     }

@@ -11,7 +11,7 @@ use crate::vector::{Cpu, Vector, Work, zeros};
 ///
 /// The registers C and D are kept twice over, so that turned by `n` places they are what begins at `n`: the key
 /// schedule is a slice, and which planes a round reads depends on nothing secret.
-#[derive(Zeroize, Clone, Copy)]
+#[derive(Zeroize, Clone)]
 pub(super) struct Key<V: Vector> {
     c: [V; 56],
     d: [V; 56],
@@ -67,7 +67,7 @@ impl<V: Vector> Key<V> {
 
 /// One block for each lane, between the initial permutation and its inverse. Chains stay there: the permutation
 /// is linear.
-#[derive(Zeroize, Clone, Copy)]
+#[derive(Zeroize, Clone)]
 pub(crate) struct State<V: Vector> {
     halves: [[V; 32]; 2],
     /// Which of the two is the left one. An odd number of DES passes leaves them the other way round.
@@ -82,11 +82,18 @@ impl<V: Vector> State<V> {
 
     /// From planes of rows.
     #[inline(always)]
-    pub(super) fn set(&mut self, planes: &[V; 64], complement: bool) {
+    pub(super) fn set(&mut self, planes: &[V; 64]) {
         self.left = 0;
         for (i, from) in INITIAL.iter().enumerate() {
-            let bit = planes[plane(usize::from(*from))];
-            self.halves[i / 32][i % 32] = if complement { !bit } else { bit };
+            self.halves[i / 32][i % 32] = planes[plane(usize::from(*from))];
+        }
+    }
+
+    /// Turns every bit over.
+    #[inline(always)]
+    pub(super) fn complement(&mut self) {
+        for bit in self.halves.as_flattened_mut() {
+            *bit = !*bit;
         }
     }
 

@@ -13,8 +13,9 @@ use sbox::Byte;
 use zeroize::Zeroize;
 
 use crate::kernel::{Kernel, with_complements};
-use crate::transpose::{from_planes, to_planes};
+use crate::transpose::{MOST_LANES, from_planes, put_halves, take_halves, to_planes};
 use crate::vector::{Cpu, Vector, Work, zeros};
+use crate::wipe::wipe;
 
 /// 16 bytes of every lane.
 pub(crate) type Block<V> = [Byte<V>; 16];
@@ -56,6 +57,7 @@ impl<C: Cpu, S: Sliced> SlicedKernel<C, S> {
 
     /// `E(x || ~x)`.
     fn derive(self, from: &<Self as Kernel>::Keys, halves: &[u8], to: &mut <Self as Kernel>::Keys) {
+        // Factors and session inputs are public: their rows need no wiping.
         let mut rows = vec![0; 16 * Self::LANES];
         with_complements(halves, &mut rows);
         self.0.call(Load { rows: &rows, block: &mut to.key });
@@ -133,14 +135,12 @@ impl<C: Cpu> Work<C> for Load<'_, C::Vector> {
     fn run(self, cpu: C) {
         let mut halves = [0; 8 * MOST_LANES];
         let halves = &mut halves[..8 * C::Vector::LANES];
-        let (blocks, _) = self.block.as_flattened_mut().as_chunks_mut::<64>();
-        for (number, planes) in blocks.iter_mut().enumerate() {
-            for (half, row) in halves.as_chunks_mut::<8>().0.iter_mut().zip(self.rows.as_chunks::<16>().0) {
-                half.copy_from_slice(&row[8 * number..8 * number + 8]);
-            }
-            to_planes(cpu, halves, planes);
-        }
-        halves.zeroize();
+        let [left, right] = self.block.as_flattened_mut().as_chunks_mut::<64>().0 else { return };
+        take_halves::<0>(self.rows, halves);
+        to_planes(cpu, halves, left);
+        take_halves::<8>(self.rows, halves);
+        to_planes(cpu, halves, right);
+        wipe(halves);
     }
 }
 
@@ -156,21 +156,16 @@ impl<C: Cpu> Work<C> for Store<'_, C::Vector> {
     fn run(self, cpu: C) {
         let mut halves = [0; 8 * MOST_LANES];
         let halves = &mut halves[..8 * C::Vector::LANES];
-        let (blocks, _) = self.block.as_flattened().as_chunks::<64>();
-        for (number, planes) in blocks.iter().enumerate() {
-            let mut planes = *planes;
-            from_planes(cpu, &mut planes, halves);
-            planes.zeroize();
-            for (row, half) in self.rows.as_chunks_mut::<16>().0.iter_mut().zip(halves.as_chunks::<8>().0) {
-                row[8 * number..8 * number + 8].copy_from_slice(half);
-            }
-        }
-        halves.zeroize();
+        let mut block = *self.block;
+        let [left, right] = block.as_flattened_mut().as_chunks_mut::<64>().0 else { return };
+        from_planes(cpu, left, halves);
+        put_halves::<0>(halves, self.rows);
+        from_planes(cpu, right, halves);
+        put_halves::<8>(halves, self.rows);
+        block.zeroize();
+        wipe(halves);
     }
 }
-
-/// Lanes of the widest vector.
-const MOST_LANES: usize = 512;
 
 struct Xor<'a, V: Vector> {
     block: &'a mut Block<V>,

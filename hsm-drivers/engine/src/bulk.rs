@@ -6,14 +6,14 @@
 
 use claviger_bulk_mac::{BulkMac, Cipher, Expected, Keys, LastStep, Mac, PerRow, Texts};
 use claviger_hsm_api::{
-    Algorithm, DispersionRule, Finish, FoldRule, Input, KeyPath, Leg, MacAlgorithm, MacSpec, Message, Padding, Parity,
-    Step, Truncation,
+    Algorithm, DispersionRule, Finish, FoldRule, Input, KeyPath, Leg, MacAlgorithm, MacSpec, Message, Parity, Step,
+    Truncation,
 };
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+use crate::columns::Columns;
 use crate::derive::KeyRows;
 use crate::mac::Span;
-use crate::padding::pad;
 
 /// The last steps of a path, which a kernel takes on its way to a MAC.
 pub(crate) struct Tail<'a> {
@@ -109,7 +109,11 @@ impl BulkRun<'_> {
     pub(crate) fn verdicts(&self, expected: &Input) -> Option<Vec<bool>> {
         let Truncation::Left(width) = self.spec.truncation else { return None };
         let mut bytes = Vec::with_capacity(self.span.rows.len() * width);
-        for row in self.span.rows {
+        if let (4, Some((4, cells))) = (width, self.span.inputs.fixed(expected)) {
+            let cells = &cells.as_chunks::<4>().0[self.span.first..];
+            self.span.rows.iter().for_each(|row| bytes.extend_from_slice(&cells[*row as usize]));
+        }
+        for row in self.span.rows.iter().skip(bytes.len() / width.max(1)) {
             let cell = self.span.inputs.cell(expected, self.span.first + *row as usize).ok()?;
             if cell.len() != width {
                 return None;
@@ -151,18 +155,20 @@ impl BulkRun<'_> {
                 (None, _) => LastStep::Whole,
             },
         };
-        let mut columns = Columns::gather(self, masters.cipher.block_len())?;
+        let columns = Columns::gather(self.spec, self.message, self.span, masters.cipher.block_len())?;
         let texts: Vec<&[u8]> = columns.columns.iter().map(Vec::as_slice).collect();
         let texts =
             Texts { columns: &texts, blocks: same_or_each(&columns.blocks), padded: same_or_each(&columns.padded) };
-        let result = run(BulkMac::new(), &keys, mac, &texts);
-        columns.columns.iter_mut().for_each(Zeroize::zeroize);
-        result
+        run(BulkMac::new(), &keys, mac, &texts)
     }
 
     /// A column of 8 bytes a row; `None` if a row that has a key has another width there.
     fn eights(&self, input: &Input) -> Option<Vec<[u8; 8]>> {
         let Span { inputs, first, rows } = *self.span;
+        if let Some((8, bytes)) = inputs.fixed(input) {
+            let cells = &bytes.as_chunks().0[first..];
+            return Some(rows.iter().map(|row| cells[*row as usize]).collect());
+        }
         let cell = |row: usize| inputs.cell(input, first + row).ok()?.try_into().ok();
         if rows.len() < self.keyed.len() {
             for (row, _) in self.keyed.iter().enumerate().filter(|(_, keyed)| **keyed) {
@@ -208,54 +214,6 @@ impl<'a> Masters<'a> {
             Some(keys) => keys,
             None => self.given.distinct().as_chunks().0,
         }
-    }
-}
-
-/// Padded messages, block by block.
-struct Columns {
-    columns: Vec<Vec<u8>>,
-    blocks: Vec<u32>,
-    padded: Vec<bool>,
-}
-
-impl Columns {
-    fn gather(run: &BulkRun<'_>, block: usize) -> Option<Self> {
-        let Span { inputs, first, rows } = *run.span;
-        let cmac = run.spec.algorithm == MacAlgorithm::Cmac;
-        let padding = if cmac { Padding::OneIfNeeded } else { run.spec.padding };
-        let mut found = Self {
-            columns: Vec::new(),
-            blocks: Vec::with_capacity(rows.len()),
-            padded: Vec::with_capacity(if cmac { rows.len() } else { 0 }),
-        };
-        let mut text = Zeroizing::new(Vec::new());
-        for (number, row) in rows.iter().enumerate() {
-            text.clear();
-            inputs.append(run.message, first + *row as usize, &mut text).ok()?;
-            if cmac {
-                found.padded.push(text.is_empty() || !text.len().is_multiple_of(block));
-            }
-            if padding == Padding::OneIfNeeded && text.is_empty() {
-                text.push(0x80);
-                text.resize(block, 0);
-            }
-            pad(&mut text, 0, padding, block).ok()?;
-            if text.is_empty() {
-                return None;
-            }
-            for (at, block_of_text) in text.chunks_exact(block).enumerate() {
-                if at == found.columns.len() {
-                    found.columns.push(Vec::with_capacity(rows.len() * block));
-                }
-                let column = &mut found.columns[at];
-                // Shorter messages before this one left a gap.
-                column.resize(number * block, 0);
-                column.extend_from_slice(block_of_text);
-            }
-            found.blocks.push((text.len() / block) as u32);
-        }
-        found.columns.iter_mut().for_each(|column| column.resize(rows.len() * block, 0));
-        Some(found)
     }
 }
 

@@ -26,6 +26,19 @@ impl<'a> Inputs<'a> {
         }
     }
 
+    /// A column whose rows all have one width: that and its bytes.
+    pub(crate) fn fixed(&self, input: &Input) -> Option<(usize, &'a [u8])> {
+        let column = match input {
+            Input::Constant(_) => None,
+            Input::Column(column) => self.batch.columns.get(*column),
+            Input::Output(leg) => self.outputs.get(*leg)?.as_ref(),
+        };
+        match column? {
+            Column::Fixed { width, bytes } => Some((*width, bytes)),
+            Column::Variable { .. } => None,
+        }
+    }
+
     /// One row of a message, appended to `to`.
     pub(crate) fn append(&self, message: &'a Message, row: usize, to: &mut Vec<u8>) -> Result<(), MalformedBatch> {
         for part in &message.0 {

@@ -10,6 +10,7 @@
 
 mod bulk;
 mod cipher;
+mod columns;
 mod derive;
 mod group;
 mod input;

@@ -16,6 +16,8 @@ const SESSION: usize = 2;
 const FIXED: usize = 3;
 const MIXED: usize = 4;
 const MAC: usize = 5;
+/// Three columns of one width each: 6, 11 and 16 bytes.
+const PIECES: usize = 6;
 
 fn disperse(column: usize, parity: Parity) -> Step {
     Step::Disperse { rule: DispersionRule::FactorAndComplement, parity, factor: Input::Column(column) }
@@ -61,15 +63,22 @@ fn batch(rows: usize) -> Batch {
         let cells: Vec<Vec<u8>> = (0..rows).map(of).collect();
         Column::from_rows(cells.iter().map(Vec::as_slice))
     };
+    let fixed = |column: usize, width: usize| Column::Fixed {
+        width,
+        bytes: (0..rows).flat_map(|row| bytes(row, column, width)).collect(),
+    };
     Batch {
         rows,
         columns: vec![
             column(&|row| bytes(row % 5, CITY, 8)),
-            column(&|row| bytes(row, CARD, 8)),
+            fixed(CARD, 8),
             column(&|row| bytes(row, SESSION, 8)),
             column(&|row| bytes(row, FIXED, 22)),
             column(&|row| bytes(row, MIXED, row % 50)),
             column(&|row| bytes(row, MAC, 4)),
+            fixed(PIECES, 6),
+            fixed(PIECES + 1, 11),
+            fixed(PIECES + 2, 16),
         ],
         keys: vec![KeyColumn::PerRow((0..rows).map(|row| (row % 3) as u16).collect())],
     }
@@ -109,6 +118,16 @@ fn assert_same(algorithm: Algorithm, leg: &Leg, batch: &Batch) -> Result<LegOutc
     bulk
 }
 
+/// A text in pieces: of columns of one width, of constants, and of a column of many widths.
+fn text(column: usize) -> Message {
+    if column == MIXED {
+        return Message::column(MIXED);
+    }
+    let parts =
+        [Input::Column(PIECES), Input::Constant(vec![9; 3]), Input::Column(PIECES + 1), Input::Column(PIECES + 2)];
+    Message(parts.into_iter().collect())
+}
+
 fn leg(algorithm: Algorithm, steps: Vec<Step>, finish: Finish) -> Leg {
     Leg { path: KeyPath { slot: 0, algorithm, steps, steps_left: 0 }, finish, when: When::Always }
 }
@@ -133,8 +152,7 @@ fn macs_of_every_shape_are_those_of_the_general_way() {
                         let truncation =
                             [Truncation::Left(4), Truncation::Right(3), Truncation::Left(9), Truncation::FoldTwice]
                                 [at % 4];
-                        let finish =
-                            Finish::Mac { spec: spec(mac, padding, truncation), message: Message::column(column) };
+                        let finish = Finish::Mac { spec: spec(mac, padding, truncation), message: text(column) };
                         let rows = [70, 0, 1, 130][at % 4];
                         done += usize::from(
                             assert_same(algorithm, &leg(algorithm, steps.clone(), finish), &batch(rows)).is_ok(),
@@ -169,11 +187,15 @@ fn verdicts_are_those_of_the_general_way_over_many_runs() {
                 tac
             })
             .collect();
-        batch.columns[MAC] = Column::from_rows(tacs.iter().map(Vec::as_slice));
-        let check = Finish::VerifyMac { spec, message: Message::column(MIXED), expected: Input::Column(MAC) };
-        let found = assert_same(algorithm, &leg(algorithm, steps, check), &batch).unwrap();
-        let LegValue::Verdicts(verdicts) = found.value else { panic!("verdicts were asked for") };
-        assert_eq!(verdicts, (0..batch.rows).map(|row| row % 7 != 3).collect::<Vec<_>>());
+        let of_one_width = Column::Fixed { width: 4, bytes: tacs.concat() };
+        for column in [Column::from_rows(tacs.iter().map(Vec::as_slice)), of_one_width] {
+            batch.columns[MAC] = column;
+            let (spec, expected) = (spec.clone(), Input::Column(MAC));
+            let check = Finish::VerifyMac { spec, message: Message::column(MIXED), expected };
+            let found = assert_same(algorithm, &leg(algorithm, steps.clone(), check), &batch).unwrap();
+            let LegValue::Verdicts(verdicts) = found.value else { panic!("verdicts were asked for") };
+            assert_eq!(verdicts, (0..batch.rows).map(|row| row % 7 != 3).collect::<Vec<_>>());
+        }
     }
 }
 
