@@ -66,12 +66,14 @@ pub async fn serve(
             let accepted = handshake(stream, tls).await;
             drop(greeting);
             let Ok(_place) = places.try_acquire() else { return refused() };
-            let ended = match accepted {
-                Ok(stream) => connection(stream, peer, &principals, router, watcher).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = ended {
-                tracing::info!(%peer, %error, "connection ended with an error");
+            match accepted {
+                Ok(stream) => {
+                    // Callers that leave without a farewell are no news.
+                    if let Err(error) = connection(stream, peer, &principals, router, watcher).await {
+                        tracing::debug!(%peer, %error, "connection broke off");
+                    }
+                }
+                Err(error) => tracing::info!(%peer, %error, "TLS handshake failed"),
             }
         });
     }
