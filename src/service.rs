@@ -237,7 +237,7 @@ impl Service {
         self.router.get().cloned().ok_or(ServiceError::Sealed)
     }
 
-    fn scheme(&self, id: &str) -> Result<&Arc<CardScheme>, ServiceError> {
+    pub(crate) fn scheme(&self, id: &str) -> Result<&Arc<CardScheme>, ServiceError> {
         self.schemes.find(id).ok_or_else(|| ServiceError::UnknownScheme(id.chars().take(40).collect()))
     }
 

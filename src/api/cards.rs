@@ -111,9 +111,7 @@ pub(super) async fn personalise(
     request: Request,
 ) -> Result<Response, Refusal> {
     let Query(parameters) = parameters.map_err(Refusal::query)?;
-    let known = state.service.schemes().find(&parameters.scheme);
-    let known = known.ok_or_else(|| ServiceError::UnknownScheme(parameters.scheme.chars().take(40).collect()))?;
-    let columns = Columns::of_cards(known);
+    let columns = Columns::of_cards(state.service.scheme(&parameters.scheme)?);
     let personalisation = personalisation(parameters)?;
     let open = async || match execute(&state.service, caller, Operation::PersonaliseCards(personalisation)).await? {
         Outcome::Personalise(job) => Ok(*job),

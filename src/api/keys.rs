@@ -56,6 +56,9 @@ pub(super) async fn list(
     filter: Result<Query<KeyFilter>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<KeyList>, Refusal> {
     let Query(filter) = filter.map_err(Refusal::query)?;
+    if let Some(scheme) = &filter.scheme {
+        state.service.scheme(scheme)?;
+    }
     let Outcome::Keys(mut entries) =
         execute(&state.service, caller, Operation::ListKeys { tenant: filter.tenant }).await?
     else {

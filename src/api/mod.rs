@@ -23,6 +23,7 @@ use axum::extract::{FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use claviger_card_schemes::{Field, FieldSet, LineFault};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
@@ -174,18 +175,20 @@ fn bytes(field: &str, digits: &str) -> Result<Vec<u8>, Refusal> {
 /// A JSON body within the limit. What is wrong is named by its path, never by its value: it may be secret.
 async fn body<T: DeserializeOwned>(request: Request, limits: &Limits) -> Result<T, Refusal> {
     let deadline = std::time::Duration::from_secs(limits.request_seconds);
-    let read = axum::body::to_bytes(request.into_body(), limits.body_bytes);
+    let mut body = request.into_body();
+    let read = Limited::new(&mut body, limits.body_bytes).collect();
     let bytes = match tokio::time::timeout(deadline, read).await {
         Err(_) => return Err(Refusal::new(408, "too_slow", "the body did not arrive in time")),
         Ok(Err(error)) => {
-            let too_large = error.into_inner().is::<http_body_util::LengthLimitError>();
+            let too_large = error.is::<LengthLimitError>();
+            stream::linger(body);
             let limit = format!("a body has at most {} bytes", limits.body_bytes);
             return Err(match too_large {
                 true => Refusal::new(413, "body_too_large", limit),
                 false => Refusal::new(400, "upload_failed", "the body broke off"),
             });
         }
-        Ok(Ok(bytes)) => bytes,
+        Ok(Ok(collected)) => collected.to_bytes(),
     };
     let json = &mut serde_json::Deserializer::from_slice(&bytes);
     let read = serde_path_to_error::deserialize(json);

@@ -23,7 +23,7 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
         Some("tenant"),
     ),
     (403, "denied", "no policy permits the caller to `generate_key` here", None),
-    (404, "no_role_key", "tenant `demo` has no key of role DTK in scheme `cjt166` that fits", None),
+    (404, "no_role_key", "tenant `demo` has no active key of role DTK in scheme `cjt166` that fits", None),
     (408, "too_slow", "the body did not arrive in time", None),
     (409, "key_exists", "a key of this name, algorithm, version and factors exists already", None),
     (413, "body_too_large", "a body has at most 4194304 bytes", None),

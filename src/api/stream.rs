@@ -75,6 +75,15 @@ impl Ids {
     }
 }
 
+/// Keeps an upload open for a while after it was refused. If it were closed at once, a caller that is still
+/// sending might see the end of the stream before the reason.
+pub(super) fn linger(upload: impl Send + 'static) {
+    tokio::spawn(async move {
+        tokio::time::sleep(LINGER).await;
+        drop(upload);
+    });
+}
+
 /// The upload.
 pub(super) struct Upload {
     body: BodyDataStream,
@@ -96,15 +105,6 @@ impl Upload {
         }
     }
 
-    /// Keeps the upload open for a while after it was refused. If it were closed at once, a caller that is
-    /// still sending might see the end of the stream before the reason.
-    fn linger(self) {
-        tokio::spawn(async move {
-            tokio::time::sleep(LINGER).await;
-            drop(self);
-        });
-    }
-
     /// Reads what the file says of itself, and only then opens the job.
     pub(super) async fn begin<J>(
         mut self,
@@ -118,7 +118,7 @@ impl Upload {
         match begun {
             Ok((reader, job)) => Ok((self, reader, job)),
             Err(refusal) => {
-                self.linger();
+                linger(self);
                 Err(refusal)
             }
         }
@@ -210,7 +210,7 @@ impl<J: Job> Records<J> {
         }
         // The last answers leave only now that the closing record is on disk.
         send(&self.answers, self.patience, self.out)?;
-        self.answers.blocking_send(Ok(None)).map_err(|_| ServiceError::Stopped)
+        self.answers.blocking_send(Ok(None)).map_err(|_| untaken())
     }
 
     fn read(
@@ -283,9 +283,12 @@ fn send(
     for start in (0..out.len()).step_by(PIECE) {
         let piece = out.slice(start..out.len().min(start + PIECE));
         let taken = Handle::current().block_on(tokio::time::timeout(patience, answers.send(Ok(Some(piece)))));
-        taken
-            .map_err(|_| ServiceError::field("answers", "were not taken in time"))?
-            .map_err(|_| ServiceError::Stopped)?;
+        taken.map_err(|_| ServiceError::field("answers", "were not taken in time"))?.map_err(|_| untaken())?;
     }
     Ok(())
+}
+
+/// The connection has ended before the answers.
+fn untaken() -> ServiceError {
+    ServiceError::field("answers", "were not taken: the connection ended")
 }

@@ -72,8 +72,7 @@ pub(super) async fn verify(
         ARROW => Reader::Arrow(ArrowReader::new(Columns::of_records(), limits.body_bytes, before)),
         LAYOUT => {
             let layout = layout.ok_or_else(|| Refusal::field("layout", "is missing: which of the scheme's?"))?;
-            let known = state.service.schemes().find(&scheme);
-            let known = known.ok_or_else(|| ServiceError::UnknownScheme(scheme.chars().take(40).collect()))?;
+            let known = state.service.scheme(&scheme)?;
             known.layout_reader(&layout, before).map_err(ServiceError::from)?
         }
         other => {

@@ -16,14 +16,15 @@ use zeroize::Zeroizing;
 
 use super::Global;
 use super::output::{Output, thousands};
-use super::upload::{Answers, Records, Upload};
+use super::upload::{Answers, Records, Upload, check_output};
 
 /// Personalise cards and send them commands
 #[derive(Subcommand)]
 #[command(after_help = "Examples:
-  claviger --data ./dev --as card-management cards personalise cards.csv --tenant demo --scheme jtt978 \\
-      --transport-key TK/01 --out keysets.csv
-  claviger --data ./dev --as card-management cards command unblock-pin --tenant demo --scheme cjt166 \\
+  claviger --data ./dev --as card-management cards personalise cards.csv \\
+      --tenant demo --scheme jtt978 --transport-key TK/01 --out keysets.csv
+  claviger --data ./dev --as card-management cards command unblock-pin \\
+      --tenant demo --scheme cjt166 \\
       --field city_code=1150 --field asn=1150491934206620 --field key_version=01 --field alg_id=00 \\
       --challenge 11223344 --data-file pin.txt")]
 pub(super) enum Cards {
@@ -98,7 +99,7 @@ pub(super) struct Command {
     challenge: String,
     /// What the command carries, hexadecimal; not for a PIN, which others could read here
     #[arg(long, value_name = "HEX", conflicts_with = "data_file")]
-    data: Option<String>,
+    data_hex: Option<String>,
     /// A file with what the command carries, hexadecimal: a PIN
     #[arg(long, value_name = "FILE")]
     data_file: Option<PathBuf>,
@@ -182,6 +183,7 @@ impl Cards {
 impl Personalise {
     pub(super) async fn personalise(self, client: &Client, output: &Output) -> anyhow::Result<Summary> {
         let file = File::open(&self.file).with_context(|| self.file.display().to_string())?;
+        check_output(&self.out, &self.file)?;
         let begun = Instant::now();
         let bar = output.progress(file.metadata()?.len());
         let (upload, sent) = Upload::start(bar.clone(), move |upload| {
@@ -229,7 +231,7 @@ impl Card {
 
 impl Command {
     fn body(self) -> anyhow::Result<CardCommand> {
-        let data = match (self.data, self.data_file) {
+        let data = match (self.data_hex, self.data_file) {
             (Some(data), _) => Zeroizing::new(data),
             (None, Some(path)) => {
                 let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;

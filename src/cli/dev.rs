@@ -65,7 +65,7 @@ impl Dev {
         let words = || {
             let data = directory.0.display();
             format!(
-                "Claviger serves {url} from {data} (development; tenant demo, no keys yet).\n\
+                "Claviger serves {url} from {data} (development; tenant demo).\n\
                  Try, in another terminal:\n  claviger --data {data} --as officer keys list --tenant demo\n\
                  Stop with Ctrl-C."
             )

@@ -38,9 +38,10 @@ pub(super) struct StoredKey {
 /// Make and verify MACs under generic keys
 #[derive(Subcommand)]
 #[command(after_help = "Examples:
-  claviger --data ./dev --as card-management mac generate 48656C6C6F --tenant demo --role CMAC --version 01 --algorithm sm4
-  claviger --data ./dev --as clearing mac verify 48656C6C6F 8A1B2C3D4E5F6071 --tenant demo --role CMAC --version 01 \\
-      --algorithm sm4")]
+  claviger --data ./dev --as card-management mac generate 48656C6C6F --tenant demo \\
+      --role CMAC --version 01 --algorithm sm4
+  claviger --data ./dev --as clearing mac verify 48656C6C6F 8A1B2C3D4E5F6071 --tenant demo \\
+      --role CMAC --version 01 --algorithm sm4")]
 pub(super) enum Mac {
     /// Make the MAC of a message
     Generate {
@@ -71,6 +72,9 @@ pub(super) enum Mac {
 
 /// Encipher under a generic key
 #[derive(Args)]
+#[command(after_help = "Example:
+  claviger --data ./dev --as card-management encrypt 48656C6C6F --tenant demo \\
+      --role ENC --version 01 --algorithm aes128")]
 pub(super) struct Encipher {
     /// The text, hexadecimal
     data: String,
@@ -89,6 +93,9 @@ pub(super) struct Encipher {
 
 /// Decipher under a generic key; exits 1 if a ciphertext is not authentic
 #[derive(Args)]
+#[command(after_help = "Example:
+  claviger --data ./dev --as card-management decrypt 1F2E3D4C5B6A... --tenant demo \\
+      --role ENC --version 01 --algorithm aes128 --iv 0102030405060708090A0B0C")]
 pub(super) struct Decipher {
     /// The ciphertext, hexadecimal
     data: String,

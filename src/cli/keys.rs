@@ -14,11 +14,14 @@ use super::output::Output;
 /// Make, bring in, list and end keys
 #[derive(Subcommand)]
 #[command(after_help = "Examples:
-  claviger --data ./dev --as officer keys generate --tenant demo --scheme cjt166 --role DLK --version 01 --algorithm 3des
-  claviger --data ./dev --as officer keys import --tenant demo --scheme cjt166 --role DTK --version 01 --algorithm 3des \\
+  claviger --data ./dev --as officer keys generate --tenant demo --scheme cjt166 \\
+      --role DLK --version 01 --algorithm 3des
+  claviger --data ./dev --as officer keys import --tenant demo --scheme cjt166 \\
+      --role DTK --version 01 --algorithm 3des \\
       --component-file a.txt --component-file b.txt --kcv B8743B
   claviger --data ./dev --as officer keys list --tenant demo
-  claviger --data ./dev --as officer keys suspend --tenant demo --scheme cjt166 --role DTK --version 01 --algorithm 3des")]
+  claviger --data ./dev --as officer keys suspend --tenant demo --scheme cjt166 \\
+      --role DTK --version 01 --algorithm 3des --level 0")]
 pub(super) enum Keys {
     /// Make a key inside a backend
     Generate(Description),
@@ -110,7 +113,7 @@ pub(super) struct List {
 #[derive(Args)]
 pub(super) struct Selection {
     /// The key's id
-    #[arg(conflicts_with_all = ["tenant", "scheme", "role", "version", "algorithm", "factors"], required_unless_present = "tenant")]
+    #[arg(conflicts_with_all = ["tenant", "scheme", "role", "version", "algorithm", "level", "factors"], required_unless_present = "tenant")]
     id: Option<String>,
     /// City or operator
     #[arg(long)]
@@ -127,6 +130,9 @@ pub(super) struct Selection {
     /// 3des, sm4, aes128 ...
     #[arg(long)]
     algorithm: Option<String>,
+    /// Dispersion steps that are in the key: 0 for the root
+    #[arg(long)]
+    level: Option<usize>,
     /// A dispersion factor in the key
     #[arg(long = "factor", value_name = "HEX")]
     factors: Vec<String>,
@@ -222,12 +228,16 @@ impl Selection {
         keys.retain(|key| {
             self.version.as_ref().is_none_or(|version| *version == key.version)
                 && self.algorithm.as_ref().is_none_or(|algorithm| *algorithm == key.algorithm)
+                && self.level.is_none_or(|level| level == key.level)
                 && (self.factors.is_empty() || self.factors == key.factors)
         });
-        match (keys.pop(), keys.len()) {
-            (Some(key), 0) => Ok(key),
-            (None, _) => bail!("no key fits"),
-            (Some(_), others) => bail!("{} keys fit; say more, or give the id", others + 1),
+        match keys.as_slice() {
+            [] => bail!("no key fits"),
+            [_] => Ok(keys.remove(0)),
+            several => {
+                let lines: Vec<String> = several.iter().map(|key| format!("\n  {}", line(key))).collect();
+                bail!("{} keys fit; say more, or give the id:{}", several.len(), lines.concat())
+            }
         }
     }
 }

@@ -35,27 +35,28 @@ struct Arguments {
 
 /// Options that stand before or after the sub-command.
 #[derive(Args, Clone)]
+#[command(next_help_heading = "Global options")]
 struct Global {
     /// Print one JSON object a line on standard output, and nothing else there
-    #[arg(long, global = true)]
+    #[arg(id = "global-json", long = "json", global = true)]
     json: bool,
     /// A development daemon's directory: where `dev` keeps its data, and where clients find it
-    #[arg(long, global = true, value_name = "DIR", env = "CLAVIGER_DATA")]
+    #[arg(id = "global-data", long = "data", global = true, value_name = "DIR", env = "CLAVIGER_DATA")]
     data: Option<PathBuf>,
     /// Who to be to a development daemon: card-management, clearing, officer, auditor or terminals
-    #[arg(long = "as", global = true, value_name = "NAME", env = "CLAVIGER_AS")]
+    #[arg(id = "global-as", long = "as", global = true, value_name = "NAME", env = "CLAVIGER_AS")]
     name: Option<String>,
     /// Address of a daemon, as https://host:8443
-    #[arg(long, global = true, value_name = "URL", env = "CLAVIGER_URL")]
+    #[arg(id = "global-url", long = "url", global = true, value_name = "URL", env = "CLAVIGER_URL")]
     url: Option<String>,
     /// PEM of the authority that signed the daemon's certificate
-    #[arg(long, global = true, value_name = "FILE", env = "CLAVIGER_CA")]
+    #[arg(id = "global-ca", long = "ca", global = true, value_name = "FILE", env = "CLAVIGER_CA")]
     ca: Option<PathBuf>,
     /// PEM of the client certificate
-    #[arg(long, global = true, value_name = "FILE", env = "CLAVIGER_CERT")]
+    #[arg(id = "global-cert", long = "cert", global = true, value_name = "FILE", env = "CLAVIGER_CERT")]
     cert: Option<PathBuf>,
     /// PEM of the client certificate's key
-    #[arg(long, global = true, value_name = "FILE", env = "CLAVIGER_KEY")]
+    #[arg(id = "global-key", long = "key", global = true, value_name = "FILE", env = "CLAVIGER_KEY")]
     key: Option<PathBuf>,
 }
 
@@ -129,4 +130,34 @@ pub fn main() -> ExitCode {
         }
     });
     result.unwrap_or_else(|error| output.fail(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Clap finds out only when a command runs that its option goes by a global one's name.
+    #[test]
+    fn no_command_takes_the_name_of_a_global_option() {
+        fn check(command: &clap::Command, globals: &[(String, String)]) {
+            for argument in command.get_arguments().filter(|argument| !argument.is_global_set()) {
+                let taken = globals
+                    .iter()
+                    .any(|(id, long)| argument.get_id().as_str() == id || argument.get_long() == Some(long.as_str()));
+                assert!(!taken, "{} of {}", argument.get_id(), command.get_name());
+            }
+            command.get_subcommands().for_each(|command| check(command, globals));
+        }
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        let globals: Vec<_> = command
+            .get_arguments()
+            .filter(|argument| argument.is_global_set())
+            .map(|argument| (argument.get_id().to_string(), argument.get_long().unwrap_or_default().to_owned()))
+            .collect();
+        assert_eq!(globals.len(), 7);
+        check(&command, &globals);
+    }
 }

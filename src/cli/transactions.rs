@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::Global;
 use super::output::{Output, thousands};
-use super::upload::{Answers, Upload};
+use super::upload::{Answers, Upload, check_output};
 use journal::{Journal, Paths, digest};
 use source::{Format, Source};
 use verdicts::Verdicts;
@@ -36,10 +36,12 @@ pub(super) enum Transactions {
 /// with an interrupted job.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  claviger --data ./dev --as clearing transactions verify day.csv --tenant demo --scheme cjt166 --out verdicts.csv
-  claviger --data ./dev --as clearing transactions verify day.parquet --tenant demo --scheme cjt166 --out verdicts.csv
-  claviger --data ./dev --as clearing transactions verify day.dat --format packed-binary --tenant demo \\
-      --scheme cjt166 --out verdicts.csv --resume")]
+  claviger --data ./dev --as clearing transactions verify day.csv --tenant demo \\
+      --scheme cjt166 --out verdicts.csv
+  claviger --data ./dev --as clearing transactions verify day.parquet --tenant demo \\
+      --scheme cjt166 --out verdicts.csv
+  claviger --data ./dev --as clearing transactions verify day.dat --tenant demo \\
+      --format packed-binary --scheme cjt166 --out verdicts.csv --resume")]
 pub(super) struct Verify {
     /// The records
     pub(super) file: PathBuf,
@@ -95,6 +97,7 @@ impl Verify {
 
     pub(super) async fn verify(self, client: &Client, output: &Output) -> anyhow::Result<Summary> {
         let size = std::fs::metadata(&self.file).with_context(|| self.file.display().to_string())?.len();
+        check_output(&self.out, &self.file)?;
         let scheme: Scheme = client.get(&format!("/v1/schemes/{}", self.scheme), &()).await?;
         let format = Format::of(&self.file, self.format.as_deref(), &scheme)?;
         let paths = Paths::beside(&self.out);

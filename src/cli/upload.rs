@@ -1,8 +1,10 @@
 //! A file on its way to the daemon, read by a thread of its own, and the answers that come back.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +18,22 @@ use tokio::sync::mpsc;
 pub(super) const PIECE: usize = 256 << 10;
 /// Pieces that may wait for the connection.
 const WAITING: usize = 4;
+
+/// Whether the answers may replace what stands at `out`: nothing, or a file that is not the input.
+pub(super) fn check_output(out: &Path, input: &Path) -> anyhow::Result<()> {
+    match std::fs::symlink_metadata(out) {
+        Ok(found) if !found.is_file() => bail!("--out {} is not a regular file", out.display()),
+        Ok(found) if std::fs::metadata(input).is_ok_and(|input| same_file(&found, &input)) => {
+            bail!("--out {} is the input", out.display())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether two names are of one file.
+pub(super) fn same_file(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
 
 /// The thread's side of a file that goes up.
 pub(super) struct Upload {

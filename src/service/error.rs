@@ -26,7 +26,7 @@ pub enum ServiceError {
     #[error("there is no such key")]
     NoKey,
     /// A key that the operation needs does not exist.
-    #[error("tenant `{tenant}` has no key of role {role} in scheme `{scheme}` that fits")]
+    #[error("tenant `{tenant}` has no active key of role {role} in scheme `{scheme}` that fits")]
     NoRoleKey {
         /// The tenant.
         tenant: String,

@@ -67,6 +67,7 @@ impl Service {
         action: &'static str,
         tenant: String,
     ) -> Result<Vec<Arc<Entry>>, ServiceError> {
+        self.router()?;
         let entered = self.enter(caller, &tenant).await?;
         let entries = self.keyring.of_tenant(&tenant);
         if entries.is_empty() {
@@ -85,6 +86,7 @@ impl Service {
         action: &'static str,
         id: &str,
     ) -> Result<Arc<Entry>, ServiceError> {
+        self.router()?;
         let entry = self.known(caller, id).await?;
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
         self.settle(caller, &permit, key_event(&entry.record), Ok(entry)).await

@@ -72,6 +72,31 @@ async fn commands_are_those_of_the_vectors() {
     let send = async |command: CardCommand| cards.post::<CardApdu>("/v1/cards/command", &command).await.unwrap().apdu;
     let expected = |id: &str, member: &str| cases[id][member].as_str().unwrap().to_owned();
     assert_eq!(send(command("unblock-pin", "11223344", "123456")).await, expected("3des-pin-unblock", "apdu"));
+    let pin = daemon.file("pin.txt", b"123456\n");
+    let asn = format!("asn={ASN}");
+    let issuer = format!("issuer_id={ISSUER}");
+    let output =
+        daemon.cli(
+            "card-management",
+            &[
+                &[
+                    "cards",
+                    "command",
+                    "unblock-pin",
+                    "--tenant",
+                    "demo",
+                    "--scheme",
+                    "jtt978",
+                    "--challenge",
+                    "11223344",
+                ][..],
+                &["--field", &asn, "--field", &issuer, "--field", "key_version=01", "--field", "alg_id=00"],
+                &["--data-file", &pin],
+            ]
+            .concat(),
+        );
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(shown.contains(&expected("3des-pin-unblock", "apdu")), "{}", words(&output));
     let blocked = send(command("block-application", "11223344", "")).await;
     assert_eq!(blocked, format!("841E000004{}", expected("3des-app-block", "expected_mac")));
     assert!(send(command("reload-pin", "", "123456")).await.ends_with(&expected("3des-pin-reload", "expected_mac")));

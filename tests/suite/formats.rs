@@ -282,3 +282,27 @@ fn an_interrupted_job_goes_on_without_losing_or_repeating_a_record() {
     }
     assert!(!out.with_extension("csv.partial").exists() && !out.with_extension("csv.journal").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verdicts_replace_nothing_but_older_ones() {
+    let daemon = Daemon::start();
+    let day = daemon.file("day.csv", day("day").as_bytes());
+    let folder = daemon.folder.path().to_str().unwrap();
+    let link = daemon.folder.path().join("link.csv");
+    std::os::unix::fs::symlink(&day, &link).unwrap();
+    let hard = daemon.folder.path().join("hard.csv");
+    std::fs::hard_link(&day, &hard).unwrap();
+    let before = std::fs::read(&day).unwrap();
+    for out in [day.as_str(), folder, link.to_str().unwrap(), hard.to_str().unwrap(), "/dev/null"] {
+        for (name, command) in [
+            ("clearing", &["transactions", "verify"][..]),
+            ("card-management", &["cards", "personalise", "--transport-key", "TK/01"]),
+        ] {
+            let rest = [day.as_str(), "--tenant", "demo", "--scheme", SCHEME, "--out", out];
+            let output = daemon.cli(name, &[command, &rest].concat());
+            assert_eq!(output.status.code(), Some(2), "{out}: {}", words(&output));
+            assert!(String::from_utf8_lossy(&output.stderr).contains("--out"), "{}", words(&output));
+        }
+    }
+    assert!(std::fs::read(&day).unwrap() == before, "the day was replaced");
+}

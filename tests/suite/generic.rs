@@ -124,6 +124,16 @@ async fn texts_go_there_and_back() {
             assert_eq!(opened.items[1].is_none(), *mode == "gcm", "only an authenticated mode notices");
         }
     }
+    let run = |name: &str, arguments: &[&str]| {
+        let key = ["--tenant", "demo", "--role", "DATA", "--version", "01", "--algorithm", "sm4", "--json"];
+        let output = daemon.cli(name, &[arguments, &key[..]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let sealed = run("card-management", &["encrypt", MESSAGE]);
+    let text = |member: &str| sealed[member].as_str().unwrap();
+    let opened = run("clearing", &["decrypt", text("data"), "--iv", text("iv")]);
+    assert_eq!(opened["data"], MESSAGE);
     let item = CipherItem { data: "00".to_owned(), iv: Some("0".repeat(24)), ..CipherItem::default() };
     let request = Encrypt {
         key: reference("DATA", "sm4"),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::VERDICTS;
-use crate::cli::upload::{Answers, PIECE};
+use crate::cli::upload::{Answers, PIECE, same_file};
 
 /// What `OUT.journal` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,29 +51,42 @@ impl Paths {
 
     /// An empty file for the verdicts of a job from its start; what an earlier one left is gone.
     pub(super) fn begin(&self) -> anyhow::Result<File> {
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&self.partial);
+        let file = file.with_context(|| self.partial.display().to_string())?;
+        self.lock(&file)?;
+        file.set_len(0)?;
         match std::fs::remove_file(&self.journal) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).context(self.journal.display().to_string());
             }
             _ => {}
         }
-        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&self.partial);
-        file.with_context(|| self.partial.display().to_string())
+        Ok(file)
+    }
+
+    /// One job at a time writes these verdicts. Another may have put them in their place since they were opened.
+    fn lock(&self, file: &File) -> anyhow::Result<()> {
+        let locked = file.try_lock().is_ok();
+        let opened = file.metadata()?;
+        if !locked || !std::fs::metadata(&self.partial).is_ok_and(|found| same_file(&found, &opened)) {
+            bail!("another job is writing {}", self.partial.display());
+        }
+        Ok(())
     }
 
     /// The journal of an interrupted job, its verdicts cut to what the journal counts, and those counted.
     pub(super) fn resume(&self) -> anyhow::Result<(Journal, File, Answers)> {
         let text = match std::fs::read(&self.journal) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                bail!("there is nothing to resume: {} does not exist", self.journal.display())
+                bail!("there is nothing to resume ({} does not exist): start without --resume", self.journal.display())
             }
             other => other.with_context(|| self.journal.display().to_string())?,
         };
         let journal: Journal =
             serde_json::from_slice(&text).with_context(|| format!("{} cannot be read", self.journal.display()))?;
-        let mut file = OpenOptions::new().read(true).write(true).open(&self.partial);
-        let file = file.as_mut().map_err(|error| anyhow::anyhow!("{}: {error}", self.partial.display()))?;
-        let mut file = file.try_clone()?;
+        let file = OpenOptions::new().read(true).write(true).open(&self.partial);
+        let mut file = file.with_context(|| self.partial.display().to_string())?;
+        self.lock(&file)?;
         if journal.version != 1 || file.metadata()?.len() < journal.bytes {
             bail!("{} does not fit {}: start again without --resume", self.partial.display(), self.journal.display());
         }
@@ -143,5 +156,24 @@ pub(super) fn digest(path: &Path) -> anyhow::Result<String> {
             return Ok(hex::encode(hasher.finalize()));
         }
         hasher.update(&piece[..read]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_job_at_a_time_writes_to_an_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::beside(&folder.path().join("verdicts.csv"));
+        let mut first = paths.begin().unwrap();
+        first.write_all(b"record_id,verdict,reason\n").unwrap();
+        assert!(paths.begin().is_err(), "a second job began");
+        assert_eq!(first.metadata().unwrap().len(), 25, "a second job took away what the first had written");
+        paths.finish(&first).unwrap();
+        let again = paths.begin().unwrap();
+        assert_eq!(std::fs::read(folder.path().join("verdicts.csv")).unwrap(), b"record_id,verdict,reason\n");
+        drop(again);
     }
 }
