@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use claviger_client::{Client, ClientError, Connection, GenerateKey, Health, ImportKey, Key, NewKey, VerifyParameters};
+use claviger_client::{
+    Client, ClientError, Connection, GenerateKey, Health, ImportKey, Key, KeyFilter, KeyList, NewKey, VerifyParameters,
+};
 use futures_util::StreamExt;
 use zeroize::Zeroizing;
 
@@ -107,6 +109,8 @@ async fn a_sealed_daemon_serves_nothing_until_an_officer_opens_it() {
     );
     let refused = problem(officer.post::<Key>("/v1/keys", &GenerateKey { key: key() }).await);
     assert_eq!((refused.status, refused.code.as_str()), (503, "sealed"));
+    let filter = KeyFilter { tenant: "shanghai".to_owned(), ..KeyFilter::default() };
+    assert_eq!(problem(officer.get::<KeyList>("/v1/keys", &filter).await).code, "sealed");
     let unseal = |words: &str| claviger_client::Unseal { passphrase: Zeroizing::new(words.to_owned()) };
     let wrong = problem(officer.post::<Health>("/v1/unseal", &unseal("not these words at all")).await);
     assert_eq!((wrong.status, wrong.code.as_str()), (403, "wrong_passphrase"));
