@@ -15,6 +15,8 @@ pub struct ArrowReader {
     columns: Columns,
     /// Column of the record id, and field of each other column.
     plan: Option<(usize, Vec<Option<Field>>)>,
+    /// Bytes of an offset into each column's text; 0 for columns of fixed size.
+    offset_widths: Vec<usize>,
     /// What has come and is no whole message yet.
     pending: Vec<u8>,
     /// How many bytes of it the decoder has seen already.
@@ -45,12 +47,13 @@ impl ArrowReader {
     /// A reader of batches of at most `largest_part` bytes; `before` records of the file are somewhere else.
     pub fn new(columns: Columns, largest_part: usize, before: u64) -> Self {
         let (decoder, pending) = (StreamDecoder::new(), Vec::new());
-        Self { decoder, columns, plan: None, pending, ahead: 0, largest_part, number: before }
+        let offset_widths = Vec::new();
+        Self { decoder, columns, plan: None, offset_widths, pending, ahead: 0, largest_part, number: before }
     }
 
     pub(super) fn open(&mut self, piece: &[u8]) -> Result<bool, FormatError> {
         self.pending.extend_from_slice(piece);
-        let Some(frame) = Frame::read(&self.pending, self.largest_part)? else { return Ok(false) };
+        let Some(frame) = Frame::read(&self.pending, self.largest_part, &[])? else { return Ok(false) };
         // The decoder looks at a message without a body only when it sees what follows.
         if self.pending.len() == frame.len {
             return Ok(false);
@@ -60,17 +63,19 @@ impl ArrowReader {
         self.decoder.decode(&mut Buffer::from(&self.pending[..1])).map_err(unreadable)?;
         let schema = self.decoder.schema().ok_or_else(|| unreadable("it does not begin with a schema"))?;
         self.plan = Some(self.columns.match_schema(&schema)?);
+        self.offset_widths = schema.fields().iter().map(|column| offset_width(column.data_type())).collect();
         Ok(true)
     }
 
     pub(super) fn feed<S: RecordSink>(&mut self, piece: &[u8], sink: &mut S) -> Result<(), ReadError<S::Error>> {
         self.pending.extend_from_slice(piece);
-        while let Some(frame) = Frame::read(&self.pending, self.largest_part).map_err(ReadError::Format)? {
+        loop {
+            let frame = Frame::read(&self.pending, self.largest_part, &self.offset_widths);
+            let Some(frame) = frame.map_err(ReadError::Format)? else { return Ok(()) };
             if let Some(batch) = self.decode(frame.len).map_err(ReadError::Format)? {
                 self.records(&batch, sink)?;
             }
         }
-        Ok(())
     }
 
     pub(super) fn end<S: RecordSink>(&mut self, sink: &mut S) -> Result<(), ReadError<S::Error>> {
@@ -123,8 +128,9 @@ impl ArrowReader {
 }
 
 impl Frame {
-    /// The frame of the first message in `bytes`; `None` while it is not whole.
-    fn read(bytes: &[u8], largest: usize) -> Result<Option<Self>, FormatError> {
+    /// The frame of the first message in `bytes`; `None` while it is not whole. Batches have columns of these offset
+    /// widths.
+    fn read(bytes: &[u8], largest: usize, offset_widths: &[usize]) -> Result<Option<Self>, FormatError> {
         let marked = bytes.starts_with(&CONTINUATION);
         let start = if marked { 8 } else { 4 };
         let Some(size) = bytes.get(start - 4..start).and_then(|size| size.try_into().ok()) else { return Ok(None) };
@@ -141,14 +147,23 @@ impl Frame {
         if body > largest {
             return Err(FormatError::TooLarge(largest));
         }
-        check_body(&message, body)?;
+        check_body(&message, body, offset_widths)?;
         let len = start + metadata + body;
         Ok((bytes.len() >= len).then_some(Self { len }))
     }
 }
 
-/// Whether every part of a batch lies within its body.
-fn check_body(message: &Message<'_>, body: usize) -> Result<(), FormatError> {
+/// Bytes of an offset into a column's text; 0 for columns of fixed size.
+fn offset_width(column: &DataType) -> usize {
+    match column {
+        DataType::Utf8 => 4,
+        DataType::LargeUtf8 => 8,
+        _ => 0,
+    }
+}
+
+/// Whether every part of a batch lies within its body, and offsets are whole.
+fn check_body(message: &Message<'_>, body: usize, offset_widths: &[usize]) -> Result<(), FormatError> {
     match message.header_type() {
         MessageHeader::Schema => return Ok(()),
         MessageHeader::RecordBatch => {}
@@ -167,7 +182,20 @@ fn check_body(message: &Message<'_>, body: usize) -> Result<(), FormatError> {
     let rows = |count: i64| usize::try_from(count).is_ok_and(|count| count <= 8 * body);
     let nodes =
         batch.nodes().is_some_and(|nodes| nodes.iter().all(|node| rows(node.length()) && rows(node.null_count())));
-    if buffers && nodes && rows(batch.length()) { Ok(()) } else { Err(unreadable("a batch says more than it holds")) }
+    if !(buffers && nodes && rows(batch.length())) {
+        return Err(unreadable("a batch says more than it holds"));
+    }
+    // A column is which cells are null, offsets if it is text, and what the cells hold.
+    let mut parts = batch.buffers().into_iter().flatten().map(arrow_ipc::Buffer::length);
+    for width in offset_widths {
+        parts.next();
+        let offsets = if *width > 0 { parts.next() } else { None };
+        if offsets.is_some_and(|len| len % *width as i64 != 0) {
+            return Err(unreadable("a column's offsets are not whole"));
+        }
+        parts.next();
+    }
+    Ok(())
 }
 
 impl<'a> Cells<'a> {
