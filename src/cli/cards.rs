@@ -29,12 +29,30 @@ use super::upload::{Answers, Records, Upload, check_output};
       --challenge 11223344 --data-file pin.txt")]
 pub(super) enum Cards {
     /// Make the key sets of a file of cards
+    #[command(after_help = "Example:
+  claviger --data ./dev --as card-management cards personalise cards.csv \\
+      --tenant demo --scheme cjt166 --transport-key TK/01 --out keysets.csv")]
     Personalise(Personalise),
     /// Make a card command under secure messaging
+    #[command(after_help = "Example:
+  claviger --data ./dev --as card-management cards command unblock-pin --tenant demo --scheme cjt166 \\
+      --field city_code=1150 --field asn=1150491934206620 \\
+      --field key_version=01 --field alg_id=00 \\
+      --challenge 11223344 --data-file pin.txt")]
     Command(Command),
     /// Make WRITE KEY: a card's new key under one that it holds
+    #[command(after_help = "Example:
+  claviger --data ./dev --as card-management cards write-key --tenant demo --scheme cjt166 \\
+      --field city_code=1150 --field asn=1150491934206620 \\
+      --field key_version=01 --field alg_id=00 \\
+      --protector DACK --role DPK --version 02 --challenge 11223344")]
     WriteKey(NewCardKey),
     /// Verify a card's answer to INTERNAL AUTHENTICATE
+    #[command(after_help = "Example:
+  claviger --data ./dev --as card-management cards authenticate --tenant demo --scheme cjt166 \\
+      --field city_code=1150 --field asn=1150491934206620 \\
+      --field key_version=01 --field alg_id=00 \\
+      --challenge 1122334455667788 --answer A84356DF5C390F8B")]
     Authenticate(Authenticate),
 }
 

@@ -44,6 +44,9 @@ pub(super) struct StoredKey {
       --role CMAC --version 01 --algorithm sm4")]
 pub(super) enum Mac {
     /// Make the MAC of a message
+    #[command(after_help = "Example:
+  claviger --data ./dev --as card-management mac generate 48656C6C6F --tenant demo \\
+      --role CMAC --version 01 --algorithm sm4")]
     Generate {
         /// The message, hexadecimal
         message: String,
@@ -57,6 +60,9 @@ pub(super) enum Mac {
         length: Option<usize>,
     },
     /// Verify the MAC of a message; exits 1 if it is wrong
+    #[command(after_help = "Example:
+  claviger --data ./dev --as clearing mac verify 48656C6C6F 8A1B2C3D4E5F6071 --tenant demo \\
+      --role CMAC --version 01 --algorithm sm4")]
     Verify {
         /// The message, hexadecimal
         message: String,
@@ -74,7 +80,7 @@ pub(super) enum Mac {
 #[derive(Args)]
 #[command(after_help = "Example:
   claviger --data ./dev --as card-management encrypt 48656C6C6F --tenant demo \\
-      --role ENC --version 01 --algorithm aes128")]
+      --role DATA --version 01 --algorithm aes128")]
 pub(super) struct Encipher {
     /// The text, hexadecimal
     data: String,
@@ -95,7 +101,7 @@ pub(super) struct Encipher {
 #[derive(Args)]
 #[command(after_help = "Example:
   claviger --data ./dev --as card-management decrypt 1F2E3D4C5B6A... --tenant demo \\
-      --role ENC --version 01 --algorithm aes128 --iv 0102030405060708090A0B0C")]
+      --role DATA --version 01 --algorithm aes128 --iv 0102030405060708090A0B0C")]
 pub(super) struct Decipher {
     /// The ciphertext, hexadecimal
     data: String,
@@ -114,6 +120,9 @@ pub(super) struct Decipher {
 
 /// Sign with an SM2 key
 #[derive(Args)]
+#[command(after_help = "Example:
+  claviger --data ./dev --as card-management sign 48656C6C6F --tenant demo \\
+      --role SIGN --version 01 --algorithm sm2")]
 pub(super) struct SignMessage {
     /// The message, hexadecimal
     message: String,
@@ -126,6 +135,9 @@ pub(super) struct SignMessage {
 
 /// Verify an SM2 signature; exits 1 if it is wrong
 #[derive(Args)]
+#[command(after_help = "Example:
+  claviger --data ./dev --as clearing verify-signature 48656C6C6F 5D1C... --tenant demo \\
+      --role SIGN --version 01 --algorithm sm2")]
 pub(super) struct VerifyMessage {
     /// The message, hexadecimal
     message: String,
@@ -141,7 +153,7 @@ pub(super) struct VerifyMessage {
 /// Disperse a stored key to a child that stays inside, as a key of its own
 #[derive(Args)]
 #[command(
-    after_help = "Example: a city's own TAC key from the root's\n  claviger --data ./dev --as officer derive --tenant demo --scheme cjt166 --role DTK --version 01 \\\n      --algorithm 3des --child 1150FF0000000000"
+    after_help = "Example: a city's own TAC key from the root's\n  claviger --data ./dev --as officer derive --tenant demo --scheme cjt166 \\\n      --role DTK --version 01 --algorithm 3des --child 1150FF0000000000"
 )]
 pub(super) struct Derive {
     #[command(flatten)]
@@ -153,6 +165,8 @@ pub(super) struct Derive {
 
 /// Random bytes of a backend's generator
 #[derive(Args)]
+#[command(after_help = "Example:
+  claviger --data ./dev --as card-management random 16")]
 pub(super) struct Random {
     /// How many, 1 to 1024
     len: usize,

@@ -24,22 +24,49 @@ use super::output::Output;
       --role DTK --version 01 --algorithm 3des --level 0")]
 pub(super) enum Keys {
     /// Make a key inside a backend
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys generate --tenant demo --scheme cjt166 \\
+      --role DTK --version 01 --algorithm 3des")]
     Generate(Description),
     /// Join a key from components (one officer alone: in development only)
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys import --tenant demo --scheme cjt166 \\
+      --role DTK --version 01 --algorithm 3des \\
+      --component-file a.txt --component-file b.txt --kcv B8743B")]
     Import(Import),
     /// List a tenant's keys
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys list --tenant demo --scheme cjt166 --role DTK")]
     List(List),
     /// Show one key
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys show --tenant demo --scheme cjt166 \\
+      --role DTK --version 01 --algorithm 3des")]
     Show(Selection),
     /// Let a key do nothing until it is resumed
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys suspend --tenant demo --scheme cjt166 \\
+      --role DTK --version 01 --algorithm 3des")]
     Suspend(Selection),
     /// Make a suspended key active again
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys resume --tenant demo --scheme cjt166 \\
+      --role DTK --version 01 --algorithm 3des")]
     Resume(Selection),
     /// Let a key check what was made before, and make nothing new
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys deactivate --tenant demo --scheme cjt166 \\
+      --role DTK --version 01 --algorithm 3des")]
     Deactivate(Selection),
     /// Mark a key as known to others
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys compromise --tenant demo --scheme cjt166 \\
+      --role DTK --version 01 --algorithm 3des")]
     Compromise(Selection),
     /// End a key for ever
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys destroy --yes --tenant demo --scheme cjt166 \\
+      --role DTK --version 01 --algorithm 3des")]
     Destroy(Destroy),
 }
 

@@ -26,6 +26,8 @@ use output::Output;
 /// Key management and HSM abstraction for transit-card operators.
 #[derive(Parser)]
 #[command(name = "claviger", version, max_term_width = 100)]
+#[command(after_help = "Example:
+  claviger demo")]
 struct Arguments {
     #[command(flatten)]
     global: Global,
