@@ -22,9 +22,11 @@ const WAITING: usize = 4;
 /// Whether the answers may replace what stands at `out`: nothing, or a file that is not the input.
 pub(super) fn check_output(out: &Path, input: &Path) -> anyhow::Result<()> {
     match std::fs::symlink_metadata(out) {
-        Ok(found) if !found.is_file() => bail!("--out {} is not a regular file", out.display()),
+        Ok(found) if !found.is_file() => {
+            bail!("--out {} is not a regular file: give the name of a file to make", out.display())
+        }
         Ok(found) if std::fs::metadata(input).is_ok_and(|input| same_file(&found, &input)) => {
-            bail!("--out {} is the input", out.display())
+            bail!("--out {} is the input: give another name", out.display())
         }
         _ => Ok(()),
     }

@@ -3,7 +3,7 @@
 //! Verdicts that have come stand in `OUT.partial`; `OUT.journal` says how many of them are safe on disk, of
 //! which input and under which keys. Only what the journal counts is kept.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -66,10 +66,13 @@ impl Paths {
 
     /// One job at a time writes these verdicts. Another may have put them in their place since they were opened.
     fn lock(&self, file: &File) -> anyhow::Result<()> {
-        let locked = file.try_lock().is_ok();
+        let locked = match file.try_lock() {
+            Err(TryLockError::Error(error)) => return Err(error).context(self.partial.display().to_string()),
+            other => other.is_ok(),
+        };
         let opened = file.metadata()?;
         if !locked || !std::fs::metadata(&self.partial).is_ok_and(|found| same_file(&found, &opened)) {
-            bail!("another job is writing {}", self.partial.display());
+            bail!("another job is writing {}: wait for its end, or give another --out", self.partial.display());
         }
         Ok(())
     }
