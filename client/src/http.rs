@@ -79,6 +79,11 @@ impl Client {
     /// # Errors
     /// [`ClientError::File`].
     pub fn new(connection: &Connection) -> Result<Self, ClientError> {
+        let secure = reqwest::Url::parse(&connection.url).is_ok_and(|url| url.scheme() == "https" && url.has_host());
+        if !secure {
+            let reason = "is not the address of a daemon, as https://host:port".to_owned();
+            return Err(ClientError::Connection { url: connection.url.clone(), reason });
+        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         for certificate in certificates(&connection.ca)? {

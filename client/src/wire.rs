@@ -16,8 +16,7 @@ pub use generic::{
     SignatureItem, Valid, VerifySignature,
 };
 pub use keys::{
-    ComputeKcv, DisperseKey, GenerateKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey,
-    SetKeyState,
+    ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey, SetKeyState,
 };
 pub use purse::{PsamDebit, PsamResult, Purse, PurseResult};
 pub use status::{

@@ -17,7 +17,7 @@ fn body<T: DeserializeOwned + Serialize>(data: &[u8]) {
 fuzz_target!(|input: (u8, &[u8])| {
     let (kind, data) = input;
     let kinds: &[fn(&[u8])] = &[
-        body::<wire::GenerateKey>,
+        body::<wire::NewKey>,
         body::<wire::ImportKey>,
         body::<wire::SetKeyState>,
         body::<wire::DisperseKey>,

@@ -25,7 +25,7 @@ use crate::service::{Caller, CardFault, Outcome, PersonaliseJob, ServiceError};
 
 /// Makes a card command under secure messaging: block, unblock, update, PIN, external authentication.
 #[utoipa::path(post, path = "/v1/cards/command", tag = "cards", request_body = CardCommand,
-    responses((status = 200, body = CardApdu), Problems))]
+    responses((status = 200, description = "The command for the card", body = CardApdu), Problems))]
 pub(super) async fn command(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -51,7 +51,7 @@ pub(super) async fn command(
 
 /// Makes WRITE KEY: a card's new key leaves under one that the card holds, and no other way.
 #[utoipa::path(post, path = "/v1/cards/write-key", tag = "cards", request_body = WriteKey,
-    responses((status = 200, body = CardApdu), Problems))]
+    responses((status = 200, description = "The command for the card", body = CardApdu), Problems))]
 pub(super) async fn write_key(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -76,7 +76,7 @@ pub(super) async fn write_key(
 
 /// Verifies a card's answer to INTERNAL AUTHENTICATE.
 #[utoipa::path(post, path = "/v1/cards/authenticate", tag = "cards", request_body = AuthenticateCard,
-    responses((status = 200, body = Valid), Problems))]
+    responses((status = 200, description = "What was found of each", body = Valid), Problems))]
 pub(super) async fn authenticate(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -101,9 +101,11 @@ pub(super) async fn authenticate(
 /// A few cards come and go as JSON. A file comes as `text/csv` with a header line and is answered by
 /// `card_id,result,reason,key_set` lines in the order of the cards, while it is still going up.
 #[utoipa::path(post, path = "/v1/cards/personalise", tag = "cards", params(PersonaliseParameters),
-    request_body(content((Personalise = "application/json"), (String = "text/csv"))),
+    request_body(content((Personalise = "application/json"),
+        (String = "text/csv", example = "card_id,issuer_id,asn\nC1,1009115000010000,1150491934206620\n"))),
     responses((status = 200, description = "Key sets in the order of the cards",
-        content((PersonaliseResult = "application/json"), (String = "text/csv"))), Problems))]
+        content((PersonaliseResult = "application/json"), (String = "text/csv",
+            example = "card_id,result,reason,key_set\nC1,made,,41CC1E04A4BF2B6C2B3F3C8A5A9F6C5B8A4F19\n"))), Problems))]
 pub(super) async fn personalise(
     Shared(state): Shared<State>,
     caller: Caller,

@@ -16,7 +16,7 @@ use crate::service::{Caller, Outcome, Sealed};
 
 /// Makes MACs: ISO 9797-1 algorithms 1, 3 and 5 (CMAC), HMAC. The key's role says which.
 #[utoipa::path(post, path = "/v1/mac/generate", tag = "generic", request_body = MacGenerate,
-    responses((status = 200, body = MacResult), Problems))]
+    responses((status = 200, description = "The MACs", body = MacResult), Problems))]
 pub(super) async fn generate_mac(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -30,7 +30,7 @@ pub(super) async fn generate_mac(
 
 /// Verifies MACs.
 #[utoipa::path(post, path = "/v1/mac/verify", tag = "generic", request_body = MacVerify,
-    responses((status = 200, body = Valid), Problems))]
+    responses((status = 200, description = "What was found of each", body = Valid), Problems))]
 pub(super) async fn verify_mac(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -47,7 +47,7 @@ pub(super) async fn verify_mac(
 
 /// Enciphers: ECB, CBC, GCM.
 #[utoipa::path(post, path = "/v1/encrypt", tag = "generic", request_body = Encrypt,
-    responses((status = 200, body = CipherResult), Problems))]
+    responses((status = 200, description = "The texts", body = CipherResult), Problems))]
 pub(super) async fn encrypt(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -67,7 +67,7 @@ pub(super) async fn encrypt(
 
 /// Deciphers: ECB, CBC, GCM. What is not authentic is null.
 #[utoipa::path(post, path = "/v1/decrypt", tag = "generic", request_body = Decrypt,
-    responses((status = 200, body = CipherResult), Problems))]
+    responses((status = 200, description = "The texts", body = CipherResult), Problems))]
 pub(super) async fn decrypt(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -82,7 +82,7 @@ pub(super) async fn decrypt(
 
 /// Signs with SM2 (GB/T 32918.2) over `SM3(Z_A || M)`.
 #[utoipa::path(post, path = "/v1/sign", tag = "generic", request_body = Sign,
-    responses((status = 200, body = SignResult), Problems))]
+    responses((status = 200, description = "The signatures", body = SignResult), Problems))]
 pub(super) async fn sign(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -95,7 +95,7 @@ pub(super) async fn sign(
 
 /// Verifies SM2 signatures by the public half of a stored key.
 #[utoipa::path(post, path = "/v1/verify-signature", tag = "generic", request_body = VerifySignature,
-    responses((status = 200, body = Valid), Problems))]
+    responses((status = 200, description = "What was found of each", body = Valid), Problems))]
 pub(super) async fn verify_signature(
     Shared(state): Shared<State>,
     caller: Caller,

@@ -6,33 +6,32 @@ use axum::Json;
 use axum::extract::{Path, Query, Request, State as Shared};
 use axum::http::StatusCode;
 use claviger_client::{
-    ComputeKcv, DisperseKey, GenerateKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey,
-    SetKeyState,
+    ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey, SetKeyState,
 };
 use claviger_hsm_api::{KcvRule, KeyName, Secret};
 
 use super::problem::Problems;
-use super::{Refusal, State, body, execute};
+use super::{Refusal, State, body, bytes, execute};
 use crate::keyring::{Entry, Validity};
 use crate::operation::{KeyRef, KeyRequest, Operation};
 use crate::service::{Caller, Outcome, ServiceError};
 
 /// Makes a key inside a backend.
-#[utoipa::path(post, path = "/v1/keys", tag = "keys", request_body = GenerateKey,
-    responses((status = 201, body = Key), Problems))]
+#[utoipa::path(post, path = "/v1/keys", tag = "keys", request_body = NewKey,
+    responses((status = 201, description = "The key's record", body = Key), Problems))]
 pub(super) async fn generate(
     Shared(state): Shared<State>,
     caller: Caller,
     request: Request,
 ) -> Result<(StatusCode, Json<Key>), Refusal> {
-    let GenerateKey { key } = body(request, &state.limits).await?;
+    let key: NewKey = body(request, &state.limits).await?;
     let outcome = execute(&state.service, caller, Operation::GenerateKey(key_request(key)?)).await?;
     Ok((StatusCode::CREATED, one(outcome)?))
 }
 
 /// Joins a key from components that the caller brings. In production a ceremony does this.
 #[utoipa::path(post, path = "/v1/keys/import", tag = "keys", request_body = ImportKey,
-    responses((status = 201, body = Key), Problems))]
+    responses((status = 201, description = "The key's record", body = Key), Problems))]
 pub(super) async fn import(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -43,13 +42,14 @@ pub(super) async fn import(
         |number| Refusal::field("components", format!("number {number} is not an even number of hexadecimal digits"));
     let components = (1..).zip(&components).map(|(number, text)| Secret::from_hex(text).ok_or_else(|| not_hex(number)));
     let components = components.collect::<Result<Vec<_>, _>>()?;
+    let kcv = kcv.map(|digits| bytes("kcv", &digits).map(hex::encode_upper)).transpose()?;
     let operation = Operation::ImportKey { request: key_request(key)?, components, kcv, odd_parity };
     Ok((StatusCode::CREATED, one(execute(&state.service, caller, operation).await?)?))
 }
 
 /// The keys of a tenant.
 #[utoipa::path(get, path = "/v1/keys", tag = "keys", params(KeyFilter),
-    responses((status = 200, body = KeyList), Problems))]
+    responses((status = 200, description = "The keys", body = KeyList), Problems))]
 pub(super) async fn list(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -73,8 +73,8 @@ pub(super) async fn list(
 }
 
 /// One key's record.
-#[utoipa::path(get, path = "/v1/keys/{id}", tag = "keys", params(("id" = String, Path, description = "The key's id")),
-    responses((status = 200, body = Key), Problems))]
+#[utoipa::path(get, path = "/v1/keys/{id}", tag = "keys", params(("id" = String, Path, description = "The key's id", example = "e032f0e228e9077e2d7baac0902af7d9")),
+    responses((status = 200, description = "The key's record", body = Key), Problems))]
 pub(super) async fn show(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -84,8 +84,8 @@ pub(super) async fn show(
 }
 
 /// Suspends, resumes, deactivates, compromises or destroys a key. Destroyed is for ever.
-#[utoipa::path(post, path = "/v1/keys/{id}/state", tag = "keys", params(("id" = String, Path, description = "The key's id")), request_body = SetKeyState,
-    responses((status = 200, body = Key), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/state", tag = "keys", params(("id" = String, Path, description = "The key's id", example = "e032f0e228e9077e2d7baac0902af7d9")), request_body = SetKeyState,
+    responses((status = 200, description = "The key's record", body = Key), Problems))]
 pub(super) async fn set_state(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -99,7 +99,7 @@ pub(super) async fn set_state(
 
 /// Keeps a child of a stored key inside, as a key of its own: a city's key from the root's.
 #[utoipa::path(post, path = "/v1/keys/disperse", tag = "keys", request_body = DisperseKey,
-    responses((status = 201, body = Key), Problems))]
+    responses((status = 201, description = "The key's record", body = Key), Problems))]
 pub(super) async fn disperse(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -115,8 +115,8 @@ pub(super) async fn disperse(
 }
 
 /// A key's check value by a rule of the caller's: at most 3 bytes for a key above card level.
-#[utoipa::path(post, path = "/v1/keys/{id}/kcv", tag = "keys", params(("id" = String, Path, description = "The key's id")), request_body = ComputeKcv,
-    responses((status = 200, body = KcvResult), Problems))]
+#[utoipa::path(post, path = "/v1/keys/{id}/kcv", tag = "keys", params(("id" = String, Path, description = "The key's id", example = "e032f0e228e9077e2d7baac0902af7d9")), request_body = ComputeKcv,
+    responses((status = 200, description = "The check value", body = KcvResult), Problems))]
 pub(super) async fn compute_kcv(
     Shared(state): Shared<State>,
     caller: Caller,

@@ -49,6 +49,11 @@ pub struct State {
     pub metrics: PrometheusHandle,
 }
 
+/// The bytes of a file, as the document describes them.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+struct Binary(#[expect(dead_code, reason = "a description has no value")] Vec<u8>);
+
 #[derive(OpenApi)]
 #[openapi(
     components(schemas(claviger_client::Problem)),
@@ -199,15 +204,23 @@ async fn body<T: DeserializeOwned>(request: Request, limits: &Limits) -> Result<
     read.map_err(|error| {
         let path = error.path().to_string();
         let inner = error.inner();
+        let (line, column) = (inner.line(), inner.column());
         let what = match inner.classify() {
-            serde_json::error::Category::Data => "is missing, unknown or of the wrong kind",
-            _ => "is not JSON",
+            serde_json::error::Category::Data => without_value(&inner.to_string()),
+            _ => "is not JSON".to_owned(),
         };
-        Refusal::new(
-            400,
-            "bad_body",
-            format!("the body at `{path}`, line {} column {}, {what}", inner.line(), inner.column()),
-        )
-        .at(path)
+        Refusal::new(400, "bad_body", format!("the body at `{path}`, line {line} column {column}: {what}")).at(path)
     })
+}
+
+/// What serde says is wrong, but for the value that it found.
+fn without_value(message: &str) -> String {
+    let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
+    match message.rsplit_once(", expected ") {
+        Some((found, expected)) if !found.starts_with("unknown field ") => format!("expected {expected}"),
+        _ if message.starts_with("missing field ") || message.starts_with("unknown field ") => {
+            message.chars().take(300).collect()
+        }
+        _ => "is of the wrong kind".to_owned(),
+    }
 }

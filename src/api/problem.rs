@@ -16,12 +16,7 @@ pub(super) struct Problems;
 
 /// Status, and an example of what stands in the problem: code, detail, field.
 const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
-    (
-        400,
-        "bad_body",
-        "the body at `tenant`, line 1 column 12, is missing, unknown or of the wrong kind",
-        Some("tenant"),
-    ),
+    (400, "bad_body", "the body at `tenant`, line 1 column 12: expected a string", Some("tenant")),
     (403, "denied", "no policy permits the caller to `generate_key` here", None),
     (404, "no_role_key", "tenant `demo` has no active key of role DTK in scheme `cjt166` that fits", None),
     (408, "too_slow", "the body did not arrive in time", None),
@@ -68,7 +63,9 @@ impl Refusal {
 
     /// A query string that is not what the address takes.
     pub(crate) fn query(error: QueryRejection) -> Self {
-        Self::new(400, "bad_query", error.body_text())
+        let text = error.body_text();
+        let reason = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+        Self::new(400, "bad_query", format!("the query of the address: {reason}"))
     }
 
     /// An outcome of another operation: a fault of ours.

@@ -12,7 +12,7 @@ use crate::service::{Caller, Outcome};
 
 /// Verifies a card's MAC and, only if it is right, makes the answer's.
 #[utoipa::path(post, path = "/v1/purse", tag = "purse", request_body = Purse,
-    responses((status = 200, body = PurseResult), Problems))]
+    responses((status = 200, description = "What came of it", body = PurseResult), Problems))]
 pub(super) async fn purse(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -30,7 +30,7 @@ pub(super) async fn purse(
 
 /// Makes a purchase's MAC1 in place of a PSAM. The terminal's transaction number is on disk before.
 #[utoipa::path(post, path = "/v1/psam/debit", tag = "purse", request_body = PsamDebit,
-    responses((status = 200, body = PsamResult), Problems))]
+    responses((status = 200, description = "What the terminal sends", body = PsamResult), Problems))]
 pub(super) async fn psam_debit(
     Shared(state): Shared<State>,
     caller: Caller,

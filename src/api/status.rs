@@ -21,13 +21,15 @@ use crate::service::{Caller, Outcome};
 pub(super) struct Document(pub(super) Arc<str>);
 
 /// Whether the process runs.
-#[utoipa::path(get, path = "/healthz", tag = "status", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/healthz", tag = "status", responses((status = 200, description = "It runs", body = Health, example = json!({"status": "ok"}))))]
 pub(super) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok".to_owned() })
 }
 
 /// Whether it can serve: `sealed` until an officer has unsealed it.
-#[utoipa::path(get, path = "/readyz", tag = "status", responses((status = 200, body = Health), (status = 503, body = Health)))]
+#[utoipa::path(get, path = "/readyz", tag = "status", responses(
+    (status = 200, description = "It serves", body = Health, example = json!({"status": "ok"})),
+    (status = 503, description = "It does not serve yet", body = Health, example = json!({"status": "sealed"}))))]
 pub(super) async fn readyz(Shared(state): Shared<State>) -> (StatusCode, Json<Health>) {
     let (status, word) =
         if state.service.is_unsealed() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "sealed") };
@@ -35,20 +37,24 @@ pub(super) async fn readyz(Shared(state): Shared<State>) -> (StatusCode, Json<He
 }
 
 /// Metrics in the text format of Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "status", responses((status = 200, body = String, content_type = "text/plain")))]
+#[utoipa::path(get, path = "/metrics", tag = "status", responses(
+    (status = 200, description = "Prometheus, text format 0.0.4", body = String, content_type = "text/plain",
+        example = "# TYPE claviger_requests_total counter\nclaviger_requests_total{route=\"/v1/keys\",status=\"200\"} 1\n"),
+    Problems))]
 pub(super) async fn metrics(Shared(state): Shared<State>, _: Caller) -> String {
     state.metrics.render()
 }
 
 /// This document.
-#[utoipa::path(get, path = "/openapi.json", tag = "status", responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+#[utoipa::path(get, path = "/openapi.json", tag = "status", responses((status = 200, description = "OpenAPI 3.1", body = Object,
+    example = json!({"openapi": "3.1.0", "info": {"title": "Claviger", "version": "0.1.0"}, "paths": {}}))))]
 pub(super) async fn openapi(Extension(document): Extension<Document>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], document.0.to_string()).into_response()
 }
 
 /// Opens the seal with the passphrase that it was made with.
 #[utoipa::path(post, path = "/v1/unseal", tag = "status", request_body = Unseal,
-    responses((status = 200, body = Health), Problems))]
+    responses((status = 200, description = "It serves", body = Health), Problems))]
 pub(super) async fn unseal(
     Shared(state): Shared<State>,
     caller: Caller,
@@ -62,7 +68,7 @@ pub(super) async fn unseal(
 
 /// Random bytes from a backend's generator.
 #[utoipa::path(post, path = "/v1/random", tag = "generic", request_body = RandomRequest,
-    responses((status = 200, body = RandomBytes), Problems))]
+    responses((status = 200, description = "The bytes", body = RandomBytes), Problems))]
 pub(super) async fn random(
     Shared(state): Shared<State>,
     caller: Caller,

@@ -14,7 +14,7 @@ use claviger_client::{Verdict, VerifyParameters, VerifyRecords, VerifyResult};
 use super::problem::Problems;
 use super::stream::{self, Upload};
 use super::verdicts::Verification;
-use super::{MOST_ITEMS, Refusal, State, body, content_type, execute, read_row};
+use super::{Binary, MOST_ITEMS, Refusal, State, body, content_type, execute, read_row};
 use crate::operation::Operation;
 use crate::service::{Caller, Outcome, ServiceError, VerifyJob};
 
@@ -32,11 +32,12 @@ const KEYS: &str = "claviger-keys";
 /// describes, and is answered in the order of the records while it is still going up: in Arrow if it came in
 /// Arrow, else as `record_id,verdict,reason` lines. The header `claviger-keys` names the keys that verify.
 #[utoipa::path(post, path = "/v1/transactions/verify", tag = "transactions", params(VerifyParameters),
-    request_body(content((VerifyRecords = "application/json"), (String = "text/csv"),
-        (Vec<u8> = "application/vnd.apache.arrow.stream"), (Vec<u8> = "application/octet-stream"))),
+    request_body(content((VerifyRecords = "application/json"), (String = "text/csv",
+            example = "record_id,city_code,asn,txn_type,amount,terminal_id,ttc,date,time,key_version,alg_id,tac\nR1,1150,1150491934206620,06,544,115366392864,00000001,20261121,071014,01,00,BA231E81\n"),
+        (Binary = "application/vnd.apache.arrow.stream"), (Binary = "application/octet-stream"))),
     responses(
         (status = 200, description = "Verdicts in the order of the records", content((VerifyResult = "application/json"),
-            (String = "text/csv", example = "record_id,verdict,reason\nR1,valid,\n"), (Vec<u8> = "application/vnd.apache.arrow.stream"))),
+            (String = "text/csv", example = "record_id,verdict,reason\nR1,valid,\n"), (Binary = "application/vnd.apache.arrow.stream"))),
         Problems))]
 pub(super) async fn verify(
     Shared(state): Shared<State>,

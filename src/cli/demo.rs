@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use claviger_client::{Client, ClientError, GenerateKey, ImportKey, Key, NewKey, PurseResult};
+use claviger_client::{Client, ClientError, ImportKey, Key, NewKey, PurseResult};
 use claviger_hsm_api::Algorithm;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -109,7 +109,7 @@ impl Demo {
         let some = format!("{}\n... {} in all", shown[..4].join("\n"), shown.len());
         story.tell("An officer makes the tenant's keys", &some, json!({ "keys": made.len() }));
 
-        let refused = refusal(clearing.post::<Key>("/v1/keys", &GenerateKey { key: new_key("DPK", "3des") }).await)?;
+        let refused = refusal(clearing.post::<Key>("/v1/keys", &new_key("DPK", "3des")).await)?;
         let also = refusal(card_management.get::<Value>("/v1/keys", &[("tenant", TENANT)]).await)?;
         story.tell(
             "Duties are separate",
@@ -218,7 +218,7 @@ async fn make_keys(officer: &Client, cards: &Cards) -> anyhow::Result<Vec<Key>> 
                         .post("/v1/keys/import", &ImportKey { key, components, kcv: None, odd_parity: false })
                         .await?
                 }
-                None => officer.post("/v1/keys", &GenerateKey { key }).await?,
+                None => officer.post("/v1/keys", &key).await?,
             });
         }
     }

@@ -2,6 +2,7 @@
 
 mod certificates;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -102,11 +103,20 @@ impl Directory {
                 .await?;
         }
         let path = self.0.join("claviger.toml");
-        std::fs::write(&path, self.configuration(listen, tenants)).with_context(|| path.display().to_string())?;
+        self.put("claviger.toml", self.configuration(listen, tenants).as_bytes())?;
         let daemon = Daemon::start(Config::load(&path)?).await?;
         let address = Address { url: format!("https://{}", daemon.address()) };
-        std::fs::write(self.0.join("dev.json"), serde_json::to_vec(&address)?)?;
+        self.put("dev.json", &serde_json::to_vec(&address)?)?;
         Ok(daemon)
+    }
+
+    /// Puts a file there at once: who reads it while it is written finds the old one whole.
+    fn put(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        let path = self.0.join(name);
+        let mut temporary = tempfile::NamedTempFile::new_in(&self.0).with_context(|| self.0.display().to_string())?;
+        temporary.write_all(content)?;
+        temporary.persist(&path).with_context(|| path.display().to_string())?;
+        Ok(())
     }
 
     /// The address that the daemon left.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use claviger_client::{Client, GenerateKey, ImportKey, Key, KeyFilter, KeyList, NewKey, SetKeyState};
+use claviger_client::{Client, ImportKey, Key, KeyFilter, KeyList, NewKey, SetKeyState};
 use zeroize::Zeroizing;
 
 use super::Global;
@@ -179,7 +179,7 @@ impl Keys {
         let client = global.client()?;
         let key = match self {
             Self::List(list) => return list.run(&client, output).await,
-            Self::Generate(description) => client.post("/v1/keys", &GenerateKey { key: description.body()? }).await?,
+            Self::Generate(description) => client.post("/v1/keys", &description.body()?).await?,
             Self::Import(import) => client.post("/v1/keys/import", &import.body()?).await?,
             Self::Show(selection) => selection.find(&client).await?,
             Self::Suspend(selection) => set_state(&client, selection, "suspended").await?,

@@ -205,7 +205,10 @@ impl Authorizer {
             },
             None => Denial {
                 policy: "default".to_owned(),
-                reason: format!("no policy permits the caller to `{action}` here"),
+                reason: match action {
+                    "enter_tenant" => "no policy lets the caller act for this tenant, if there is one".to_owned(),
+                    _ => format!("no policy permits the caller to `{action}` here"),
+                },
             },
         }
     }

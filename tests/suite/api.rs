@@ -39,7 +39,12 @@ async fn bodies_are_checked_before_anything_else_and_never_told() {
     );
     assert!(!refused.detail.contains("12345"), "{}", refused.detail);
     let refused = problem(officer.post::<Key>("/v1/keys", &json!({ "tenant": "demo" })).await);
-    assert_eq!(refused.code, "bad_body");
+    assert!(refused.code == "bad_body" && refused.detail.contains("missing field `scheme`"), "{}", refused.detail);
+    let refused = problem(officer.post::<Key>("/v1/keys", &json!({ "tenant": "demo", "scheme": 5 })).await);
+    assert_eq!(refused.field.as_deref(), Some("scheme"));
+    assert!(refused.detail.ends_with("expected a string"), "{}", refused.detail);
+    let refused = problem(officer.post::<Key>("/v1/keys", &json!({ "tenent": "demo" })).await);
+    assert!(refused.detail.contains("unknown field `tenent`"), "{}", refused.detail);
     let refused = problem(officer.post::<Key>("/v1/keys", &json!({ "tenant": "x".repeat(5 << 20) })).await);
     assert_eq!((refused.status, refused.code.as_str()), (413, "body_too_large"));
     let refused = problem(officer.get::<Value>("/v1/nothing", &()).await);

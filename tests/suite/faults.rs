@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use claviger_client::{
-    Client, ClientError, GenerateKey, Key, KeyFilter, KeyList, NewKey, PersonaliseParameters, PsamDebit, PsamResult,
+    Client, ClientError, Key, KeyFilter, KeyList, NewKey, PersonaliseParameters, PsamDebit, PsamResult,
 };
 use futures_util::StreamExt;
 
@@ -94,7 +94,7 @@ async fn work(work: Work, client: Client, mut number: u32, acknowledged: Arc<Mut
         let over = match work {
             Work::KeyCreation => {
                 number += 1;
-                let made = client.post::<Key>("/v1/keys", &GenerateKey { key: key(number - 1) }).await;
+                let made = client.post::<Key>("/v1/keys", &key(number - 1)).await;
                 made.map(|key| acknowledged.lock().unwrap().kcvs.insert(key.id, key.kcv)).is_err()
             }
             Work::Purchase => {
@@ -162,7 +162,7 @@ async fn kills_lose_nothing_and_repeat_nothing() {
     let roles = ["DCCK", "DCMK", "DACK", "DAMK", "DPK", "DLK", "DTK", "DABK", "DPUK", "DRPK", "DULK", "DAUK", "TK"];
     for role in roles {
         let key = NewKey { scheme: "cjt166".to_owned(), role: role.to_owned(), version: "01".to_owned(), ..key(0) };
-        let _: Key = daemon.client("officer").post("/v1/keys", &GenerateKey { key }).await.unwrap();
+        let _: Key = daemon.client("officer").post("/v1/keys", &key).await.unwrap();
     }
     let acknowledged = Arc::new(Mutex::new(Acknowledged::default()));
     let mut number = 0;

@@ -10,6 +10,8 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::writer::{FileWriter, StreamWriter};
 use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use parquet::file::properties::WriterProperties;
 
 use crate::daemon::{Daemon, words};
 use crate::main_job::import_keys;
@@ -115,16 +117,24 @@ fn parquet_and_arrow_get_the_verdicts_of_csv() {
     import_keys(&daemon, DAY);
     let all = records();
     let batch = text_batch(&all);
-    let mut parquet = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
-    // Several row groups, none of which ends where a batch does.
-    for start in (0..batch.num_rows()).step_by(1777) {
-        parquet.write(&batch.slice(start, 1777.min(batch.num_rows() - start))).unwrap();
-        parquet.flush().unwrap();
+    for compression in [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::ZSTD(ZstdLevel::default()),
+        Compression::GZIP(GzipLevel::default()),
+    ] {
+        let properties = WriterProperties::builder().set_compression(compression).build();
+        let mut parquet = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        // Several row groups, none of which ends where a batch does.
+        for start in (0..batch.num_rows()).step_by(1777) {
+            parquet.write(&batch.slice(start, 1777.min(batch.num_rows() - start))).unwrap();
+            parquet.flush().unwrap();
+        }
+        let parquet = parquet.into_inner().unwrap();
+        let (found, summary) = verify(&daemon, &daemon.file("day.parquet", &parquet), &[]);
+        assert_eq!(found, truth(&all), "{compression}");
+        assert_eq!((&summary["records"], &summary["role"]), (&5000.into(), &"DTK".into()));
     }
-    let parquet = parquet.into_inner().unwrap();
-    let (found, summary) = verify(&daemon, &daemon.file("day.parquet", &parquet), &[]);
-    assert_eq!(found, truth(&all));
-    assert_eq!((&summary["records"], &summary["role"]), (&5000.into(), &"DTK".into()));
 
     let mut stream = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
     stream.write(&batch).unwrap();

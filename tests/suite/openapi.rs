@@ -19,18 +19,29 @@ fn pointers<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
     }
 }
 
-/// Whether a schema, or what it refers to, shows what a value looks like.
-fn has_example(document: &Value, content: &Value) -> bool {
-    fn shown(document: &Value, schema: &Value, depth: usize) -> bool {
-        let target = schema["$ref"].as_str().and_then(|pointer| document.pointer(pointer.trim_start_matches('#')));
-        let schema = target.unwrap_or(schema);
-        let own = !schema["example"].is_null() || !schema["examples"].is_null() || schema["type"] == "boolean";
-        let inner = schema["properties"].as_object().into_iter().flat_map(|members| members.values());
-        let parts = ["allOf", "oneOf"].into_iter().filter_map(|name| schema[name].as_array()).flatten();
-        let items = schema.get("items").into_iter();
-        own || depth < 6 && inner.chain(parts).chain(items).any(|part| shown(document, part, depth + 1))
+/// Whether content that is text or JSON shows what it looks like, by itself or by the parts of its schema, each
+/// of which has an example (see below).
+fn has_example(kind: &str, content: &Value) -> bool {
+    let shown_by_its_parts = content["schema"]["$ref"].is_string();
+    let binary = kind == "application/octet-stream" || kind == "application/vnd.apache.arrow.stream";
+    binary || shown_by_its_parts || !content["example"].is_null()
+}
+
+/// Members of objects that neither show an example nor are objects of their own.
+fn without_example(schemas: &Value) -> Vec<String> {
+    let refers = |schema: &Value| {
+        let either = schema["oneOf"].as_array().into_iter().flatten().any(|schema| schema["$ref"].is_string());
+        schema["$ref"].is_string() || schema["items"]["$ref"].is_string() || either
+    };
+    let mut found = Vec::new();
+    for (name, schema) in schemas.as_object().unwrap() {
+        for (member, schema) in schema["properties"].as_object().into_iter().flatten() {
+            if schema["example"].is_null() && !refers(schema) {
+                found.push(format!("{name}.{member}"));
+            }
+        }
     }
-    !content["example"].is_null() || shown(document, &content["schema"], 0)
+    found
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,14 +55,21 @@ async fn every_operation_says_what_it_takes_gives_and_refuses() {
             assert!(operation["summary"].as_str().is_some_and(|text| text.len() > 10), "{at} says nothing of itself");
             assert!(!operation["tags"].as_array().unwrap().is_empty(), "{at} has no tag");
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
-                assert!(parameter["description"].is_string(), "{at}: {} is not described", parameter["name"]);
+                let name = &parameter["name"];
+                assert!(parameter["description"].is_string(), "{at}: {name} is not described");
+                assert!(!parameter["example"].is_null(), "{at}: {name} has no example");
             }
             for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
-                let binary = !kind.ends_with("json");
-                assert!(binary || has_example(&document, content), "{at}: {kind} has no example");
+                assert!(has_example(kind, content), "{at}: {kind} has no example");
             }
             let responses = operation["responses"].as_object().unwrap();
             assert!(responses.keys().any(|status| status.starts_with('2')), "{at} never works");
+            for (status, response) in responses {
+                assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{at}: {status}");
+                for (kind, content) in response["content"].as_object().into_iter().flatten() {
+                    assert!(has_example(kind, content), "{at}: {kind} of {status} has no example");
+                }
+            }
             if path.starts_with("/v1/") {
                 operations += 1;
                 for status in ["400", "403", "404", "409", "422", "503"] {
@@ -63,6 +81,7 @@ async fn every_operation_says_what_it_takes_gives_and_refuses() {
         }
     }
     assert!(operations >= 22, "{operations} operations");
+    assert_eq!(without_example(&document["components"]["schemas"]), Vec::<String>::new());
     let mut found = BTreeSet::new();
     pointers(&document, &mut found);
     for pointer in found {

@@ -163,7 +163,7 @@ fn duties_are_separate() {
 /// One daemon, two tenants: the id of another's key is as unknown as one that was never given.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_of_another_tenant_do_not_exist() {
-    use claviger_client::{Client, ComputeKcv, GenerateKey, KcvResult, Key, NewKey};
+    use claviger_client::{Client, ComputeKcv, KcvResult, Key, NewKey};
     let daemon = Daemon::with_tenant("shanghai");
     let new = |tenant: &str| NewKey {
         tenant: tenant.to_owned(),
@@ -178,7 +178,7 @@ async fn keys_of_another_tenant_do_not_exist() {
         verify_until: None,
     };
     let officer = daemon.client("officer");
-    let theirs: Key = officer.post("/v1/keys", &GenerateKey { key: new("shanghai") }).await.unwrap();
+    let theirs: Key = officer.post("/v1/keys", &new("shanghai")).await.unwrap();
     // The auditor is taken off that tenant, and the daemon started again.
     let path = daemon.data().join("claviger.toml");
     let text = std::fs::read_to_string(&path).unwrap();

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use claviger_client::{
-    Client, ClientError, Connection, GenerateKey, Health, ImportKey, Key, KeyFilter, KeyList, NewKey, VerifyParameters,
+    Client, ClientError, Connection, Health, ImportKey, Key, KeyFilter, KeyList, NewKey, VerifyParameters,
 };
 use futures_util::StreamExt;
 use zeroize::Zeroizing;
@@ -107,7 +107,7 @@ async fn a_sealed_daemon_serves_nothing_until_an_officer_opens_it() {
     assert!(
         matches!(officer.get::<Health>("/readyz", &()).await, Err(ClientError::Answer(text)) if text.contains("503"))
     );
-    let refused = problem(officer.post::<Key>("/v1/keys", &GenerateKey { key: key() }).await);
+    let refused = problem(officer.post::<Key>("/v1/keys", &key()).await);
     assert_eq!((refused.status, refused.code.as_str()), (503, "sealed"));
     let filter = KeyFilter { tenant: "shanghai".to_owned(), ..KeyFilter::default() };
     assert_eq!(problem(officer.get::<KeyList>("/v1/keys", &filter).await).code, "sealed");
@@ -118,7 +118,7 @@ async fn a_sealed_daemon_serves_nothing_until_an_officer_opens_it() {
     assert_eq!(problem(clearing.post::<Health>("/v1/unseal", &unseal(PASSPHRASE)).await).code, "denied");
     let health: Health = officer.post("/v1/unseal", &unseal(PASSPHRASE)).await.unwrap();
     assert_eq!(health.status, "ok");
-    let made: Key = officer.post("/v1/keys", &GenerateKey { key: key() }).await.unwrap();
+    let made: Key = officer.post("/v1/keys", &key()).await.unwrap();
     assert_eq!(made.state, "active");
     // In production no officer brings in a key alone.
     let components = ["01".repeat(16), "23".repeat(16)].map(Zeroizing::new).to_vec();
@@ -127,7 +127,7 @@ async fn a_sealed_daemon_serves_nothing_until_an_officer_opens_it() {
     assert_eq!(problem(officer.post::<Key>("/v1/keys/import", &import).await).code, "denied");
     // A principal that the configuration does not name is nobody, however good its certificate.
     let nobody = client(&served, &certificates, "auditor");
-    assert_eq!(problem(nobody.post::<Key>("/v1/keys", &GenerateKey { key: key() }).await).code, "unknown_principal");
+    assert_eq!(problem(nobody.post::<Key>("/v1/keys", &key()).await).code, "unknown_principal");
     let log = std::fs::read_to_string(folder.path().join("data/audit.jsonl")).unwrap();
     assert!(log.contains("wrong_passphrase") && !log.contains("these words"), "{log}");
 }
@@ -163,7 +163,7 @@ async fn a_job_that_runs_when_the_daemon_is_told_to_stop_is_finished() {
     assert!(cli(&["init", "--config", &config]).status.success());
     let mut served = serve(&config);
     let officer = client(&served, &certificates, "officer");
-    let _: Key = officer.post("/v1/keys", &GenerateKey { key: key() }).await.unwrap();
+    let _: Key = officer.post("/v1/keys", &key()).await.unwrap();
     let day = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/days/cjt166-3des-day.csv")).unwrap();
     let pieces: Vec<bytes::Bytes> = day.as_bytes().chunks(8000).map(bytes::Bytes::copy_from_slice).collect();
     let middle = pieces.len() / 2;
@@ -215,7 +215,7 @@ async fn an_upload_that_stands_still_is_given_up() {
     assert!(cli(&["init", "--config", &config]).status.success());
     let served = serve(&config);
     let officer = client(&served, &certificates, "officer");
-    let _: Key = officer.post("/v1/keys", &GenerateKey { key: key() }).await.unwrap();
+    let _: Key = officer.post("/v1/keys", &key()).await.unwrap();
     let parameters = VerifyParameters {
         tenant: "demo".to_owned(),
         scheme: "cjt166".to_owned(),

@@ -24,6 +24,7 @@ pub struct CardCommand {
     pub fields: BTreeMap<String, String>,
     /// P1 P2, where the command leaves them to the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "0084")]
     pub p1p2: Option<String>,
     /// What the card gave for GET CHALLENGE.
     #[serde(default)]
@@ -142,6 +143,7 @@ pub struct CardKeySet {
     #[schema(example = "")]
     pub reason: String,
     /// Wrapped keys with their check values, hexadecimal; empty if none was made.
+    #[schema(example = "41CC1E04A4BF2B6C2B3F3C8A5A9F6C5B8A4F19")]
     pub key_set: String,
 }
 
@@ -151,6 +153,6 @@ pub struct PersonaliseResult {
     /// One for each card.
     pub cards: Vec<CardKeySet>,
     /// By result.
-    #[schema(value_type = BTreeMap<String, u64>)]
+    #[schema(example = json!({"made": 1}), value_type = BTreeMap<String, u64>)]
     pub counts: BTreeMap<String, u64>,
 }

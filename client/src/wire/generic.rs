@@ -109,9 +109,11 @@ pub struct CipherItem {
     /// Initial value of CBC, or nonce of GCM. For encryption the service draws it: always in GCM, in CBC
     /// if it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "00112233445566778899AABB")]
     pub iv: Option<String>,
     /// Authenticated by GCM, not enciphered.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schema(example = "5448495320495320")]
     pub associated: String,
 }
 
@@ -119,6 +121,7 @@ pub struct CipherItem {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CipherResult {
     /// A text, and with what it was enciphered; null where a ciphertext is not authentic.
+    #[schema(example = json!([{"data": "6BC1BEE22E409F96", "iv": "00112233445566778899AABB"}, null]))]
     pub items: Vec<Option<CipherItem>>,
 }
 
@@ -133,7 +136,7 @@ pub struct Sign {
     #[schema(example = "1234567812345678")]
     pub signer_id: String,
     /// At most 10,000, hexadecimal.
-    #[schema(example = json!(["6D657373616765"]), max_items = 10000)]
+    #[schema(example = json!(["6D65737361676520646967657374"]), max_items = 10000)]
     pub messages: Vec<String>,
 }
 
@@ -141,6 +144,7 @@ pub struct Sign {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SignResult {
     /// `r || s`, 64 bytes, hexadecimal.
+    #[schema(example = json!(["F5A03B0648D2C4630EEAC513E1BB81A15944DA3827D5B74143AC7EACEEE720B3B1B6AA29DF212FD8763182BC0D421CA1BB9038FD1F7F42D4840B69C485BBC1AA"]))]
     pub signatures: Vec<String>,
 }
 
@@ -164,9 +168,12 @@ pub struct VerifySignature {
 #[serde(deny_unknown_fields)]
 pub struct SignatureItem {
     /// M.
-    #[schema(example = "6D657373616765")]
+    #[schema(example = "6D65737361676520646967657374")]
     pub message: String,
     /// `r || s`.
+    #[schema(
+        example = "F5A03B0648D2C4630EEAC513E1BB81A15944DA3827D5B74143AC7EACEEE720B3B1B6AA29DF212FD8763182BC0D421CA1BB9038FD1F7F42D4840B69C485BBC1AA"
+    )]
     pub signature: String,
 }
 

@@ -33,21 +33,16 @@ pub struct NewKey {
     pub ceiling: Option<String>,
     /// From when it may make something new (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2027-01-01T00:00:00Z")]
     pub protect_from: Option<String>,
     /// Until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2029-01-01T00:00:00Z")]
     pub protect_until: Option<String>,
     /// Until when it may check what was made before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2030-01-01T00:00:00Z")]
     pub verify_until: Option<String>,
-}
-
-/// Makes a key inside a backend.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct GenerateKey {
-    /// What it will be.
-    #[serde(flatten)]
-    pub key: NewKey,
 }
 
 /// Joins a key from components.
@@ -65,6 +60,7 @@ pub struct ImportKey {
     pub kcv: Option<String>,
     /// Refuse components with a byte of even parity.
     #[serde(default)]
+    #[schema(example = false)]
     pub odd_parity: bool,
 }
 
@@ -72,20 +68,28 @@ pub struct ImportKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Key {
     /// Unique for ever.
+    #[schema(example = "e032f0e228e9077e2d7baac0902af7d9")]
     pub id: String,
     /// City or operator.
+    #[schema(example = "demo")]
     pub tenant: String,
     /// Card scheme.
+    #[schema(example = "cjt166")]
     pub scheme: String,
     /// What the scheme calls it.
+    #[schema(example = "DTK")]
     pub role: String,
     /// Its cipher.
+    #[schema(example = "3des")]
     pub algorithm: String,
     /// As records write it.
+    #[schema(example = "01")]
     pub version: String,
     /// How many dispersion steps are already in it.
+    #[schema(example = 1)]
     pub level: usize,
     /// Their factors, root first.
+    #[schema(example = json!(["1150FF0000000000"]))]
     pub factors: Vec<String>,
     /// NIST SP 800-57 state.
     #[schema(example = "active")]
@@ -94,20 +98,28 @@ pub struct Key {
     #[schema(example = "B8743B")]
     pub kcv: String,
     /// How it was made, as `ecb of zero, 3 bytes`.
+    #[schema(example = "ecb of zero, 3 bytes")]
     pub kcv_rule: String,
     /// X9.143 key usage.
+    #[schema(example = "12")]
     pub usage: String,
     /// X9.143 mode of use.
+    #[schema(example = "V")]
     pub mode: String,
     /// X9.143 exportability.
+    #[schema(example = "N")]
     pub exportability: String,
     /// The most that may leave a backend on its account.
+    #[schema(example = "card-key")]
     pub ceiling: String,
     /// `generated`, `components`, `dispersed`.
+    #[schema(example = "components")]
     pub origin: String,
     /// Backends that hold a replica.
+    #[schema(example = json!(["embedded"]))]
     pub backends: Vec<String>,
     /// When it was made (RFC 3339).
+    #[schema(example = "2026-11-20T08:00:00Z")]
     pub created: String,
 }
 
@@ -128,9 +140,11 @@ pub struct KeyFilter {
     pub tenant: String,
     /// Of one scheme only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(example = "cjt166")]
     pub scheme: Option<String>,
     /// Of one role only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(example = "DTK")]
     pub role: Option<String>,
 }
 
@@ -164,6 +178,7 @@ pub struct KeyReference {
     pub algorithm: String,
     /// Dispersion factors already in the key, root first, hexadecimal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!([]))]
     pub factors: Vec<String>,
 }
 

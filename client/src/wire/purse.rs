@@ -38,6 +38,7 @@ pub struct Purse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PurseResult {
     /// Whether the card's MAC was right.
+    #[schema(example = true)]
     pub valid: bool,
     /// The MAC that was asked for; only if the card's was right.
     #[serde(default, skip_serializing_if = "Option::is_none")]

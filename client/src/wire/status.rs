@@ -26,6 +26,7 @@ pub struct RandomRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RandomBytes {
     /// Hexadecimal.
+    #[schema(example = "0F1E2D3C4B5A69788796A5B4C3D2E1F0")]
     pub bytes: String,
 }
 
@@ -42,21 +43,27 @@ pub struct Health {
 pub struct Problem {
     /// `urn:claviger:problem:` and the code.
     #[serde(rename = "type")]
+    #[schema(example = "urn:claviger:problem:bad_field")]
     pub kind: String,
     /// The HTTP status in words.
+    #[schema(example = "Unprocessable Content")]
     pub title: String,
     /// The HTTP status.
+    #[schema(example = 422)]
     pub status: u16,
     /// What went wrong and, where it can be said, what to do.
+    #[schema(example = "`version` is not two upper-case hexadecimal digits")]
     pub detail: String,
     /// Stable, for programs.
     #[schema(example = "bad_field")]
     pub code: String,
     /// The field of the request that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "version")]
     pub field: Option<String>,
     /// The policy that refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "officers.use-no-key")]
     pub policy: Option<String>,
 }
 
@@ -67,11 +74,13 @@ pub struct Scheme {
     #[schema(example = "cjt166")]
     pub id: String,
     /// For people.
+    #[schema(example = "城市一卡通互联互通 CJ/T 166 (MOHURD interconnect)")]
     pub title: String,
     /// Of the profile.
     #[schema(example = "1")]
     pub version: String,
     /// What the rules rest on, and how sure they are.
+    #[schema(example = "CJ/T 166, AID A00000000386980701")]
     pub basis: String,
     /// Names of the dispersion levels, root first.
     #[schema(example = json!(["city", "card"]))]
@@ -90,6 +99,7 @@ pub struct Scheme {
     /// Layouts of clearing files.
     pub layouts: Vec<SchemeLayout>,
     /// The known answers that the profile reproduced when it was loaded.
+    #[schema(example = json!(["pboc-dispersion.json#sm4-2"]))]
     pub known_answers: Vec<String>,
 }
 
@@ -100,6 +110,7 @@ pub struct SchemeRole {
     #[schema(example = "DTK")]
     pub role: String,
     /// For people.
+    #[schema(example = "TAC 密钥 transaction authentication code")]
     pub title: String,
     /// X9.143 key usage.
     #[schema(example = "12")]
@@ -119,6 +130,7 @@ pub struct SchemeTransaction {
     #[schema(example = "load")]
     pub name: String,
     /// For people.
+    #[schema(example = "圈存")]
     pub title: String,
     /// Transaction types, two hexadecimal digits each.
     #[schema(example = json!(["01", "02"]))]
@@ -129,8 +141,10 @@ pub struct SchemeTransaction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SchemeItem {
     /// Its name.
+    #[schema(example = "unblock-pin")]
     pub name: String,
     /// For people.
+    #[schema(example = "PIN 解锁")]
     pub title: String,
 }
 
@@ -141,6 +155,7 @@ pub struct SchemeLayout {
     #[schema(example = "packed-binary")]
     pub name: String,
     /// For people.
+    #[schema(example = "定长二进制（示例） packed binary, an example")]
     pub title: String,
     /// Bytes of a record of packed binary; absent for text lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -22,9 +22,11 @@ pub struct VerifyParameters {
     pub layout: Option<String>,
     /// To go on with a file: how many of its lines (with the header) or records were sent before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(example = 2001)]
     pub before: Option<u64>,
     /// The keys that must verify, as an earlier answer's header `claviger-keys` named them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(example = "e032f0e228e9077e2d7baac0902af7d9:1")]
     pub keys: Option<String>,
 }
 
@@ -42,6 +44,7 @@ pub struct VerifyRecords {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verdict {
     /// As given.
+    #[schema(example = "R1")]
     pub record_id: String,
     /// `valid`, `invalid`, `unknown_key`, `unverifiable` or `malformed`.
     #[schema(example = "valid")]
@@ -60,6 +63,6 @@ pub struct VerifyResult {
     /// One for each record.
     pub verdicts: Vec<Verdict>,
     /// By verdict.
-    #[schema(value_type = BTreeMap<String, u64>)]
+    #[schema(example = json!({"valid": 1}), value_type = BTreeMap<String, u64>)]
     pub counts: VerdictCounts,
 }

@@ -154,7 +154,7 @@ fn weakness(algorithm: Algorithm, key: &[u8]) -> Option<&'static str> {
     let parts: Vec<&[u8]> = if algorithm.is_des() { key.chunks_exact(8).collect() } else { Vec::new() };
     let equal = parts.windows(2).filter(|pair| !differ(pair[0], pair[1])).count() > 0;
     if key.iter().fold(0, |sum, byte| sum | byte) == 0 {
-        Some("the key is all zeros")
+        Some("the key is all zeros, as if its components were equal")
     } else {
         equal.then_some("two parts of the key are equal, which makes it single DES")
     }
