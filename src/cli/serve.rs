@@ -32,7 +32,11 @@ impl Serve {
         claviger_locked_memory::forbid_core_dumps()?;
         let daemon = Daemon::start(config).await?;
         let url = format!("https://{}", daemon.address());
-        let sealed = if daemon.is_unsealed() { "" } else { " (sealed: run `claviger unseal`; a new store needs `claviger init` before)" };
+        let sealed = if daemon.is_unsealed() {
+            ""
+        } else {
+            " (sealed: run `claviger unseal`; a new store needs `claviger init` before)"
+        };
         output.say(format!("claviger serves {url}{sealed}"));
         daemon.run(stopped()).await;
         Ok(ExitCode::SUCCESS)
