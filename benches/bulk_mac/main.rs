@@ -9,7 +9,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
 
+#[path = "../clock.rs"]
 mod clock;
+mod limit;
 mod openssl;
 mod rustcrypto;
 mod work;
@@ -19,7 +21,8 @@ use std::hint::black_box;
 use claviger_bulk_mac::{BulkMac, Platform};
 use serde_json::json;
 
-use clock::{operations_per_ns, thread_time};
+use clock::thread_time;
+use limit::operations_per_ns;
 use openssl::OpenSsl;
 use rustcrypto::RustCrypto;
 use work::{Load, Peer, Shape};

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::digits::{Digits, are_decimal, number, pack};
+
 /// A field by name. The names are those of CSV columns, JSON members and profiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Field {
@@ -165,7 +167,11 @@ impl Field {
         }
     }
 
-    /// Where the field stands in a [`FieldSet`].
+    /// Where the field's bytes begin in a row: fields that follow one another in column order do so there.
+    pub(crate) fn place(self) -> usize {
+        OFFSETS[self as usize]
+    }
+
     const fn offset(self) -> usize {
         let (mut offset, mut at) = (0, 0);
         while at < self as usize {
@@ -209,7 +215,39 @@ const OFFSETS: [usize; Field::ALL.len()] = {
     }
     offsets
 };
+/// Of each field, how it is written and its width.
+const KINDS: [(Form, usize); Field::ALL.len()] = {
+    let mut kinds = [(Form::Hex, 0); Field::ALL.len()];
+    let mut at = 0;
+    while at < kinds.len() {
+        kinds[at] = (Field::ALL[at].form(), Field::ALL[at].width());
+        at += 1;
+    }
+    kinds
+};
 const TOTAL: usize = Field::TerminalRand.offset() + Field::TerminalRand.width();
+
+/// Several fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Fields(u32);
+
+impl Fields {
+    /// Those that are in both.
+    pub(crate) fn among(self, others: Self) -> Self {
+        Self(self.0 & others.0)
+    }
+
+    /// A field and all that come before it in column order.
+    pub(crate) fn up_to(last: Field) -> Self {
+        Self((2 << last as u32) - 1)
+    }
+}
+
+impl FromIterator<Field> for Fields {
+    fn from_iter<T: IntoIterator<Item = Field>>(fields: T) -> Self {
+        Self(fields.into_iter().fold(0, |fields, field| fields | 1 << field as u32))
+    }
+}
 
 /// A row of fields, each in the bytes that cards use, with no allocation.
 #[derive(Debug, Clone, Copy)]
@@ -229,6 +267,21 @@ impl FieldSet {
     pub fn get(&self, field: Field) -> Option<&[u8]> {
         let at = OFFSETS[field as usize];
         (self.present >> field as u32 & 1 == 1).then(|| &self.bytes[at..at + field.width()])
+    }
+
+    /// The first in column order of some fields that is not there.
+    pub(crate) fn first_missing(&self, of: Fields) -> Option<Field> {
+        Field::ALL.get((of.0 & !self.present).trailing_zeros() as usize).copied()
+    }
+
+    /// Bytes of a row from `at` on, as [`Field::place`] counts them.
+    pub(crate) fn bytes_at(&self, at: usize, len: usize) -> &[u8] {
+        &self.bytes[at..at + len]
+    }
+
+    /// Takes every field away.
+    pub(crate) fn clear(&mut self) {
+        self.present = 0;
     }
 
     /// A one-byte field that is there.
@@ -255,16 +308,15 @@ impl FieldSet {
     /// # Errors
     /// [`FieldError`].
     pub fn set_checked(&mut self, field: Field, bytes: &[u8]) -> Result<(), FieldError> {
-        let digits = || bytes.iter().all(|byte| byte >> 4 <= 9 && byte & 15 <= 9);
         let good = bytes.len() == field.width()
             && match field.form() {
                 Form::Hex | Form::Fen => true,
-                Form::Bcd => digits(),
-                Form::Date => digits() && is_date(bytes),
-                Form::Time => digits() && is_time(bytes),
+                Form::Bcd => are_decimal(bytes),
+                Form::Date => are_decimal(bytes) && bytes.first_chunk().is_some_and(is_date),
+                Form::Time => are_decimal(bytes) && bytes.first_chunk().is_some_and(is_time),
                 Form::CardNumber => {
                     let mut text = [0; 16];
-                    hex::encode_to_slice(bytes, &mut text).is_ok() && is_card_number(&text)
+                    are_decimal(bytes) || (hex::encode_to_slice(bytes, &mut text).is_ok() && is_card_number(&text))
                 }
             };
         if good { self.set(field, bytes) } else { Err(FieldError { field, expected: field.expected() }) }
@@ -274,39 +326,41 @@ impl FieldSet {
     ///
     /// # Errors
     /// [`FieldError`] if the text is not what the field's column says.
+    #[inline]
     pub fn parse(&mut self, field: Field, text: &[u8]) -> Result<(), FieldError> {
         if text.is_empty() {
             return Ok(());
         }
-        let wrong = FieldError { field, expected: field.expected() };
-        let at = OFFSETS[field as usize];
-        let to = &mut self.bytes[at..at + field.width()];
-        let good = match field.form() {
-            Form::Fen => parse_fen(text).map(|fen| to.copy_from_slice(&fen.to_be_bytes())).is_some(),
-            Form::Hex => parse_hex(text, to),
-            Form::Bcd => text.iter().all(u8::is_ascii_digit) && parse_hex(text, to),
-            Form::CardNumber => is_card_number(text) && parse_hex(text, to),
-            Form::Date => text.iter().all(u8::is_ascii_digit) && parse_hex(text, to) && is_date(to),
-            Form::Time => text.iter().all(u8::is_ascii_digit) && parse_hex(text, to) && is_time(to),
+        use Digits::{Decimal, Hexadecimal};
+        let good = match KINDS[field as usize] {
+            (Form::Fen, _) => self.put(field, number(text).map(u32::to_be_bytes)),
+            (Form::Hex, 1) => self.put(field, pack::<1>(text, Hexadecimal)),
+            (Form::Hex, 2) => self.put(field, pack::<2>(text, Hexadecimal)),
+            (Form::Hex, 3) => self.put(field, pack::<3>(text, Hexadecimal)),
+            (Form::Hex, 4) => self.put(field, pack::<4>(text, Hexadecimal)),
+            (Form::Hex, 6) => self.put(field, pack::<6>(text, Hexadecimal)),
+            (Form::Hex, 8) => self.put(field, pack::<8>(text, Hexadecimal)),
+            (Form::Hex, _) => self.put(field, pack::<9>(text, Hexadecimal)),
+            (Form::Bcd, _) => self.put(field, pack::<2>(text, Decimal)),
+            (Form::CardNumber, _) => {
+                let digits = pack::<8>(text, Decimal);
+                self.put(field, digits.or_else(|| pack::<8>(text, Hexadecimal).filter(|_| is_card_number(text))))
+            }
+            (Form::Date, _) => self.put(field, pack::<4>(text, Decimal).filter(is_date)),
+            (Form::Time, _) => self.put(field, pack::<3>(text, Decimal).filter(is_time)),
         };
-        if !good {
-            return Err(wrong);
-        }
+        if good { Ok(()) } else { Err(FieldError { field, expected: field.expected() }) }
+    }
+
+    /// Sets a field to bytes of its width, if there are any.
+    #[inline]
+    fn put<const LEN: usize>(&mut self, field: Field, bytes: Option<[u8; LEN]>) -> bool {
+        let at = OFFSETS[field as usize];
+        let Some((bytes, to)) = bytes.zip(self.bytes[at..].first_chunk_mut()) else { return false };
+        *to = bytes;
         self.present |= 1 << field as u32;
-        Ok(())
+        true
     }
-}
-
-fn parse_fen(text: &[u8]) -> Option<u32> {
-    if text.len() > 10 || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let fen = text.iter().fold(0u64, |fen, digit| fen * 10 + u64::from(digit - b'0'));
-    u32::try_from(fen).ok()
-}
-
-fn parse_hex(text: &[u8], to: &mut [u8]) -> bool {
-    text.len() == 2 * to.len() && hex::decode_to_slice(text, to).is_ok()
 }
 
 /// Digits with F as fill: at the right (left-justified) or at the left, not in between.
@@ -321,12 +375,12 @@ fn is_card_number(text: &[u8]) -> bool {
 }
 
 /// In BCD.
-fn is_time(bcd: &[u8]) -> bool {
+fn is_time(bcd: &[u8; 3]) -> bool {
     bcd[0] < 0x24 && bcd[1] < 0x60 && bcd[2] < 0x60
 }
 
 /// Proleptic Gregorian, in BCD.
-fn is_date(bcd: &[u8]) -> bool {
+fn is_date(bcd: &[u8; 4]) -> bool {
     let two = |byte: u8| u32::from(byte >> 4) * 10 + u32::from(byte & 15);
     let (year, month, day) = (two(bcd[0]) * 100 + two(bcd[1]), two(bcd[2]), two(bcd[3]));
     let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));

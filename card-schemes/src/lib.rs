@@ -9,6 +9,7 @@
 
 mod command;
 mod consistency;
+mod digits;
 mod fields;
 mod key_set;
 mod known_answers;

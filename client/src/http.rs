@@ -57,6 +57,9 @@ pub enum ClientError {
     Answer(String),
 }
 
+/// Largest frame of HTTP/2: answers to files come in these.
+const FRAME: u32 = 256 << 10;
+
 /// A client of one daemon.
 #[derive(Clone)]
 pub struct Client {
@@ -101,6 +104,7 @@ impl Client {
             .tls_backend_preconfigured((*tls).clone())
             .http2_prior_knowledge()
             .http2_adaptive_window(true)
+            .http2_max_frame_size(FRAME)
             .connect_timeout(Duration::from_secs(10))
             .no_proxy()
             .build()

@@ -18,12 +18,12 @@ use super::Refusal;
 use crate::config::Limits;
 use crate::service::{BATCH, ServiceError};
 
-/// Pieces that may wait on either side: with the usual 16 KiB to 64 KiB each, under a mebibyte.
+/// Pieces that may wait on either side: with at most 256 KiB each, two mebibytes.
 const WAITING: usize = 8;
 /// How long a refused upload stays open.
 const LINGER: Duration = Duration::from_secs(5);
 /// Answers are handed to the connection in pieces of about this size.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 256 << 10;
 /// Answers that one checkpoint of the audit log covers, in bytes, unless the time below has passed.
 const COVERED: usize = 512 << 10;
 /// The longest that an answer waits for more.

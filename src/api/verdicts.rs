@@ -1,14 +1,14 @@
 //! Verdicts on their way out: lines of CSV, or Arrow's IPC streaming format.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::writer::StreamWriter;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
-use claviger_card_schemes::{FieldSet, LineFault, Verified, record_id_of};
+use claviger_card_schemes::{FieldSet, LineFault, Verified};
 
 use super::stream::{Ids, Job};
 use crate::service::{ServiceError, VerifyJob};
@@ -52,11 +52,7 @@ impl Job for Verification {
     fn run(&mut self, ids: &Ids, out: &mut Vec<u8>) -> Result<(), ServiceError> {
         let mut ids = ids.iter();
         match &mut self.writer {
-            Writer::Csv => self.job.run(|verified| {
-                out.extend_from_slice(&record_id_of(ids.next().unwrap_or_default()));
-                // Writing to memory cannot fail.
-                let _ = writeln!(out, ",{},{}", verified.verdict, verified.reason);
-            }),
+            Writer::Csv => self.job.run(|verified| verified.append_line(ids.next().unwrap_or_default(), out)),
             Writer::Arrow { schema, stream } => {
                 let mut columns = VerdictColumns::default();
                 self.job.run(|verified| columns.push(ids.next().unwrap_or_default(), verified))?;
@@ -99,7 +95,9 @@ impl VerdictColumns {
         // Ids were checked when they were read.
         self.ids.append_value(std::str::from_utf8(id).unwrap_or_default());
         self.verdicts.append_value(verified.verdict.as_str());
-        self.reasons.append_value(verified.reason.to_string());
+        // A builder is written to as a string is; that cannot fail.
+        let _ = write!(self.reasons, "{}", verified.reason);
+        self.reasons.append_value("");
         self.rows += 1;
     }
 

@@ -83,6 +83,9 @@ pub async fn serve(
     }
 }
 
+/// Largest frame of HTTP/2: files go up in these.
+const FRAME: u32 = 256 << 10;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn handshake(stream: TcpStream, tls: TlsAcceptor) -> Result<TlsStream<TcpStream>, Failure> {
@@ -111,6 +114,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(30))
         .max_concurrent_streams(64)
+        .max_frame_size(FRAME)
         .adaptive_window(true);
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     watcher.watch(serving.into_owned()).await

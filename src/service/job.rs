@@ -68,8 +68,8 @@ impl Record {
         }
     }
 
-    pub(super) fn count(&mut self, what: &'static str) {
-        *self.counts.entry(what).or_insert(0) += 1;
+    pub(super) fn count(&mut self, what: &'static str, records: u64) {
+        *self.counts.entry(what).or_insert(0) += records;
     }
 
     pub(super) fn checkpoint(&self) -> Result<(), ServiceError> {

@@ -159,11 +159,11 @@ impl PersonaliseJob {
                     let appended = set.groups[group].maker.append(outcome, row, &mut self.scratch);
                     appended.ok_or(ServiceError::Internal)?;
                 }
-                self.record.count("made");
+                self.record.count("made", 1);
                 each(Ok(&self.scratch));
                 continue;
             };
-            self.record.count("malformed");
+            self.record.count("malformed", 1);
             each(Err(fault));
         }
         for set in &mut self.sets {

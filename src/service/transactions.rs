@@ -77,7 +77,7 @@ impl VerifyJob {
     ///
     /// # Errors
     /// [`ServiceError`]; the job is then over.
-    pub fn run(&mut self, mut each: impl FnMut(Verified)) -> Result<(), ServiceError> {
+    pub fn run(&mut self, each: impl FnMut(Verified)) -> Result<(), ServiceError> {
         let router = self.record.service().router()?;
         let mut renewed = if self.is_current() { None } else { Some(self.renew()?) };
         let mut verdicts = Vec::with_capacity(BATCH);
@@ -97,10 +97,9 @@ impl VerifyJob {
                 Err(error) => return Err(error),
             }
         }
-        for verified in verdicts {
-            self.record.count(verified.verdict.as_str());
-            each(verified);
-        }
+        let verdicts_of = verdicts.chunk_by(|one, next| one.verdict == next.verdict);
+        verdicts_of.for_each(|run| self.record.count(run[0].verdict.as_str(), run.len() as u64));
+        verdicts.into_iter().for_each(each);
         match renewed {
             Some(next) => self.take_over(next),
             None => Ok(()),

@@ -4,14 +4,14 @@
 
 use std::borrow::Cow;
 
+use wide::u8x16;
+
 use super::{Columns, FormatError, LineFault, RecordSink, is_record_id};
-use crate::fields::{Field, FieldError, FieldSet};
+use crate::fields::{Field, FieldSet};
 
 /// Which column holds what.
 #[derive(Debug, Clone)]
 struct Header {
-    /// Column of the record id.
-    record_id: usize,
     /// Field of each column; `None` for the record id.
     columns: Vec<Option<Field>>,
     /// What a line with too many cells is blamed on.
@@ -24,9 +24,9 @@ impl Header {
         let line = std::str::from_utf8(line).map_err(|_| FormatError::NotText)?;
         let line = line.strip_prefix('\u{FEFF}').unwrap_or(line);
         let names = line.trim_end_matches(['\r', '\n']).split(',').map(|name| name.trim().trim_matches('"'));
-        let (record_id, columns) = columns.match_names(names)?;
+        let (_, columns) = columns.match_names(names)?;
         let last = columns.iter().flatten().copied().max();
-        Ok(Self { record_id, columns, last })
+        Ok(Self { columns, last })
     }
 
     /// Reads one line into `id` and `fields`. Every field is looked at, so that the fault reported is the
@@ -36,30 +36,32 @@ impl Header {
     /// [`LineFault`].
     fn read(&self, line: &[u8], id: &mut Vec<u8>, fields: &mut FieldSet) -> Result<(), LineFault> {
         id.clear();
-        *fields = FieldSet::default();
-        let mut fault: Option<Field> = None;
-        let mut blame = |field: Field| fault = Some(fault.map_or(field, |first| first.min(field)));
-        let mut cells = Cells { rest: Some(line) };
-        for (at, column) in self.columns.iter().enumerate() {
-            let cell = cells.next();
-            match (column, cell) {
-                (None, Some(Some(cell))) if at == self.record_id && is_record_id(&cell) => {
-                    id.extend_from_slice(&cell);
-                }
-                (None, _) => {}
-                (Some(field), Some(Some(cell))) => {
-                    if let Err(FieldError { field, .. }) = fields.parse(*field, &cell) {
-                        blame(field);
-                    }
-                }
-                (Some(field), _) => blame(*field),
+        fields.clear();
+        let mut reading = Reading { columns: self.columns.iter(), id, fields, fault: None };
+        let more = if memchr::memchr(b'"', line).is_some() {
+            let mut cells = Quoted { rest: Some(line) };
+            cells.by_ref().take(self.columns.len()).for_each(|cell| reading.take(cell.as_deref()));
+            cells.next().is_some()
+        } else {
+            let commas = Commas::of(line);
+            let mut from = 0;
+            for to in commas.at[..commas.len].iter().take(self.columns.len()).map(|at| *at as usize) {
+                reading.take(line.get(from..to));
+                from = to + 1;
             }
+            if commas.len < self.columns.len() {
+                reading.take(line.get(from..));
+            }
+            commas.len >= self.columns.len()
+        };
+        while !reading.columns.as_slice().is_empty() {
+            reading.take(None);
         }
-        if cells.next().is_some() {
+        if more {
             // More cells than columns: nobody can say which are right.
-            blame(self.last.unwrap_or(Field::Tac));
+            reading.blame(self.last.unwrap_or(Field::Tac));
         }
-        match (id.is_empty(), fault) {
+        match (reading.id.is_empty(), reading.fault) {
             (true, _) => Err(LineFault::NoId),
             (false, Some(field)) => Err(LineFault::Field(field)),
             (false, None) => Ok(()),
@@ -67,9 +69,38 @@ impl Header {
     }
 }
 
+/// A line that is being read.
+struct Reading<'a> {
+    /// Those whose cells have not come yet.
+    columns: std::slice::Iter<'a, Option<Field>>,
+    id: &'a mut Vec<u8>,
+    fields: &'a mut FieldSet,
+    fault: Option<Field>,
+}
+
+impl Reading<'_> {
+    /// Takes the next cell; `None` if there is none, or if its quotes are wrong.
+    #[inline]
+    fn take(&mut self, cell: Option<&[u8]>) {
+        match (self.columns.next(), cell) {
+            (Some(None), Some(cell)) if is_record_id(cell) => self.id.extend_from_slice(cell),
+            (Some(Some(field)), cell) => {
+                if cell.is_none_or(|cell| self.fields.parse(*field, cell).is_err()) {
+                    self.blame(*field);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn blame(&mut self, field: Field) {
+        self.fault = Some(self.fault.map_or(field, |first| first.min(field)));
+    }
+}
+
 /// A record id as it is written into a CSV of verdicts.
 pub fn record_id_of(id: &[u8]) -> Cow<'_, [u8]> {
-    if id.iter().any(|c| matches!(c, b',' | b'"')) {
+    if id.iter().fold(false, |special, c| special | matches!(c, b',' | b'"')) {
         let mut quoted = vec![b'"'];
         for c in id {
             if *c == b'"' {
@@ -187,12 +218,50 @@ impl CsvReader {
     }
 }
 
-/// The cells of a line; `Some(None)` is a cell whose quotes are wrong.
-struct Cells<'a> {
+/// Where the commas of a line are, as far as there can be columns.
+struct Commas {
+    at: [u32; Self::MOST],
+    len: usize,
+}
+
+impl Commas {
+    /// More than the columns that a file can have, each of them once.
+    const MOST: usize = Field::ALL.len() + 2;
+
+    fn of(line: &[u8]) -> Self {
+        let mut found = Self { at: [0; Self::MOST], len: 0 };
+        let (chunks, rest) = line.as_chunks::<16>();
+        for (number, chunk) in (0..).zip(chunks) {
+            found.add(16 * number, commas(chunk));
+        }
+        let mut last = [0; 16];
+        last[..rest.len()].copy_from_slice(rest);
+        found.add(16 * chunks.len() as u32, commas(&last));
+        found
+    }
+
+    #[inline]
+    fn add(&mut self, first: u32, mut mask: u32) {
+        while mask != 0 && self.len < Self::MOST {
+            self.at[self.len] = first + mask.trailing_zeros();
+            self.len += 1;
+            mask &= mask - 1;
+        }
+    }
+}
+
+/// A bit for each comma, the first in the least significant.
+#[inline]
+fn commas(chunk: &[u8; 16]) -> u32 {
+    u8x16::new(*chunk).simd_eq(u8x16::splat(b',')).to_bitmask()
+}
+
+/// The cells of a line in which there are quotes; `Some(None)` is a cell whose quotes are wrong.
+struct Quoted<'a> {
     rest: Option<&'a [u8]>,
 }
 
-impl<'a> Iterator for Cells<'a> {
+impl<'a> Iterator for Quoted<'a> {
     type Item = Option<Cow<'a, [u8]>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -206,7 +275,7 @@ impl<'a> Iterator for Cells<'a> {
     }
 }
 
-impl<'a> Cells<'a> {
+impl<'a> Quoted<'a> {
     fn quoted(&mut self, mut rest: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let mut cell = Vec::new();
         loop {

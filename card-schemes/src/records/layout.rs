@@ -1,12 +1,17 @@
 //! Layouts that a profile describes: records of fixed places, as text lines or packed binary.
 
+use std::ops::Range;
+
 use super::{LineFault, RecordSink, is_record_id};
 use crate::fields::{Field, FieldSet};
-use crate::profile::{LayoutKind, PlaceEncoding, RecordLayout};
+use crate::profile::{self, LayoutKind, PlaceEncoding, RecordLayout};
 
 /// Records of one layout, in pieces of any size.
 pub struct LayoutReader {
-    layout: RecordLayout,
+    kind: LayoutKind,
+    /// Bytes of a record.
+    length: usize,
+    places: Vec<Place>,
     /// Records read so far, or lines of text.
     number: u64,
     /// The beginning of a record whose end has not come yet.
@@ -19,6 +24,18 @@ pub struct LayoutReader {
     defaults: FieldSet,
 }
 
+/// Where something stands in a record.
+struct Place {
+    /// `None` for the record id.
+    field: Option<Field>,
+    bytes: Range<usize>,
+    encoding: PlaceEncoding,
+    /// What stands there if the field is absent.
+    absent: Option<Vec<u8>>,
+}
+
+/// Bytes of the widest field.
+const LONGEST_FIELD: usize = 9;
 /// Bytes that a line may have beyond its record before it is given up.
 const SLACK: usize = 64;
 
@@ -30,8 +47,16 @@ impl LayoutReader {
             // They were checked when the profile was loaded.
             let _ = Field::named(field).map(|field| defaults.parse(field, text.as_bytes()));
         }
+        let place = |place: &profile::Place| Place {
+            field: Field::named(&place.field),
+            bytes: place.offset..place.offset + place.length,
+            encoding: place.encoding,
+            absent: place.absent.as_deref().and_then(|absent| hex::decode(absent).ok()),
+        };
         Self {
-            layout,
+            kind: layout.kind,
+            length: layout.length,
+            places: layout.places.iter().map(place).collect(),
             number: before,
             carry: Vec::new(),
             too_long: false,
@@ -48,7 +73,7 @@ impl LayoutReader {
     }
 
     pub(super) fn feed<S: RecordSink>(&mut self, piece: &[u8], sink: &mut S) -> Result<(), S::Error> {
-        match self.layout.kind {
+        match self.kind {
             LayoutKind::Text => {
                 if memchr::memchr(b'\n', &self.carry).is_some() {
                     let first = std::mem::take(&mut self.carry);
@@ -66,7 +91,7 @@ impl LayoutReader {
             return Ok(());
         }
         let rest = std::mem::take(&mut self.carry);
-        let text = self.layout.kind == LayoutKind::Text;
+        let text = self.kind == LayoutKind::Text;
         self.one(if text { rest.strip_suffix(b"\r").unwrap_or(&rest) } else { &rest }, sink)
     }
 
@@ -80,7 +105,7 @@ impl LayoutReader {
             result?;
             piece = &piece[end + 1..];
         }
-        if self.carry.len() + piece.len() > self.layout.length + SLACK {
+        if self.carry.len() + piece.len() > self.length + SLACK {
             self.too_long = true;
             self.carry.clear();
         } else if !self.too_long {
@@ -90,7 +115,7 @@ impl LayoutReader {
     }
 
     fn blocks<S: RecordSink>(&mut self, mut piece: &[u8], sink: &mut S) -> Result<(), S::Error> {
-        let length = self.layout.length;
+        let length = self.length;
         while self.carry.len() >= length {
             let block: Vec<u8> = self.carry.drain(..length).collect();
             self.one(&block, sink)?;
@@ -119,10 +144,10 @@ impl LayoutReader {
     /// One record of any length: a wrong one has no fields that could be trusted.
     fn one<S: RecordSink>(&mut self, record: &[u8], sink: &mut S) -> Result<(), S::Error> {
         self.number += 1;
-        if record.is_empty() && self.layout.kind == LayoutKind::Text && !self.too_long {
+        if record.is_empty() && self.kind == LayoutKind::Text && !self.too_long {
             return Ok(());
         }
-        let whole = !std::mem::take(&mut self.too_long) && record.len() == self.layout.length;
+        let whole = !std::mem::take(&mut self.too_long) && record.len() == self.length;
         let read = if whole { self.read(record) } else { Err(LineFault::NoId) };
         let id = if read == Err(LineFault::NoId) { &[][..] } else { &self.id };
         sink.record(id, read.map(|()| &self.fields), self.number)
@@ -132,15 +157,15 @@ impl LayoutReader {
         self.fields = self.defaults;
         self.id.clear();
         let mut fault: Option<Field> = None;
-        for place in &self.layout.places {
+        for Place { field, bytes, encoding, absent } in &self.places {
             // The layout's places lie within its length.
-            let bytes = record.get(place.offset..place.offset + place.length).unwrap_or_default();
-            match Field::named(&place.field) {
-                None => append_id(&mut self.id, bytes, place.encoding),
-                Some(_) if place.absent.as_deref().is_some_and(|absent| is_absent(bytes, absent)) => {}
+            let bytes = record.get(bytes.clone()).unwrap_or_default();
+            match field {
+                None => append_id(&mut self.id, bytes, *encoding),
+                Some(_) if absent.as_deref() == Some(bytes) => {}
                 Some(field) => {
-                    if !set(&mut self.fields, field, bytes, place.encoding) {
-                        fault = Some(fault.map_or(field, |first| first.min(field)));
+                    if !set(&mut self.fields, *field, bytes, *encoding) {
+                        fault = Some(fault.map_or(*field, |first| first.min(*field)));
                     }
                 }
             }
@@ -156,16 +181,14 @@ impl LayoutReader {
 fn append_id(id: &mut Vec<u8>, bytes: &[u8], encoding: PlaceEncoding) {
     match encoding {
         PlaceEncoding::Text => id.extend_from_slice(bytes.trim_ascii()),
-        PlaceEncoding::Bytes => id.extend_from_slice(hex::encode_upper(bytes).as_bytes()),
-        PlaceEncoding::BytesReversed => {
-            let reversed: Vec<u8> = bytes.iter().rev().copied().collect();
-            id.extend_from_slice(hex::encode_upper(reversed).as_bytes());
-        }
+        PlaceEncoding::Bytes => bytes.iter().for_each(|byte| append_digits(id, *byte)),
+        PlaceEncoding::BytesReversed => bytes.iter().rev().for_each(|byte| append_digits(id, *byte)),
     }
 }
 
-fn is_absent(bytes: &[u8], absent: &str) -> bool {
-    hex::decode(absent).is_ok_and(|absent| absent == bytes)
+fn append_digits(id: &mut Vec<u8>, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    id.extend([byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
 }
 
 fn set(fields: &mut FieldSet, field: Field, bytes: &[u8], encoding: PlaceEncoding) -> bool {
@@ -173,8 +196,12 @@ fn set(fields: &mut FieldSet, field: Field, bytes: &[u8], encoding: PlaceEncodin
         PlaceEncoding::Text => fields.parse(field, bytes.trim_ascii()).is_ok(),
         PlaceEncoding::Bytes => fields.set_checked(field, bytes).is_ok(),
         PlaceEncoding::BytesReversed => {
-            let reversed: Vec<u8> = bytes.iter().rev().copied().collect();
-            fields.set_checked(field, &reversed).is_ok()
+            let mut reversed = [0; LONGEST_FIELD];
+            // A place is as wide as its field: the profile was refused else.
+            let Some(reversed) = reversed.get_mut(..bytes.len()) else { return false };
+            reversed.copy_from_slice(bytes);
+            reversed.reverse();
+            fields.set_checked(field, reversed).is_ok()
         }
     }
 }

@@ -202,6 +202,10 @@ impl Columns {
 
 /// Whether bytes may stand as a record id: UTF-8 without control characters, 1 to 64 bytes.
 fn is_record_id(cell: &[u8]) -> bool {
-    (1..=LONGEST_ID).contains(&cell.len())
-        && std::str::from_utf8(cell).is_ok_and(|text| !text.chars().any(char::is_control) && !text.trim().is_empty())
+    if !(1..=LONGEST_ID).contains(&cell.len()) {
+        return false;
+    }
+    // Most are plain; only others are worth a closer look.
+    cell.iter().fold(true, |plain, byte| plain & byte.is_ascii_graphic())
+        || std::str::from_utf8(cell).is_ok_and(|text| !text.chars().any(char::is_control) && !text.trim().is_empty())
 }

@@ -1,17 +1,10 @@
-//! What the processor spent, and what it can do at most.
+//! What the processor can do at most.
 
-#![expect(unsafe_code, reason = "a system call, and instructions to count")]
+#![expect(unsafe_code, reason = "instructions to count")]
 
 use claviger_bulk_mac::Platform;
 
-/// Nanoseconds of processor time that this thread has had: neighbours do not count.
-pub(crate) fn thread_time() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure is valid for writing.
-    let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    assert_eq!(done, 0);
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
-}
+use crate::clock::thread_time;
 
 /// Logic operations of the platform's width that this core does in a nanosecond, by independent chains.
 #[cfg(target_arch = "x86_64")]

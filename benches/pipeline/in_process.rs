@@ -1,0 +1,176 @@
+//! A file to verdicts on one thread, without a daemon: what parsing, sorting, the engine and the lines of verdicts
+//! cost, each with what goes before it.
+
+use std::fs::File;
+use std::hint::black_box;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use claviger_bulk_mac::{BulkMac, Cipher, Keys, LastStep, PerRow};
+use claviger_card_schemes::{
+    ArrowReader, CardScheme, Columns, CsvReader, FieldSet, LineFault, Reader, RecordSink, Schemes, SelectableKey,
+    TacVerifier,
+};
+use claviger_hsm_api::{Algorithm, Batch, KeyVersion, LegOutcome, LegValue, Outcome, Recipe, Secret};
+use claviger_hsm_engine::{EngineError, PlainKey, run};
+
+use super::clock::thread_time;
+use super::files;
+
+/// Rows that are verified at once, as the daemon does.
+const BATCH: usize = 4096;
+/// Bytes that are read at once, as the command does.
+const PIECE: usize = 256 << 10;
+/// How far the records go.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Read,
+    Parse,
+    Sort,
+    Verify,
+    Lines,
+}
+
+impl Stage {
+    pub(crate) const ALL: [(Self, &'static str); 5] = [
+        (Self::Read, "read"),
+        (Self::Parse, "and parse"),
+        (Self::Sort, "and sort into columns"),
+        (Self::Verify, "and verify"),
+        (Self::Lines, "and write verdicts"),
+    ];
+}
+
+/// The keys of a day's cities, so that one dispersion leads to a card's.
+pub(crate) struct Day {
+    scheme: Arc<CardScheme>,
+    keys: Vec<PlainKey>,
+    selectable: Vec<SelectableKey>,
+}
+
+impl Day {
+    pub(crate) fn load() -> Self {
+        let scheme = Arc::clone(Schemes::shipped().unwrap().find("cjt166").unwrap());
+        let factors: Vec<[u8; 8]> = files::cities().iter().map(|city| [city[0], city[1], 0xFF, 0, 0, 0, 0, 0]).collect();
+        let mut cities = vec![[0; 16]; factors.len()];
+        let root = files::root_key();
+        let keys = Keys {
+            cipher: Cipher::TripleDes,
+            masters: &[root],
+            chosen: PerRow::Same(0),
+            levels: &[&factors],
+            last: LastStep::Whole,
+        };
+        BulkMac::new().disperse(&keys, &mut cities).unwrap();
+        let algorithm = Algorithm::TripleDes;
+        let key = |key: &[u8; 16]| PlainKey { algorithm, secret: Secret::copy_of(key) };
+        let of = |factor: &[u8; 8]| SelectableKey { algorithm, version: KeyVersion(1), factors: vec![factor.to_vec()] };
+        Self { scheme, keys: cities.iter().map(key).collect(), selectable: factors.iter().map(of).collect() }
+    }
+
+    /// Nanoseconds of processor time that the whole file takes.
+    pub(crate) fn time(&self, file: &Path, format: &str, stage: Stage) -> f64 {
+        let begun = thread_time();
+        let mut file = File::open(file).unwrap();
+        let mut reader = match format {
+            "csv" => Reader::Csv(CsvReader::new(Columns::of_records(), 4096, 0)),
+            "binary" => self.scheme.layout_reader("packed-binary", 0).unwrap(),
+            "arrow" => Reader::Arrow(ArrowReader::new(Columns::of_records(), 64 << 20, 0)),
+            other => panic!("`{other}` is not csv, binary or arrow"),
+        };
+        let mut sink = Sink {
+            verifier: TacVerifier::new(Arc::clone(&self.scheme), self.selectable.clone()),
+            keys: self.keys.iter().collect(),
+            stage,
+            ids: Vec::new(),
+            ends: Vec::new(),
+            lines: Vec::new(),
+            valid: 0,
+            records: 0,
+        };
+        let mut piece = vec![0; PIECE];
+        let mut open = false;
+        loop {
+            let read = file.read(&mut piece).unwrap();
+            match read {
+                0 => break,
+                _ if stage == Stage::Read => drop(black_box(&piece)),
+                _ if open => reader.feed(&piece[..read], &mut sink).map_err(|_| "the file cannot be read").unwrap(),
+                _ => open = reader.open(&piece[..read]).unwrap(),
+            }
+        }
+        if stage > Stage::Read {
+            reader.end(&mut sink).map_err(|_| "the file cannot be read").unwrap();
+            sink.run();
+        }
+        let spent = thread_time() - begun;
+        if stage >= Stage::Verify {
+            assert_eq!(sink.valid, sink.records, "every record is valid");
+        }
+        spent
+    }
+}
+
+struct Sink<'a> {
+    verifier: TacVerifier,
+    keys: Vec<&'a PlainKey>,
+    stage: Stage,
+    ids: Vec<u8>,
+    ends: Vec<usize>,
+    lines: Vec<u8>,
+    valid: usize,
+    records: usize,
+}
+
+impl Sink<'_> {
+    fn run(&mut self) {
+        let (keys, stage) = (&self.keys, self.stage);
+        let mut engine = |recipe: &Recipe, batch: &Batch| match stage {
+            Stage::Sort => Ok(all_valid(batch.rows)),
+            _ => run(keys, recipe, batch, &|_, _| Err(EngineError::NoStore)),
+        };
+        let mut from = 0;
+        let mut ends = self.ends.iter();
+        let (ids, lines, valid) = (&self.ids, &mut self.lines, &mut self.valid);
+        self.verifier.finish(&mut engine, |verified| {
+            *valid += usize::from(verified.verdict.as_str() == "valid");
+            let to = *ends.next().unwrap();
+            if stage == Stage::Lines {
+                verified.append_line(&ids[from..to], lines);
+            }
+            from = to;
+        }).unwrap();
+        black_box(&self.lines);
+        self.lines.clear();
+        self.ids.clear();
+        self.ends.clear();
+    }
+}
+
+impl RecordSink for Sink<'_> {
+    type Error = ();
+
+    fn record(&mut self, id: &[u8], fields: Result<&FieldSet, LineFault>, number: u64) -> Result<(), ()> {
+        if self.stage == Stage::Parse {
+            black_box((id, fields.ok()));
+            return Ok(());
+        }
+        match fields {
+            Ok(fields) => self.verifier.push(fields),
+            Err(fault) => self.verifier.push_fault(fault, number),
+        }
+        self.ids.extend_from_slice(id);
+        self.ends.push(self.ids.len());
+        self.records += 1;
+        if self.verifier.len() >= BATCH {
+            self.run();
+        }
+        Ok(())
+    }
+}
+
+/// What an engine that takes no time would answer.
+fn all_valid(rows: usize) -> Outcome {
+    Outcome { legs: vec![LegOutcome { ran: vec![true; rows], value: LegValue::Verdicts(vec![true; rows]) }] }
+}
