@@ -9,7 +9,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
 
-#[path = "../clock.rs"]
+#[path = "../clock/mod.rs"]
 mod clock;
 mod limit;
 mod openssl;

@@ -81,7 +81,6 @@ fn batches(header: &str, rows: &[Vec<String>], records: usize, mut each: impl Fn
     }
 }
 
-
 /// The day's key: its version, its algorithm, its components.
 pub(crate) fn key() -> (String, String, Vec<String>) {
     let path = format!("{}/{DAY}-keys.json", env!("CARGO_MANIFEST_DIR"));

@@ -52,7 +52,8 @@ pub(crate) struct Day {
 impl Day {
     pub(crate) fn load() -> Self {
         let scheme = Arc::clone(Schemes::shipped().unwrap().find("cjt166").unwrap());
-        let factors: Vec<[u8; 8]> = files::cities().iter().map(|city| [city[0], city[1], 0xFF, 0, 0, 0, 0, 0]).collect();
+        let factors: Vec<[u8; 8]> =
+            files::cities().iter().map(|city| [city[0], city[1], 0xFF, 0, 0, 0, 0, 0]).collect();
         let mut cities = vec![[0; 16]; factors.len()];
         let root = files::root_key();
         let keys = Keys {
@@ -133,14 +134,16 @@ impl Sink<'_> {
         let mut from = 0;
         let mut ends = self.ends.iter();
         let (ids, lines, valid) = (&self.ids, &mut self.lines, &mut self.valid);
-        self.verifier.finish(&mut engine, |verified| {
-            *valid += usize::from(verified.verdict.as_str() == "valid");
-            let to = *ends.next().unwrap();
-            if stage == Stage::Lines {
-                verified.append_line(&ids[from..to], lines);
-            }
-            from = to;
-        }).unwrap();
+        self.verifier
+            .finish(&mut engine, |verified| {
+                *valid += usize::from(verified.verdict.as_str() == "valid");
+                let to = *ends.next().unwrap();
+                if stage == Stage::Lines {
+                    verified.append_line(&ids[from..to], lines);
+                }
+                from = to;
+            })
+            .unwrap();
         black_box(&self.lines);
         self.lines.clear();
         self.ids.clear();

@@ -63,7 +63,7 @@ fn pack_word(word: u64, digits: Digits) -> (u32, bool) {
         Digits::Decimal => (word & (0x0F * ONES), decimal == HIGH),
         Digits::Hexadecimal => {
             // A bit that digits have, and that makes capitals small.
-            let letters = within(word | 0x20 * ONES, b'a', b'f');
+            let letters = within(word | (0x20 * ONES), b'a', b'f');
             ((word & (0x0F * ONES)) + 9 * (letters >> 7), decimal | letters == HIGH)
         }
     };

@@ -237,6 +237,15 @@ impl Fields {
         Self(self.0 & others.0)
     }
 
+    /// The first in column order, if there is any.
+    pub(crate) fn first(self) -> Option<Field> {
+        Field::ALL.get(self.0.trailing_zeros() as usize).copied()
+    }
+
+    pub(crate) fn add(&mut self, field: Field) {
+        self.0 |= 1 << field as u32;
+    }
+
     /// A field and all that come before it in column order.
     pub(crate) fn up_to(last: Field) -> Self {
         Self((2 << last as u32) - 1)
@@ -271,7 +280,7 @@ impl FieldSet {
 
     /// The first in column order of some fields that is not there.
     pub(crate) fn first_missing(&self, of: Fields) -> Option<Field> {
-        Field::ALL.get((of.0 & !self.present).trailing_zeros() as usize).copied()
+        Fields(of.0 & !self.present).first()
     }
 
     /// Bytes of a row from `at` on, as [`Field::place`] counts them.
@@ -279,9 +288,10 @@ impl FieldSet {
         &self.bytes[at..at + len]
     }
 
-    /// Takes every field away.
-    pub(crate) fn clear(&mut self) {
-        self.present = 0;
+    /// As [`bytes_at`](Self::bytes_at), of a length that the compiler knows.
+    #[inline]
+    pub(crate) fn chunk_at<const LEN: usize>(&self, at: usize) -> Option<&[u8; LEN]> {
+        self.bytes.get(at..)?.first_chunk()
     }
 
     /// A one-byte field that is there.
@@ -326,30 +336,40 @@ impl FieldSet {
     ///
     /// # Errors
     /// [`FieldError`] if the text is not what the field's column says.
-    #[inline]
     pub fn parse(&mut self, field: Field, text: &[u8]) -> Result<(), FieldError> {
-        if text.is_empty() {
-            return Ok(());
-        }
+        let mut result = Ok(());
+        Self::parse_all(std::slice::from_mut(self), field, std::iter::once(Some(text)), |_| {
+            result = Err(FieldError { field, expected: field.expected() });
+        });
+        result
+    }
+
+    /// Sets a field of each row from its text; an empty text leaves it absent. Tells of the rows whose text is not
+    /// what the field's column says, or that have none.
+    #[inline]
+    pub(crate) fn parse_all<'a>(
+        rows: &mut [Self],
+        field: Field,
+        texts: impl Iterator<Item = Option<&'a [u8]>>,
+        mut wrong: impl FnMut(usize),
+    ) {
         use Digits::{Decimal, Hexadecimal};
-        let good = match KINDS[field as usize] {
-            (Form::Fen, _) => self.put(field, number(text).map(u32::to_be_bytes)),
-            (Form::Hex, 1) => self.put(field, pack::<1>(text, Hexadecimal)),
-            (Form::Hex, 2) => self.put(field, pack::<2>(text, Hexadecimal)),
-            (Form::Hex, 3) => self.put(field, pack::<3>(text, Hexadecimal)),
-            (Form::Hex, 4) => self.put(field, pack::<4>(text, Hexadecimal)),
-            (Form::Hex, 6) => self.put(field, pack::<6>(text, Hexadecimal)),
-            (Form::Hex, 8) => self.put(field, pack::<8>(text, Hexadecimal)),
-            (Form::Hex, _) => self.put(field, pack::<9>(text, Hexadecimal)),
-            (Form::Bcd, _) => self.put(field, pack::<2>(text, Decimal)),
-            (Form::CardNumber, _) => {
-                let digits = pack::<8>(text, Decimal);
-                self.put(field, digits.or_else(|| pack::<8>(text, Hexadecimal).filter(|_| is_card_number(text))))
-            }
-            (Form::Date, _) => self.put(field, pack::<4>(text, Decimal).filter(is_date)),
-            (Form::Time, _) => self.put(field, pack::<3>(text, Decimal).filter(is_time)),
-        };
-        if good { Ok(()) } else { Err(FieldError { field, expected: field.expected() }) }
+        let rows = rows.iter_mut().zip(texts).enumerate();
+        let wrong = &mut wrong;
+        match KINDS[field as usize] {
+            (Form::Fen, _) => put_all(rows, field, |text| number(text).map(u32::to_be_bytes), wrong),
+            (Form::Hex, 1) => put_all(rows, field, |text| pack::<1>(text, Hexadecimal), wrong),
+            (Form::Hex, 2) => put_all(rows, field, |text| pack::<2>(text, Hexadecimal), wrong),
+            (Form::Hex, 3) => put_all(rows, field, |text| pack::<3>(text, Hexadecimal), wrong),
+            (Form::Hex, 4) => put_all(rows, field, |text| pack::<4>(text, Hexadecimal), wrong),
+            (Form::Hex, 6) => put_all(rows, field, |text| pack::<6>(text, Hexadecimal), wrong),
+            (Form::Hex, 8) => put_all(rows, field, |text| pack::<8>(text, Hexadecimal), wrong),
+            (Form::Hex, _) => put_all(rows, field, |text| pack::<9>(text, Hexadecimal), wrong),
+            (Form::Bcd, _) => put_all(rows, field, |text| pack::<2>(text, Decimal), wrong),
+            (Form::CardNumber, _) => put_all(rows, field, card_number, wrong),
+            (Form::Date, _) => put_all(rows, field, |text| pack::<4>(text, Decimal).filter(is_date), wrong),
+            (Form::Time, _) => put_all(rows, field, |text| pack::<3>(text, Decimal).filter(is_time), wrong),
+        }
     }
 
     /// Sets a field to bytes of its width, if there are any.
@@ -361,6 +381,28 @@ impl FieldSet {
         self.present |= 1 << field as u32;
         true
     }
+}
+
+/// Sets a field of rows from texts, all read the same way.
+#[inline]
+fn put_all<'a, 'b, const LEN: usize>(
+    rows: impl Iterator<Item = (usize, (&'a mut FieldSet, Option<&'b [u8]>))>,
+    field: Field,
+    read: impl Fn(&[u8]) -> Option<[u8; LEN]>,
+    wrong: &mut impl FnMut(usize),
+) {
+    for (number, (row, text)) in rows {
+        match text {
+            Some([]) => {}
+            Some(text) if row.put(field, read(text)) => {}
+            _ => wrong(number),
+        }
+    }
+}
+
+fn card_number(text: &[u8]) -> Option<[u8; 8]> {
+    let digits = pack::<8>(text, Digits::Decimal);
+    digits.or_else(|| pack::<8>(text, Digits::Hexadecimal).filter(|_| is_card_number(text)))
 }
 
 /// Digits with F as fill: at the right (left-justified) or at the left, not in between.

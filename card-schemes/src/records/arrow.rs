@@ -1,12 +1,15 @@
 //! Records in Arrow's IPC streaming format: columns by name, as text or as bytes of fixed size.
 
+use std::ops::Range;
+
 use arrow_array::{Array, FixedSizeBinaryArray, LargeStringArray, RecordBatch, StringArray};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::{Message, MessageHeader, root_as_message};
 use arrow_schema::{DataType, Schema};
 
-use super::{Columns, FormatError, LineFault, ReadError, RecordSink, is_record_id};
+use super::block::{self, Block};
+use super::{Columns, FormatError, ReadError, RecordSink};
 use crate::fields::{Field, FieldSet};
 
 /// Record batches as they come, in pieces of any size.
@@ -23,6 +26,7 @@ pub struct ArrowReader {
     ahead: usize,
     largest_part: usize,
     number: u64,
+    block: Block,
 }
 
 /// A message of the stream as its frame describes it, with all lengths checked: the decoder is handed nothing that
@@ -48,7 +52,8 @@ impl ArrowReader {
     pub fn new(columns: Columns, largest_part: usize, before: u64) -> Self {
         let (decoder, pending) = (StreamDecoder::new(), Vec::new());
         let offset_widths = Vec::new();
-        Self { decoder, columns, plan: None, offset_widths, pending, ahead: 0, largest_part, number: before }
+        let block = Block::default();
+        Self { decoder, columns, plan: None, offset_widths, pending, ahead: 0, largest_part, number: before, block }
     }
 
     pub(super) fn open(&mut self, piece: &[u8]) -> Result<bool, FormatError> {
@@ -104,25 +109,20 @@ impl ArrowReader {
     fn records<S: RecordSink>(&mut self, batch: &RecordBatch, sink: &mut S) -> Result<(), ReadError<S::Error>> {
         let Some((record_id, fields)) = &self.plan else { return Ok(()) };
         let cells: Vec<Option<Cells<'_>>> = batch.columns().iter().map(|column| Cells::of(column)).collect();
-        for row in 0..batch.num_rows() {
-            self.number += 1;
-            let mut set = FieldSet::default();
-            let mut fault: Option<Field> = None;
+        for first in (0..batch.num_rows()).step_by(block::MOST) {
+            let rows = first..batch.num_rows().min(first + block::MOST);
+            self.block.begin(rows.len(), &FieldSet::default());
             for (field, cells) in fields.iter().zip(&cells) {
-                let (Some(field), Some(cells)) = (field, cells) else { continue };
-                if !cells.read(row, *field, &mut set) {
-                    fault = Some(fault.map_or(*field, |first| first.min(*field)));
+                if let (Some(field), Some(cells)) = (field, cells) {
+                    cells.read(rows.clone(), *field, &mut self.block);
                 }
             }
-            let id = cells.get(*record_id).and_then(Option::as_ref).and_then(|cells| cells.text(row));
-            let id = id.filter(|id| is_record_id(id)).unwrap_or_default();
-            let read = match (id.is_empty(), fault) {
-                (true, _) => Err(LineFault::NoId),
-                (false, Some(field)) => Err(LineFault::Field(field)),
-                (false, None) => Ok(&set),
-            };
-            sink.record(id, read, self.number).map_err(ReadError::Sink)?;
+            let ids = cells.get(*record_id).and_then(Option::as_ref);
+            let ids = rows.map(|row| ids.and_then(|ids| ids.text(row)).unwrap_or_default());
+            let number = self.number + first as u64 + 1;
+            self.block.give(ids.zip(number..), sink).map_err(ReadError::Sink)?;
         }
+        self.number += batch.num_rows() as u64;
         Ok(())
     }
 }
@@ -215,11 +215,11 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// Whether the cell is what the field should be; one that is null leaves it absent.
-    fn read(&self, row: usize, field: Field, fields: &mut FieldSet) -> bool {
+    /// Reads a field of some rows; a cell that is null leaves it absent.
+    fn read(&self, rows: Range<usize>, field: Field, block: &mut Block) {
         match self {
-            Self::Bytes(cells) => cells.is_null(row) || fields.set_checked(field, cells.value(row)).is_ok(),
-            _ => self.text(row).is_none_or(|text| fields.parse(field, text).is_ok()),
+            Self::Bytes(cells) => block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
+            _ => block.parse(field, rows.map(|row| Some(self.text(row).unwrap_or_default()))),
         }
     }
 }

@@ -6,16 +6,19 @@ use std::borrow::Cow;
 
 use wide::u8x16;
 
-use super::{Columns, FormatError, LineFault, RecordSink, is_record_id};
+use super::block::{self, Block};
+use super::{Columns, FormatError, LineFault, RecordSink};
 use crate::fields::{Field, FieldSet};
 
 /// Which column holds what.
 #[derive(Debug, Clone)]
 struct Header {
+    /// Column of the record id.
+    record_id: usize,
     /// Field of each column; `None` for the record id.
     columns: Vec<Option<Field>>,
-    /// What a line with too many cells is blamed on.
-    last: Option<Field>,
+    /// What a line with more cells than columns is blamed on: nobody can say which are right.
+    last: Field,
 }
 
 impl Header {
@@ -24,77 +27,55 @@ impl Header {
         let line = std::str::from_utf8(line).map_err(|_| FormatError::NotText)?;
         let line = line.strip_prefix('\u{FEFF}').unwrap_or(line);
         let names = line.trim_end_matches(['\r', '\n']).split(',').map(|name| name.trim().trim_matches('"'));
-        let (_, columns) = columns.match_names(names)?;
-        let last = columns.iter().flatten().copied().max();
-        Ok(Self { columns, last })
+        let (record_id, columns) = columns.match_names(names)?;
+        let last = columns.iter().flatten().copied().max().unwrap_or(Field::Tac);
+        Ok(Self { record_id, columns, last })
     }
 
-    /// Reads one line into `id` and `fields`. Every field is looked at, so that the fault reported is the
-    /// first in column order whatever the order in the file.
-    ///
-    /// # Errors
-    /// [`LineFault`].
-    fn read(&self, line: &[u8], id: &mut Vec<u8>, fields: &mut FieldSet) -> Result<(), LineFault> {
-        id.clear();
-        fields.clear();
-        let mut reading = Reading { columns: self.columns.iter(), id, fields, fault: None };
-        let more = if memchr::memchr(b'"', line).is_some() {
-            let mut cells = Quoted { rest: Some(line) };
-            cells.by_ref().take(self.columns.len()).for_each(|cell| reading.take(cell.as_deref()));
-            cells.next().is_some()
-        } else {
-            let commas = Commas::of(line);
-            let mut from = 0;
-            for to in commas.at[..commas.len].iter().take(self.columns.len()).map(|at| *at as usize) {
-                reading.take(line.get(from..to));
-                from = to + 1;
+    /// Reads lines without quotes, and gives them to the sink. Every field is looked at, so that the fault reported is
+    /// the first in column order whatever the order in the file.
+    fn read_plain<S: RecordSink>(
+        &self,
+        text: &[u8],
+        lines: &[Line],
+        block: &mut Block,
+        sink: &mut S,
+    ) -> Result<(), S::Error> {
+        block.begin(lines.len(), &FieldSet::default());
+        for (number, column) in self.columns.iter().enumerate() {
+            if let Some(field) = column {
+                block.parse(*field, lines.iter().map(|line| line.cell(number, text)));
             }
-            if commas.len < self.columns.len() {
-                reading.take(line.get(from..));
-            }
-            commas.len >= self.columns.len()
-        };
-        while !reading.columns.as_slice().is_empty() {
-            reading.take(None);
         }
-        if more {
-            // More cells than columns: nobody can say which are right.
-            reading.blame(self.last.unwrap_or(Field::Tac));
+        for (row, _) in lines.iter().enumerate().filter(|(_, line)| line.cells > self.columns.len()) {
+            block.blame(row, self.last);
         }
-        match (reading.id.is_empty(), reading.fault) {
-            (true, _) => Err(LineFault::NoId),
-            (false, Some(field)) => Err(LineFault::Field(field)),
-            (false, None) => Ok(()),
-        }
-    }
-}
-
-/// A line that is being read.
-struct Reading<'a> {
-    /// Those whose cells have not come yet.
-    columns: std::slice::Iter<'a, Option<Field>>,
-    id: &'a mut Vec<u8>,
-    fields: &'a mut FieldSet,
-    fault: Option<Field>,
-}
-
-impl Reading<'_> {
-    /// Takes the next cell; `None` if there is none, or if its quotes are wrong.
-    #[inline]
-    fn take(&mut self, cell: Option<&[u8]>) {
-        match (self.columns.next(), cell) {
-            (Some(None), Some(cell)) if is_record_id(cell) => self.id.extend_from_slice(cell),
-            (Some(Some(field)), cell) => {
-                if cell.is_none_or(|cell| self.fields.parse(*field, cell).is_err()) {
-                    self.blame(*field);
-                }
-            }
-            _ => {}
-        }
+        let id = |line: &Line| line.cell(self.record_id, text).unwrap_or_default();
+        block.give(lines.iter().map(|line| (id(line), line.number)), sink)
     }
 
-    fn blame(&mut self, field: Field) {
-        self.fault = Some(self.fault.map_or(field, |first| first.min(field)));
+    /// Reads a line in which there are quotes.
+    fn read_quoted<S: RecordSink>(
+        &self,
+        line: &[u8],
+        number: u64,
+        block: &mut Block,
+        sink: &mut S,
+    ) -> Result<(), S::Error> {
+        let mut cells = Quoted { rest: Some(line) };
+        let mut id = None;
+        block.begin(1, &FieldSet::default());
+        for column in &self.columns {
+            let cell = cells.next().flatten();
+            match column {
+                None => id = cell,
+                Some(field) => block.parse(*field, std::iter::once(cell.as_deref())),
+            }
+        }
+        if cells.next().is_some() {
+            block.blame(0, self.last);
+        }
+        block.give(std::iter::once((id.as_deref().unwrap_or_default(), number)), sink)
     }
 }
 
@@ -125,8 +106,9 @@ pub struct CsvReader {
     carry: Vec<u8>,
     /// Whether that line is beyond the limit: its rest is skipped.
     too_long: bool,
-    id: Vec<u8>,
-    fields: FieldSet,
+    /// Lines without quotes that wait to be read together.
+    lines: Vec<Line>,
+    block: Block,
 }
 
 impl CsvReader {
@@ -140,8 +122,8 @@ impl CsvReader {
             line: lines_before.max(1),
             carry: Vec::new(),
             too_long: false,
-            id: Vec::new(),
-            fields: FieldSet::default(),
+            lines: Vec::with_capacity(block::MOST),
+            block: Block::default(),
         }
     }
 
@@ -173,80 +155,141 @@ impl CsvReader {
 
     pub(super) fn end<S: RecordSink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
         self.feed(&[], sink)?;
-        if self.carry.is_empty() && !self.too_long { Ok(()) } else { self.end_of_line(&[], sink) }
+        if self.carry.is_empty() && !self.too_long { Ok(()) } else { self.end_of_carried(&[], sink) }
     }
 
-    fn take<S: RecordSink>(&mut self, mut piece: &[u8], sink: &mut S) -> Result<(), S::Error> {
-        while let Some(end) = memchr::memchr(b'\n', piece) {
-            self.end_of_line(&piece[..end], sink)?;
-            piece = &piece[end + 1..];
+    fn take<S: RecordSink>(&mut self, piece: &[u8], sink: &mut S) -> Result<(), S::Error> {
+        let mut from = 0;
+        if !self.carry.is_empty() || self.too_long {
+            let Some(end) = memchr::memchr(b'\n', piece) else {
+                self.carry(piece);
+                return Ok(());
+            };
+            self.end_of_carried(&piece[..end], sink)?;
+            from = end + 1;
         }
+        while let Some(len) = memchr::memchr(b'\n', &piece[from..]) {
+            self.line(piece, from, from + len, sink)?;
+            from += len + 1;
+        }
+        self.give(piece, sink)?;
+        self.carry(&piece[from..]);
+        Ok(())
+    }
+
+    /// Keeps the beginning of a line.
+    fn carry(&mut self, piece: &[u8]) {
         if self.carry.len() + piece.len() > self.longest_line {
             self.too_long = true;
             self.carry.clear();
         } else if !self.too_long {
             self.carry.extend_from_slice(piece);
         }
-        Ok(())
     }
 
-    fn end_of_line<S: RecordSink>(&mut self, rest: &[u8], sink: &mut S) -> Result<(), S::Error> {
-        self.line += 1;
-        if std::mem::take(&mut self.too_long) || self.carry.len() + rest.len() > self.longest_line {
-            self.carry.clear();
+    /// The line that was carried ends with `rest`.
+    fn end_of_carried<S: RecordSink>(&mut self, rest: &[u8], sink: &mut S) -> Result<(), S::Error> {
+        self.carry(rest);
+        if std::mem::take(&mut self.too_long) {
+            self.line += 1;
             return sink.record(&[], Err(LineFault::NoId), self.line);
         }
-        if self.carry.is_empty() {
-            return self.read(rest, sink);
-        }
         let mut line = std::mem::take(&mut self.carry);
-        line.extend_from_slice(rest);
-        let result = self.read(&line, sink);
+        let result = self.line(&line, 0, line.len(), sink).and_then(|()| self.give(&line, sink));
         line.clear();
         self.carry = line;
         result
     }
 
-    fn read<S: RecordSink>(&mut self, line: &[u8], sink: &mut S) -> Result<(), S::Error> {
+    /// Takes one line of a text.
+    fn line<S: RecordSink>(&mut self, text: &[u8], from: usize, to: usize, sink: &mut S) -> Result<(), S::Error> {
+        self.line += 1;
+        let line = &text[from..to];
+        if line.len() > self.longest_line {
+            self.give(text, sink)?;
+            return sink.record(&[], Err(LineFault::NoId), self.line);
+        }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(header) = self.header.as_ref().filter(|_| !line.is_empty()) else {
+        if line.is_empty() {
             // An empty line is no record: files end with one.
             return Ok(());
-        };
-        let read = header.read(line, &mut self.id, &mut self.fields);
-        sink.record(&self.id, read.map(|()| &self.fields), self.line)
+        }
+        if memchr::memchr(b'"', line).is_none() {
+            self.lines.push(Line::of(line, from, self.line));
+            return if self.lines.len() == block::MOST { self.give(text, sink) } else { Ok(()) };
+        }
+        self.give(text, sink)?;
+        match &self.header {
+            Some(header) => header.read_quoted(line, self.line, &mut self.block, sink),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the lines that wait.
+    fn give<S: RecordSink>(&mut self, text: &[u8], sink: &mut S) -> Result<(), S::Error> {
+        if let Some(header) = self.header.as_ref().filter(|_| !self.lines.is_empty()) {
+            header.read_plain(text, &self.lines, &mut self.block, sink)?;
+        }
+        self.lines.clear();
+        Ok(())
     }
 }
 
-/// Where the commas of a line are, as far as there can be columns.
-struct Commas {
-    at: [u32; Self::MOST],
-    len: usize,
+/// A line of a text, and where its cells end, as far as there can be columns.
+struct Line {
+    number: u64,
+    from: usize,
+    ends: [u32; Self::MOST],
+    cells: usize,
 }
 
-impl Commas {
+impl Line {
     /// More than the columns that a file can have, each of them once.
     const MOST: usize = Field::ALL.len() + 2;
 
-    fn of(line: &[u8]) -> Self {
-        let mut found = Self { at: [0; Self::MOST], len: 0 };
+    /// A line that begins at `from` in a text.
+    fn of(line: &[u8], from: usize, number: u64) -> Self {
+        let mut found = Self { number, from, ends: [0; Self::MOST], cells: 0 };
         let (chunks, rest) = line.as_chunks::<16>();
-        for (number, chunk) in (0..).zip(chunks) {
-            found.add(16 * number, commas(chunk));
+        let mut at = from;
+        for chunk in chunks {
+            found.add(at, commas(chunk));
+            at += 16;
         }
         let mut last = [0; 16];
         last[..rest.len()].copy_from_slice(rest);
-        found.add(16 * chunks.len() as u32, commas(&last));
+        found.add(at, commas(&last));
+        found.end(from + line.len());
         found
     }
 
     #[inline]
-    fn add(&mut self, first: u32, mut mask: u32) {
-        while mask != 0 && self.len < Self::MOST {
-            self.at[self.len] = first + mask.trailing_zeros();
-            self.len += 1;
+    fn add(&mut self, first: usize, mut mask: u32) {
+        while mask != 0 {
+            self.end(first + mask.trailing_zeros() as usize);
             mask &= mask - 1;
         }
+    }
+
+    #[inline]
+    fn end(&mut self, at: usize) {
+        if let Some(end) = self.ends.get_mut(self.cells) {
+            *end = at as u32;
+            self.cells += 1;
+        }
+    }
+
+    /// The cell of a column, if the line has it.
+    #[inline]
+    fn cell<'a>(&self, column: usize, text: &'a [u8]) -> Option<&'a [u8]> {
+        if column >= self.cells {
+            return None;
+        }
+        let from = match column.checked_sub(1) {
+            Some(before) => self.ends[before] as usize + 1,
+            None => self.from,
+        };
+        text.get(from..self.ends[column] as usize)
     }
 }
 
@@ -318,10 +361,23 @@ mod tests {
         Header::parse(line.as_bytes(), &Columns::of_records())
     }
 
+    struct Found(Option<Result<String, LineFault>>);
+
+    impl RecordSink for Found {
+        type Error = ();
+        fn record(&mut self, id: &[u8], fields: Result<&FieldSet, LineFault>, _: u64) -> Result<(), ()> {
+            self.0 = Some(fields.map(|_| String::from_utf8(id.to_vec()).unwrap()));
+            Ok(())
+        }
+    }
+
     fn read(line: &str) -> Result<String, LineFault> {
-        let (mut id, mut fields) = (Vec::new(), FieldSet::default());
-        header(HEADER).unwrap().read(line.as_bytes(), &mut id, &mut fields)?;
-        Ok(String::from_utf8(id).unwrap())
+        let mut reader = CsvReader::new(Columns::of_records(), 4096, 0);
+        assert!(reader.open(format!("{HEADER}\n").as_bytes()).unwrap());
+        let mut found = Found(None);
+        reader.feed(line.as_bytes(), &mut found).unwrap();
+        reader.end(&mut found).unwrap();
+        found.0.unwrap()
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{LineFault, RecordSink, is_record_id};
+use super::block::{self, Block};
+use super::{LineFault, RecordSink};
 use crate::fields::{Field, FieldSet};
 use crate::profile::{self, LayoutKind, PlaceEncoding, RecordLayout};
 
@@ -18,8 +19,12 @@ pub struct LayoutReader {
     carry: Vec<u8>,
     /// Whether the line has grown beyond any record: its rest is skipped.
     too_long: bool,
-    id: Vec<u8>,
-    fields: FieldSet,
+    block: Block,
+    /// The record ids of a block, and where each ends.
+    ids: Vec<u8>,
+    ends: Vec<usize>,
+    /// A field of a block's records with its bytes turned round.
+    reversed: Vec<u8>,
     /// What every record has that its bytes do not say.
     defaults: FieldSet,
 }
@@ -34,8 +39,6 @@ struct Place {
     absent: Option<Vec<u8>>,
 }
 
-/// Bytes of the widest field.
-const LONGEST_FIELD: usize = 9;
 /// Bytes that a line may have beyond its record before it is given up.
 const SLACK: usize = 64;
 
@@ -60,8 +63,10 @@ impl LayoutReader {
             number: before,
             carry: Vec::new(),
             too_long: false,
-            id: Vec::new(),
-            fields: FieldSet::default(),
+            block: Block::default(),
+            ids: Vec::new(),
+            ends: Vec::new(),
+            reversed: Vec::new(),
             defaults,
         }
     }
@@ -116,65 +121,73 @@ impl LayoutReader {
 
     fn blocks<S: RecordSink>(&mut self, mut piece: &[u8], sink: &mut S) -> Result<(), S::Error> {
         let length = self.length;
-        while self.carry.len() >= length {
-            let block: Vec<u8> = self.carry.drain(..length).collect();
-            self.one(&block, sink)?;
-        }
         if !self.carry.is_empty() {
-            let missing = (length - self.carry.len()).min(piece.len());
-            self.carry.extend_from_slice(&piece[..missing]);
-            piece = &piece[missing..];
-            if self.carry.len() < length {
-                return Ok(());
-            }
-            let mut block = std::mem::take(&mut self.carry);
-            let result = self.one(&block, sink);
-            block.clear();
-            self.carry = block;
-            result?;
+            let missing = (length - self.carry.len() % length) % length;
+            let (first, rest) = piece.split_at(missing.min(piece.len()));
+            self.carry.extend_from_slice(first);
+            piece = rest;
+            let mut carry = std::mem::take(&mut self.carry);
+            let whole = carry.len() / length * length;
+            self.whole(&carry[..whole], sink)?;
+            carry.drain(..whole);
+            self.carry = carry;
         }
-        let mut blocks = piece.chunks_exact(length);
-        for block in &mut blocks {
-            self.one(block, sink)?;
-        }
-        self.carry.extend_from_slice(blocks.remainder());
+        let whole = piece.len() / length * length;
+        self.whole(&piece[..whole], sink)?;
+        self.carry.extend_from_slice(&piece[whole..]);
         Ok(())
     }
 
     /// One record of any length: a wrong one has no fields that could be trusted.
     fn one<S: RecordSink>(&mut self, record: &[u8], sink: &mut S) -> Result<(), S::Error> {
-        self.number += 1;
         if record.is_empty() && self.kind == LayoutKind::Text && !self.too_long {
+            self.number += 1;
             return Ok(());
         }
-        let whole = !std::mem::take(&mut self.too_long) && record.len() == self.length;
-        let read = if whole { self.read(record) } else { Err(LineFault::NoId) };
-        let id = if read == Err(LineFault::NoId) { &[][..] } else { &self.id };
-        sink.record(id, read.map(|()| &self.fields), self.number)
+        if !std::mem::take(&mut self.too_long) && record.len() == self.length {
+            return self.whole(record, sink);
+        }
+        self.number += 1;
+        sink.record(&[], Err(LineFault::NoId), self.number)
     }
 
-    fn read(&mut self, record: &[u8]) -> Result<(), LineFault> {
-        self.fields = self.defaults;
-        self.id.clear();
-        let mut fault: Option<Field> = None;
-        for Place { field, bytes, encoding, absent } in &self.places {
-            // The layout's places lie within its length.
-            let bytes = record.get(bytes.clone()).unwrap_or_default();
-            match field {
-                None => append_id(&mut self.id, bytes, *encoding),
-                Some(_) if absent.as_deref() == Some(bytes) => {}
-                Some(field) => {
-                    if !set(&mut self.fields, *field, bytes, *encoding) {
-                        fault = Some(fault.map_or(*field, |first| first.min(*field)));
+    /// Records of the right length, one after another.
+    fn whole<S: RecordSink>(&mut self, records: &[u8], sink: &mut S) -> Result<(), S::Error> {
+        for records in records.chunks(self.length * block::MOST) {
+            let records = || records.chunks_exact(self.length);
+            self.block.begin(records().len(), &self.defaults);
+            self.ids.clear();
+            for Place { field, bytes: at, encoding, absent } in &self.places {
+                // The layout's places lie within its length.
+                let cells = records().map(|record| record.get(at.clone()).unwrap_or_default());
+                let there = |cell: &[u8]| absent.as_deref() != Some(cell);
+                match (field, encoding) {
+                    (None, encoding) => cells.for_each(|cell| {
+                        append_id(&mut self.ids, cell, *encoding);
+                        self.ends.push(self.ids.len());
+                    }),
+                    (Some(field), PlaceEncoding::Text) => {
+                        let text = cells.map(|cell| Some(if there(cell) { cell.trim_ascii() } else { &[] }));
+                        self.block.parse(*field, text);
+                    }
+                    (Some(field), PlaceEncoding::Bytes) => {
+                        self.block.set(*field, cells.map(|cell| Some(cell).filter(|cell| there(cell))));
+                    }
+                    (Some(field), PlaceEncoding::BytesReversed) => {
+                        self.reversed.clear();
+                        cells.clone().for_each(|cell| self.reversed.extend(cell.iter().rev()));
+                        let reversed = self.reversed.chunks_exact(at.len()).zip(cells);
+                        self.block.set(*field, reversed.map(|(bytes, cell)| Some(bytes).filter(|_| there(cell))));
                     }
                 }
             }
+            let mut from = 0;
+            let ids = self.ends.drain(..).map(|to| &self.ids[std::mem::replace(&mut from, to)..to]);
+            let first = self.number + 1;
+            self.number += records().len() as u64;
+            self.block.give(ids.zip(first..), sink)?;
         }
-        match (is_record_id(&self.id), fault) {
-            (false, _) => Err(LineFault::NoId),
-            (true, Some(field)) => Err(LineFault::Field(field)),
-            (true, None) => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -189,19 +202,4 @@ fn append_id(id: &mut Vec<u8>, bytes: &[u8], encoding: PlaceEncoding) {
 fn append_digits(id: &mut Vec<u8>, byte: u8) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     id.extend([byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
-}
-
-fn set(fields: &mut FieldSet, field: Field, bytes: &[u8], encoding: PlaceEncoding) -> bool {
-    match encoding {
-        PlaceEncoding::Text => fields.parse(field, bytes.trim_ascii()).is_ok(),
-        PlaceEncoding::Bytes => fields.set_checked(field, bytes).is_ok(),
-        PlaceEncoding::BytesReversed => {
-            let mut reversed = [0; LONGEST_FIELD];
-            // A place is as wide as its field: the profile was refused else.
-            let Some(reversed) = reversed.get_mut(..bytes.len()) else { return false };
-            reversed.copy_from_slice(bytes);
-            reversed.reverse();
-            fields.set_checked(field, reversed).is_ok()
-        }
-    }
 }

@@ -2,6 +2,7 @@
 //! in memory that does not grow with it, and one bad record costs nothing to the good ones.
 
 mod arrow;
+mod block;
 mod csv;
 mod layout;
 

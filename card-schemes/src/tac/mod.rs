@@ -6,9 +6,7 @@ mod verifier;
 use std::fmt;
 use std::io::Write;
 
-use claviger_hsm_api::{
-    Algorithm, Finish, Input, KeyVersion, Leg, Message, Recipe, Step, Verdict, When,
-};
+use claviger_hsm_api::{Algorithm, Finish, Input, KeyVersion, Leg, Message, Recipe, Step, Verdict, When};
 
 use crate::fields::{Field, FieldSet};
 use crate::piece::Piece;

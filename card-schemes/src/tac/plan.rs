@@ -55,7 +55,10 @@ pub(super) struct Cells {
 
 enum Part {
     /// Bytes of a row of fields.
-    Row { at: usize, len: usize },
+    Row {
+        at: usize,
+        len: usize,
+    },
     Fixed(Vec<u8>),
 }
 
@@ -64,7 +67,9 @@ impl Cells {
         let mut parts: Vec<Part> = Vec::new();
         for piece in pieces {
             match (piece, parts.last_mut()) {
-                (Piece::Field { field, from, to }, Some(Part::Row { at, len })) if *at + *len == field.place() + from => {
+                (Piece::Field { field, from, to }, Some(Part::Row { at, len }))
+                    if *at + *len == field.place() + from =>
+                {
                     // Fields that follow one another in a row are one copy.
                     *len += to - from;
                 }
@@ -77,15 +82,27 @@ impl Cells {
         Self { parts, width: crate::piece::width(pieces) }
     }
 
-    pub(super) fn column(&self) -> Column {
-        Column::with_capacity(self.width, 0)
-    }
-
-    /// Adds a record's cell. Its fields are there.
-    #[inline]
-    pub(super) fn push(&self, fields: &FieldSet, column: &mut Column) {
-        let (Column::Fixed { bytes, .. } | Column::Variable { bytes, .. }) = column;
-        self.append(fields, bytes);
+    /// The cells of some records, whose fields are there: part by part, each in every cell.
+    pub(super) fn column(&self, rows: &[FieldSet]) -> Column {
+        let mut bytes = vec![0; self.width * rows.len()];
+        if self.width == 0 {
+            return Column::with_capacity(0, 0);
+        }
+        let mut offset = 0;
+        for part in &self.parts {
+            match part {
+                Part::Row { at, len } => {
+                    put(&mut bytes, self.width, offset, rows, *at, *len);
+                    offset += len;
+                }
+                Part::Fixed(fixed) => {
+                    let cells = bytes.chunks_exact_mut(self.width);
+                    cells.for_each(|cell| cell[offset..offset + fixed.len()].copy_from_slice(fixed));
+                    offset += fixed.len();
+                }
+            }
+        }
+        Column::Fixed { width: self.width, bytes }
     }
 
     /// Appends what a record's fields, which are there, make of the cell.
@@ -93,29 +110,36 @@ impl Cells {
     pub(super) fn append(&self, fields: &FieldSet, to: &mut Vec<u8>) {
         for part in &self.parts {
             match part {
-                Part::Row { at, len } => append(fields.bytes_at(*at, *len), to),
-                Part::Fixed(fixed) => append(fixed, to),
+                Part::Row { at, len } => to.extend_from_slice(fields.bytes_at(*at, *len)),
+                Part::Fixed(fixed) => to.extend_from_slice(fixed),
             }
         }
     }
 }
 
-/// Appends bytes of a length that occurs in records by a move, not a call.
-#[inline]
-fn append(piece: &[u8], to: &mut Vec<u8>) {
+/// Copies bytes of each row to one place in each cell, by a loop for each length that occurs in records: what the
+/// compiler knows the length of costs a move, not a call.
+fn put(cells: &mut [u8], width: usize, offset: usize, rows: &[FieldSet], at: usize, len: usize) {
     #[inline]
-    fn exactly<const LEN: usize>(piece: &[u8], to: &mut Vec<u8>) {
-        if let Some(piece) = piece.first_chunk::<LEN>() {
-            to.extend_from_slice(piece);
+    fn exactly<const LEN: usize>(cells: &mut [u8], width: usize, offset: usize, rows: &[FieldSet], at: usize) {
+        for (cell, row) in cells.chunks_exact_mut(width).zip(rows) {
+            if let (Some(to), Some(from)) = (cell[offset..].first_chunk_mut::<LEN>(), row.chunk_at(at)) {
+                *to = *from;
+            }
         }
     }
-    match piece.len() {
-        1 => exactly::<1>(piece, to),
-        2 => exactly::<2>(piece, to),
-        4 => exactly::<4>(piece, to),
-        6 => exactly::<6>(piece, to),
-        8 => exactly::<8>(piece, to),
-        17 => exactly::<17>(piece, to),
-        _ => to.extend_from_slice(piece),
+    match len {
+        1 => exactly::<1>(cells, width, offset, rows, at),
+        2 => exactly::<2>(cells, width, offset, rows, at),
+        3 => exactly::<3>(cells, width, offset, rows, at),
+        4 => exactly::<4>(cells, width, offset, rows, at),
+        6 => exactly::<6>(cells, width, offset, rows, at),
+        8 => exactly::<8>(cells, width, offset, rows, at),
+        17 => exactly::<17>(cells, width, offset, rows, at),
+        _ => {
+            for (cell, row) in cells.chunks_exact_mut(width).zip(rows) {
+                cell[offset..offset + len].copy_from_slice(row.bytes_at(at, len));
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_api::{Algorithm, Batch, Column, KeyColumn, Outcome, Recipe, Verdict};
+use claviger_hsm_api::{Algorithm, Batch, KeyColumn, Outcome, Recipe, Verdict};
 
 use super::plan::{Cells, Plan};
 use super::{Reason, SelectableKey, Verified};
@@ -42,6 +42,8 @@ struct Group {
     needed: Fields,
     /// Number of each row's record.
     records: Vec<u32>,
+    /// Each row's fields: its cells are made when the batch is run.
+    rows: Vec<FieldSet>,
 }
 
 /// A selector and the key that it selects.
@@ -101,14 +103,12 @@ impl TacVerifier {
             for (record, _) in group.records.iter().zip(&stays).filter(|(_, stays)| !**stays) {
                 self.verdicts[*record as usize] = verdict;
             }
-            for column in &mut group.batch.columns {
-                let old = std::mem::replace(column, Column::with_capacity(column.width(), 0));
-                (0..stays.len()).filter(|row| stays[*row]).for_each(|row| column.push(old.cell(row)));
-            }
             let mut left = stays.iter();
             keys.retain(|_| left.next() == Some(&true));
             let mut left = stays.iter();
             group.records.retain(|_| left.next() == Some(&true));
+            let mut left = stays.iter();
+            group.rows.retain(|_| left.next() == Some(&true));
         }
     }
 
@@ -138,7 +138,9 @@ impl TacVerifier {
     /// That of `run`; the records then wait on, and may be tried again.
     pub fn finish<E>(&mut self, run: &mut RunBatch<'_, E>, mut each: impl FnMut(Verified)) -> Result<(), E> {
         for group in self.groups.iter_mut().filter(|group| !group.records.is_empty()) {
-            group.batch.rows = group.records.len();
+            group.batch.rows = group.rows.len();
+            group.batch.columns.clear();
+            group.batch.columns.extend(group.cells.iter().map(|cells| cells.column(&group.rows)));
             let outcome = run(&group.recipe, &group.batch)?;
             let remaining = self.role_levels.get(group.held..).unwrap_or_default();
             let numbers = self.scheme.alternatives(remaining).map(|(number, ..)| Reason::MatchedAlternative(number));
@@ -152,7 +154,7 @@ impl TacVerifier {
         self.verdicts.drain(..).for_each(&mut each);
         for group in &mut self.groups {
             group.records.clear();
-            group.batch.columns.iter_mut().for_each(Column::clear);
+            group.rows.clear();
             if let [KeyColumn::PerRow(keys)] = group.batch.keys.as_mut_slice() {
                 keys.clear();
             }
@@ -170,14 +172,12 @@ impl TacVerifier {
             Some(group) => group,
             None => self.group(transaction, key).map_err(unknown)?,
         };
-        let Group { batch, cells, needed, records, .. } = &mut self.groups[group];
+        let Group { batch, rows, needed, records, .. } = &mut self.groups[group];
         // A record goes in whole or not at all.
         if let Some(field) = fields.first_missing(*needed) {
             return Err(unverifiable(Reason::Missing(field)));
         }
-        for (cells, column) in cells.iter().zip(&mut batch.columns) {
-            cells.push(fields, column);
-        }
+        rows.push(*fields);
         if let [KeyColumn::PerRow(keys)] = batch.keys.as_mut_slice() {
             keys.push(key as u16);
         }
@@ -280,10 +280,11 @@ impl Group {
             transaction,
             held,
             recipe,
-            batch: Batch { rows: 0, columns: cells.iter().map(Cells::column).collect(), keys },
+            batch: Batch { rows: 0, columns: Vec::new(), keys },
             needed: columns.iter().flat_map(|pieces| pieces.iter()).filter_map(Piece::field).collect(),
             cells,
             records: Vec::new(),
+            rows: Vec::new(),
         })
     }
 }
