@@ -256,6 +256,8 @@ pub enum GenericTask {
     Decrypt {
         /// How.
         mode: Mode,
+        /// Taken off the texts of ECB and CBC.
+        padding: Padding,
         /// What.
         texts: Vec<CipherText>,
     },

@@ -1,6 +1,7 @@
 //! The TOML of a profile, as written. [`crate::CardScheme`] is what becomes of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use claviger_hsm_api::{
     Algorithm, DispersionRule, Exposure, FoldRule, KcvRule, KeyUsage, ModeOfUse, Padding, Parity, Truncation,
@@ -51,6 +52,22 @@ pub enum RoleFinish {
     WrapOthers,
     /// Keep a child inside as a key of its own.
     Store,
+}
+
+impl fmt::Display for RoleFinish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mac => "make MACs",
+            Self::VerifyMac => "verify MACs",
+            Self::Encrypt => "encipher",
+            Self::Decrypt => "decipher",
+            Self::Sign => "sign",
+            Self::VerifySignature => "verify signatures",
+            Self::Wrap => "leave under a transport key",
+            Self::WrapOthers => "be a transport key",
+            Self::Store => "have children that stay inside",
+        })
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -51,7 +51,7 @@ pub enum SchemeError {
         algorithm: Algorithm,
     },
     /// The role does not admit it.
-    #[error("role `{role}` does not admit `{finish:?}`")]
+    #[error("role `{role}` may not {finish}")]
     RoleRefuses {
         /// The role.
         role: String,

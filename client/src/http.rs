@@ -226,6 +226,8 @@ fn unusable(path: &Path, reason: impl ToString) -> ClientError {
 
 /// An error with all its causes; the last one says what matters, as `certificate expired`.
 fn causes(error: &dyn Error) -> String {
+    // A daemon that ended says no farewell; the library's words for it are for its own users.
+    const NO_FAREWELL: &str = "close_notify";
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -235,5 +237,5 @@ fn causes(error: &dyn Error) -> String {
         }
         cause = error.source();
     }
-    text
+    if text.contains(NO_FAREWELL) { "the daemon has gone away".to_owned() } else { text }
 }

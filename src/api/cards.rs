@@ -102,7 +102,7 @@ pub(super) async fn authenticate(
 /// `card_id,result,reason,key_set` lines in the order of the cards, while it is still going up.
 #[utoipa::path(post, path = "/v1/cards/personalise", tag = "cards", params(PersonaliseParameters),
     request_body(content((Personalise = "application/json"),
-        (String = "text/csv", example = "card_id,issuer_id,asn\nC1,1009115000010000,1150491934206620\n"))),
+        (String = "text/csv", example = "card_id,city_code,asn\nC1,1150,1150491934206620\n"))),
     responses((status = 200, description = "Key sets in the order of the cards",
         content((PersonaliseResult = "application/json"), (String = "text/csv",
             example = "card_id,result,reason,key_set\nC1,made,,41CC1E04A4BF2B6C2B3F3C8A5A9F6C5B8A4F19\n"))), Problems))]

@@ -65,7 +65,7 @@ pub(super) async fn encrypt(
     Ok(Json(CipherResult { items: texts.into_iter().map(item).collect() }))
 }
 
-/// Deciphers: ECB, CBC, GCM. What is not authentic is null.
+/// Deciphers: ECB, CBC, GCM. What is not authentic, or not padded as it should be, is null.
 #[utoipa::path(post, path = "/v1/decrypt", tag = "generic", request_body = Decrypt,
     responses((status = 200, description = "The texts", body = CipherResult), Problems))]
 pub(super) async fn decrypt(
@@ -73,8 +73,10 @@ pub(super) async fn decrypt(
     caller: Caller,
     request: Request,
 ) -> Result<Json<CipherResult>, Refusal> {
-    let Decrypt { key, mode, items } = body(request, &state.limits).await?;
-    let task = GenericTask::Decrypt { mode: mode_of(&mode)?, texts: all("items", &items, text)? };
+    let Decrypt { key, mode, padding, items } = body(request, &state.limits).await?;
+    let mode = mode_of(&mode)?;
+    let padding = if mode == Mode::Gcm { Padding::None } else { padding_of(&padding)? };
+    let task = GenericTask::Decrypt { mode, padding, texts: all("items", &items, text)? };
     let Outcome::Rows(rows) = run(&state, caller, key, task).await? else { return Err(Refusal::unexpected()) };
     let item = |data: Vec<u8>| CipherItem { data: hex::encode_upper(data), ..CipherItem::default() };
     Ok(Json(CipherResult { items: rows.into_iter().map(|data| data.map(item)).collect() }))

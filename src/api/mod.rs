@@ -5,6 +5,7 @@
 //! `/openapi.json`.
 
 mod cards;
+mod document;
 mod generic;
 mod keys;
 mod problem;
@@ -33,6 +34,7 @@ use utoipa_axum::routes;
 use crate::config::Limits;
 use crate::operation::Operation;
 use crate::service::{Caller, Outcome, Service, ServiceError};
+use document::ClientCertificate;
 pub use problem::Refusal;
 
 /// Rows of one JSON body; more come as a stream.
@@ -49,14 +51,12 @@ pub struct State {
     pub metrics: PrometheusHandle,
 }
 
-/// The bytes of a file, as the document describes them.
-#[derive(utoipa::ToSchema)]
-#[schema(value_type = String, format = Binary)]
-struct Binary(#[expect(dead_code, reason = "a description has no value")] Vec<u8>);
-
 #[derive(OpenApi)]
 #[openapi(
     components(schemas(claviger_client::Problem)),
+    modifiers(&ClientCertificate),
+    security(("clientCertificate" = [])),
+    servers((url = "/", description = "The daemon that serves this document")),
     info(
         title = "Claviger",
         description = "Key management and HSM abstraction for transit-card operators. Every call needs a client certificate (mutual TLS 1.3)."
@@ -95,7 +95,7 @@ pub fn router(state: State) -> Router {
         .routes(routes!(transactions::verify))
         .routes(routes!(schemes::show))
         .split_for_parts();
-    let document: Arc<str> = document.to_json().unwrap_or_default().into();
+    let document: Arc<str> = document::render(&document).into();
     router
         .fallback(|| async { Refusal::new(404, "no_route", "there is nothing at this address") })
         .method_not_allowed_fallback(|| async {
@@ -180,15 +180,12 @@ fn bytes(field: &str, digits: &str) -> Result<Vec<u8>, Refusal> {
 /// A JSON body within the limit. What is wrong is named by its path, never by its value: it may be secret.
 async fn body<T: DeserializeOwned>(request: Request, limits: &Limits) -> Result<T, Refusal> {
     let deadline = std::time::Duration::from_secs(limits.request_seconds);
-    let mut body = request.into_body();
-    let read = Limited::new(&mut body, limits.body_bytes).collect();
+    let read = Limited::new(request.into_body(), limits.body_bytes).collect();
     let bytes = match tokio::time::timeout(deadline, read).await {
         Err(_) => return Err(Refusal::new(408, "too_slow", "the body did not arrive in time")),
         Ok(Err(error)) => {
-            let too_large = error.is::<LengthLimitError>();
-            stream::linger(body);
             let limit = format!("a body has at most {} bytes", limits.body_bytes);
-            return Err(match too_large {
+            return Err(match error.is::<LengthLimitError>() {
                 true => Refusal::new(413, "body_too_large", limit),
                 false => Refusal::new(400, "upload_failed", "the body broke off"),
             });

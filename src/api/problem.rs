@@ -6,6 +6,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use claviger_client::Problem;
+use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::{Content, Ref, RefOr, Response as Described, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
@@ -14,32 +15,61 @@ use crate::service::ServiceError;
 /// The problems that every operation may answer with, for the API's description.
 pub(super) struct Problems;
 
-/// Status, and an example of what stands in the problem: code, detail, field.
+/// Every problem there is: its status, its code, and an example of its detail and field.
 const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (400, "bad_body", "the body at `tenant`, line 1 column 12: expected a string", Some("tenant")),
+    (400, "bad_query", "the query of the address: missing field `tenant`", None),
+    (400, "upload_failed", "the body broke off", None),
     (403, "denied", "no policy permits the caller to `generate_key` here", None),
+    (403, "unknown_principal", "the configuration names no principal with the URI of this client certificate", None),
+    (403, "wrong_passphrase", "the passphrase does not open the seal", None),
     (404, "no_role_key", "tenant `demo` has no active key of role DTK in scheme `cjt166` that fits", None),
+    (404, "no_key", "there is no key of this id", None),
+    (404, "unknown_scheme", "there is no card scheme `cjt167`", None),
+    (404, "no_route", "there is nothing at this address", None),
+    (405, "no_method", "this address does not take this method", None),
     (408, "too_slow", "the body did not arrive in time", None),
     (409, "key_exists", "a key of this name, algorithm, version and factors exists already", None),
+    (409, "conflict", "the key was changed by somebody else", None),
+    (409, "key_state", "a destroyed key stays destroyed", None),
+    (409, "key_unusable", "the key is suspended", None),
+    (409, "keys_changed", "the keys have changed since", None),
+    (409, "exposure_above_ceiling", "the recipe would give card-key, above the key's ceiling of nothing", None),
+    (409, "seal_unusable", "the seal does not open with a passphrase", None),
     (413, "body_too_large", "a body has at most 4194304 bytes", None),
     (415, "unknown_format", "`text/html` is not application/json", None),
     (422, "bad_field", "field `version` must be two upper-case hexadecimal digits", Some("version")),
-    (500, "internal", "the service answered something else", None),
+    (422, "bad_header", "column `asn` is missing from the header", None),
+    (422, "kcv_mismatch", "field `kcv` does not match: the key made of these components shows B8743B", Some("kcv")),
+    (422, "refused", "the keys do not admit the recipe", None),
+    (422, "unsupported", "no backend that holds the key can do this", None),
+    (500, "internal", "the service failed inside; the operator's log says more", None),
     (502, "backend_failed", "software: run: the key is not open", None),
     (503, "sealed", "the daemon is sealed: an officer must unseal it first", None),
+    (503, "busy", "the daemon is busy: no more files are worked through at once", None),
+    (503, "no_replica", "no backend that may serve the key is up", None),
+    (503, "store_failed", "the store failed", None),
+    (503, "audit_failed", "the audit log does not take the record", None),
+    (503, "directory", "the data directory cannot be used", None),
+    (503, "stopping", "the daemon is stopping", None),
 ];
 
 impl IntoResponses for Problems {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
-        let describe = |(status, code, detail, field): &(u16, &str, &str, Option<&str>)| {
-            let mut example = Refusal::new(*status, code, *detail).0;
-            example.field = field.map(str::to_owned);
+        let described = |group: &[(u16, &str, &str, Option<&str>)]| {
             let mut content = Content::new(Some(Ref::from_schema_name(Problem::name())));
-            content.example = serde_json::to_value(&*example).ok();
-            let described = ResponseBuilder::new().description(example.title.clone());
-            (status.to_string(), RefOr::T(described.content("application/problem+json", content).build()))
+            let mut title = String::new();
+            for (status, code, detail, field) in group {
+                let mut example = Refusal::new(*status, code, *detail).0;
+                example.field = field.map(str::to_owned);
+                title.clone_from(&example.title);
+                let example = ExampleBuilder::new().value(serde_json::to_value(&*example).ok()).build();
+                content.examples.insert((*code).to_owned(), RefOr::T(example));
+            }
+            let response = ResponseBuilder::new().description(title).content("application/problem+json", content);
+            (group[0].0.to_string(), RefOr::T(response.build()))
         };
-        EXAMPLES.iter().map(describe).collect()
+        EXAMPLES.chunk_by(|one, next| one.0 == next.0).map(described).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::operation::Operation;
 use crate::service::{Caller, Outcome};
 
 /// A card scheme, as the daemon uses it.
-#[utoipa::path(get, path = "/v1/schemes/{id}", tag = "schemes", params(("id" = String, Path, description = "The scheme's id", example = "cjt166")),
+#[utoipa::path(get, path = "/v1/schemes/{id}", operation_id = "show_scheme", tag = "schemes", params(("id" = String, Path, description = "The scheme's id", example = "cjt166")),
     responses((status = 200, description = "The scheme", body = Scheme), Problems))]
 pub(super) async fn show(
     Shared(state): Shared<State>,

@@ -20,8 +20,6 @@ use crate::service::{BATCH, ServiceError};
 
 /// Pieces that may wait on either side: with at most 256 KiB each, two mebibytes.
 const WAITING: usize = 8;
-/// How long a refused upload stays open.
-const LINGER: Duration = Duration::from_secs(5);
 /// Answers are handed to the connection in pieces of about this size.
 const PIECE: usize = 256 << 10;
 /// Answers that one checkpoint of the audit log covers, in bytes, unless the time below has passed.
@@ -75,15 +73,6 @@ impl Ids {
     }
 }
 
-/// Keeps an upload open for a while after it was refused. If it were closed at once, a caller that is still
-/// sending might see the end of the stream before the reason.
-pub(super) fn linger(upload: impl Send + 'static) {
-    tokio::spawn(async move {
-        tokio::time::sleep(LINGER).await;
-        drop(upload);
-    });
-}
-
 /// The upload.
 pub(super) struct Upload {
     body: BodyDataStream,
@@ -111,17 +100,9 @@ impl Upload {
         reader: Reader,
         open: impl Future<Output = Result<J, Refusal>>,
     ) -> Result<(Self, Reader, J), Refusal> {
-        let begun = match self.open(reader).await {
-            Ok(reader) => open.await.map(|job| (reader, job)),
-            Err(refusal) => Err(refusal),
-        };
-        match begun {
-            Ok((reader, job)) => Ok((self, reader, job)),
-            Err(refusal) => {
-                linger(self);
-                Err(refusal)
-            }
-        }
+        let reader = self.open(reader).await?;
+        let job = open.await?;
+        Ok((self, reader, job))
     }
 
     /// Reads until it is known what the file says of itself, so that a wrong column is a problem and not a

@@ -11,10 +11,11 @@ use axum::response::{IntoResponse, Response};
 use claviger_card_schemes::{ArrowReader, Columns, CsvReader, Field, FieldSet, LineFault, Reader};
 use claviger_client::{Verdict, VerifyParameters, VerifyRecords, VerifyResult};
 
+use super::document::Binary;
 use super::problem::Problems;
 use super::stream::{self, Upload};
 use super::verdicts::Verification;
-use super::{Binary, MOST_ITEMS, Refusal, State, body, content_type, execute, read_row};
+use super::{MOST_ITEMS, Refusal, State, body, content_type, execute, read_row};
 use crate::operation::Operation;
 use crate::service::{Caller, Outcome, ServiceError, VerifyJob};
 

@@ -97,7 +97,7 @@ pub(super) struct Encipher {
     associated: String,
 }
 
-/// Decipher under a generic key; exits 1 if a ciphertext is not authentic
+/// Decipher under a generic key; exits 1 if a ciphertext is not authentic, or its padding is none
 #[derive(Args)]
 #[command(after_help = "Example:
   claviger --data ./dev --as card-management decrypt 1F2E3D4C5B6A... --tenant demo \\
@@ -110,6 +110,9 @@ pub(super) struct Decipher {
     /// ecb, cbc or gcm
     #[arg(long, default_value = "gcm")]
     mode: String,
+    /// Of ECB and CBC, taken off the text: none, one or pkcs7
+    #[arg(long, default_value = "pkcs7")]
+    padding: String,
     /// Initial value or nonce, hexadecimal
     #[arg(long, value_name = "HEX")]
     iv: Option<String>,
@@ -201,7 +204,7 @@ impl Encipher {
 impl Decipher {
     pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
         let item = CipherItem { data: self.data, iv: self.iv, associated: self.associated };
-        let request = Decrypt { key: self.key.reference(), mode: self.mode, items: vec![item] };
+        let request = Decrypt { key: self.key.reference(), mode: self.mode, padding: self.padding, items: vec![item] };
         cipher(&global.client()?, "/v1/decrypt", &request, output).await
     }
 }

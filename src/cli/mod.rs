@@ -105,7 +105,10 @@ enum Command {
 
 /// Parses the process's arguments, runs the command, and maps the result to an exit code.
 pub fn main() -> ExitCode {
-    let Arguments { global, command } = Arguments::parse();
+    let Arguments { global, command } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misused(&error),
+    };
     let output = Output::new(global.json);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -132,6 +135,18 @@ pub fn main() -> ExitCode {
         }
     });
     result.unwrap_or_else(|error| output.fail(&error))
+}
+
+/// Help, or what is wrong with the arguments; with `--json`, as an object too.
+fn misused(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let words = error.render().to_string();
+        let detail = words.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Output::new(true).result(&serde_json::json!({ "error": { "code": "usage", "detail": detail } }), String::new);
+    }
+    // A closed pipe is the reader's wish.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
 #[cfg(test)]

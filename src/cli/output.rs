@@ -3,8 +3,10 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use arrow_schema::ArrowError;
 use claviger_client::ClientError;
 use indicatif::{ProgressBar, ProgressStyle};
+use parquet::errors::ParquetError;
 use serde::Serialize;
 
 /// How this run speaks.
@@ -56,13 +58,26 @@ impl Output {
             .map(|policy| format!(" (policy {policy})"))
             .unwrap_or_default();
         if self.json {
-            let code = problem.map_or("error", |problem| problem.code.as_str());
+            let code = problem.map_or_else(|| code_of(error), |problem| problem.code.as_str());
             let object = serde_json::json!({ "error": { "code": code, "detail": format!("{error:#}") } });
             let _ = writeln!(std::io::stdout().lock(), "{object}");
         }
         self.say(format!("claviger: {error:#}{by}"));
         ExitCode::from(2)
     }
+}
+
+/// What kind of failure it is, where the daemon did not say.
+fn code_of(error: &anyhow::Error) -> &'static str {
+    let of = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref() {
+        Some(ClientError::File { .. }) => Some("file"),
+        Some(ClientError::Connection { .. }) => Some("connection"),
+        Some(ClientError::Answer(_)) => Some("bad_answer"),
+        Some(ClientError::Problem(_)) => None,
+        None if cause.is::<ArrowError>() || cause.is::<ParquetError>() => Some("bad_file"),
+        None => cause.is::<std::io::Error>().then_some("file"),
+    };
+    error.chain().find_map(of).unwrap_or("refused_here")
 }
 
 /// A number with its thousands apart.

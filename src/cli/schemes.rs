@@ -19,13 +19,16 @@ use crate::daemon::load_schemes;
 )]
 pub(super) enum Schemes {
     /// List the card schemes that come with Claviger
+    #[command(after_help = "Example:\n  claviger schemes list --json")]
     List,
     /// Show a scheme's levels, roles, transactions and known answers
+    #[command(after_help = "Example:\n  claviger schemes show cjt166")]
     Show {
         /// Its id
         id: String,
     },
     /// Check a profile: is it well-formed, and does it reproduce its known answers?
+    #[command(after_help = "Example:\n  claviger schemes check my-city.toml")]
     Check {
         /// The TOML file
         file: PathBuf,

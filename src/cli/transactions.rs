@@ -1,5 +1,6 @@
 //! `claviger transactions verify`: a file through the daemon, in bounded memory.
 
+mod arrow_file;
 mod journal;
 mod source;
 mod verdicts;
@@ -24,6 +25,9 @@ use verdicts::Verdicts;
 
 /// Verify transaction records
 #[derive(Subcommand)]
+#[command(after_help = "Example:
+  claviger --data ./dev --as clearing transactions verify day.csv --tenant demo \\
+      --scheme cjt166 --out verdicts.csv")]
 pub(super) enum Transactions {
     /// Verify the TAC of every record of a file
     Verify(Verify),

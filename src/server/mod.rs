@@ -2,6 +2,7 @@
 
 mod identity;
 mod tls;
+mod unread;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use crate::config::Limits;
 use crate::service::Caller;
 pub use identity::{Principals, PrincipalsError};
 pub use tls::{TlsError, acceptor};
+use unread::Unread;
 
 /// A handshake that takes longer is not a client's.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -105,7 +107,11 @@ async fn connection(
     let caller = principal.map(|principal| Caller { principal, source: peer.ip() });
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(caller.clone());
-        request.map(axum::body::Body::new)
+        let over_http2 = request.version() == hyper::Version::HTTP_2;
+        request.map(|body| match over_http2 {
+            true => axum::body::Body::new(Unread::new(body)),
+            false => axum::body::Body::new(body),
+        })
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);

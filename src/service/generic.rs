@@ -43,6 +43,9 @@ impl Service {
                 let sealed = rows.into_iter().zip(texts).map(|(text, given)| Sealed { text, iv: given.iv });
                 Outcome::CipherTexts(sealed.collect())
             }
+            (Outcome::Rows(rows), GenericTask::Decrypt { padding, .. }) => {
+                Outcome::Rows(rows.into_iter().map(|text| unpad(text?, padding)).collect())
+            }
             (outcome, _) => outcome,
         })
     }
@@ -104,7 +107,10 @@ impl GenericTask {
                 let finish = Finish::Encrypt { mode: cipher_mode(*mode), padding: *padding, data: Message::column(0) };
                 (finish, cipher_columns(texts)?)
             }
-            Self::Decrypt { mode, texts } => {
+            Self::Decrypt { mode, padding, texts } => {
+                if !matches!(padding, Padding::None | Padding::One | Padding::Pkcs7) {
+                    return Err(ServiceError::field("padding", "of this kind cannot be told from the text"));
+                }
                 if *mode != Mode::Ecb && texts.iter().any(|text| text.iv.is_none()) {
                     return Err(ServiceError::field("iv", "is missing"));
                 }
@@ -123,6 +129,22 @@ impl GenericTask {
         let batch = Batch { rows: self.rows(), columns, keys: vec![KeyColumn::Same(0)] };
         Ok((Recipe::single(path, finish), batch))
     }
+}
+
+/// A text without its padding; `None` if it ends in none. Whoever asks gets the text itself, so that how long it takes
+/// tells nobody more.
+fn unpad(mut text: Vec<u8>, padding: Padding) -> Option<Vec<u8>> {
+    let len = match padding {
+        Padding::Pkcs7 => {
+            let added = usize::from(*text.last()?);
+            let len = text.len().checked_sub(added).filter(|_| (1..=16).contains(&added))?;
+            text[len..].iter().all(|byte| usize::from(*byte) == added).then_some(len)?
+        }
+        Padding::One => text.iter().rposition(|byte| *byte != 0).filter(|at| text[*at] == 0x80)?,
+        _ => text.len(),
+    };
+    text.truncate(len);
+    Some(text)
 }
 
 fn mac_spec(key: &Entry, padding: Padding, length: Option<usize>) -> Result<MacSpec, ServiceError> {

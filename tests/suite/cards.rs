@@ -29,7 +29,8 @@ pub(crate) async fn import(officer: &Client, scheme: &str, role: &str, algorithm
         protect_until: None,
         verify_until: None,
     };
-    let components = [key.to_owned(), "0".repeat(key.len())].map(Zeroizing::new).to_vec();
+    let parts = hex::decode(key).unwrap().iter().map(|byte| byte ^ 0x5A).collect::<Vec<_>>();
+    let components = [hex::encode(parts), "5A".repeat(key.len() / 2)].map(Zeroizing::new).to_vec();
     let import = ImportKey { key: new, components, kcv: None, odd_parity: false };
     let _: Key = officer.post("/v1/keys/import", &import).await.unwrap();
 }

@@ -118,7 +118,8 @@ async fn texts_go_there_and_back() {
             let item = CipherItem { associated: associated.clone(), ..sealed.clone() };
             let mut altered = item.clone();
             altered.data.replace_range(..2, if item.data.starts_with("00") { "01" } else { "00" });
-            let request = Decrypt { key: key(), mode: (*mode).to_owned(), items: vec![item, altered] };
+            let (of, padding) = ((*mode).to_owned(), "none".to_owned());
+            let request = Decrypt { key: key(), mode: of, padding, items: vec![item, altered] };
             let opened: CipherResult = daemon.client("clearing").post("/v1/decrypt", &request).await.unwrap();
             assert_eq!(opened.items[0].as_ref().unwrap().data, MESSAGE, "{algorithm} {mode}");
             assert_eq!(opened.items[1].is_none(), *mode == "gcm", "only an authenticated mode notices");
@@ -134,6 +135,15 @@ async fn texts_go_there_and_back() {
     let text = |member: &str| sealed[member].as_str().unwrap();
     let opened = run("clearing", &["decrypt", text("data"), "--iv", text("iv")]);
     assert_eq!(opened["data"], MESSAGE);
+    for text in ["48656C6C6F", MESSAGE] {
+        let sealed = run("card-management", &["encrypt", text, "--mode", "cbc"]);
+        let (data, iv) = (sealed["data"].as_str().unwrap(), sealed["iv"].as_str().unwrap());
+        assert_eq!(
+            run("clearing", &["decrypt", data, "--mode", "cbc", "--iv", iv])["data"],
+            text,
+            "the padding is off"
+        );
+    }
     let item = CipherItem { data: "00".to_owned(), iv: Some("0".repeat(24)), ..CipherItem::default() };
     let request = Encrypt {
         key: reference("DATA", "sm4"),

@@ -1,8 +1,10 @@
-//! Records in Arrow's IPC streaming format: columns by name, as text or as bytes of fixed size.
+//! Records in Arrow's IPC streaming format: columns by name, as text or as bytes.
 
 use std::ops::Range;
 
-use arrow_array::{Array, FixedSizeBinaryArray, LargeStringArray, RecordBatch, StringArray};
+use arrow_array::{
+    Array, BinaryArray, FixedSizeBinaryArray, LargeBinaryArray, LargeStringArray, RecordBatch, StringArray,
+};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::{Message, MessageHeader, root_as_message};
@@ -44,7 +46,9 @@ const CONTINUATION: [u8; 4] = [0xFF; 4];
 enum Cells<'a> {
     Text(&'a StringArray),
     LargeText(&'a LargeStringArray),
-    Bytes(&'a FixedSizeBinaryArray),
+    Fixed(&'a FixedSizeBinaryArray),
+    Bytes(&'a BinaryArray),
+    LargeBytes(&'a LargeBinaryArray),
 }
 
 impl ArrowReader {
@@ -156,8 +160,8 @@ impl Frame {
 /// Bytes of an offset into a column's text; 0 for columns of fixed size.
 fn offset_width(column: &DataType) -> usize {
     match column {
-        DataType::Utf8 => 4,
-        DataType::LargeUtf8 => 8,
+        DataType::Utf8 | DataType::Binary => 4,
+        DataType::LargeUtf8 | DataType::LargeBinary => 8,
         _ => 0,
     }
 }
@@ -204,22 +208,28 @@ impl<'a> Cells<'a> {
         any.downcast_ref()
             .map(Self::Text)
             .or_else(|| any.downcast_ref().map(Self::LargeText))
+            .or_else(|| any.downcast_ref().map(Self::Fixed))
             .or_else(|| any.downcast_ref().map(Self::Bytes))
+            .or_else(|| any.downcast_ref().map(Self::LargeBytes))
     }
 
     fn text(&self, row: usize) -> Option<&'a [u8]> {
         match self {
             Self::Text(cells) => cells.is_valid(row).then(|| cells.value(row).as_bytes()),
             Self::LargeText(cells) => cells.is_valid(row).then(|| cells.value(row).as_bytes()),
-            Self::Bytes(_) => None,
+            Self::Fixed(_) | Self::Bytes(_) | Self::LargeBytes(_) => None,
         }
     }
 
     /// Reads a field of some rows; a cell that is null leaves it absent.
     fn read(&self, rows: Range<usize>, field: Field, block: &mut Block) {
         match self {
+            Self::Fixed(cells) => block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
             Self::Bytes(cells) => block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
-            _ => block.parse(field, rows.map(|row| Some(self.text(row).unwrap_or_default()))),
+            Self::LargeBytes(cells) => block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
+            Self::Text(_) | Self::LargeText(_) => {
+                block.parse(field, rows.map(|row| Some(self.text(row).unwrap_or_default())))
+            }
         }
     }
 }
@@ -230,6 +240,7 @@ impl Columns {
         for (column, field) in schema.fields().iter().zip(&fields) {
             let good = match (column.data_type(), field) {
                 (DataType::Utf8 | DataType::LargeUtf8, _) => true,
+                (DataType::Binary | DataType::LargeBinary, Some(_)) => true,
                 (DataType::FixedSizeBinary(width), Some(field)) => usize::try_from(*width) == Ok(field.width()),
                 _ => false,
             };

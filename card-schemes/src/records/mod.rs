@@ -60,7 +60,7 @@ pub enum FormatError {
     #[error("column `{0}` is missing from the header")]
     Missing(&'static str),
     /// A column of a type that holds no field.
-    #[error("column `{name}` has type {found}; text and binary of fixed size are read")]
+    #[error("column `{name}` has type {found}; text and binary are read")]
     ColumnType {
         /// The column.
         name: String,

@@ -24,7 +24,6 @@ pub struct CardCommand {
     pub fields: BTreeMap<String, String>,
     /// P1 P2, where the command leaves them to the caller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "0084")]
     pub p1p2: Option<String>,
     /// What the card gave for GET CHALLENGE.
     #[serde(default)]
@@ -104,14 +103,14 @@ pub struct PersonaliseParameters {
     #[param(example = "demo")]
     pub tenant: String,
     /// Of which scheme.
-    #[param(example = "jtt978")]
+    #[param(example = "cjt166")]
     pub scheme: String,
     /// The layout, as the scheme names it; its first if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(example = "city-platform")]
+    #[param(example = "card")]
     pub key_set: Option<String>,
     /// One set for each, in order, with commas between.
-    #[param(example = "3des,sm4")]
+    #[param(example = "3des")]
     pub algorithms: String,
     /// Version of the cards' keys.
     #[param(example = "01")]
@@ -126,7 +125,7 @@ pub struct PersonaliseParameters {
 #[serde(deny_unknown_fields)]
 pub struct Personalise {
     /// At most 10,000; `card_id` and the fields that the scheme's factors are made of.
-    #[schema(example = json!([{"card_id": "C1", "issuer_id": "1009115000010000", "asn": "1150491934206620"}]))]
+    #[schema(example = json!([{"card_id": "C1", "city_code": "1150", "asn": "1150491934206620"}]))]
     pub cards: Vec<BTreeMap<String, String>>,
 }
 

@@ -70,6 +70,8 @@ pub struct Valid {
 /// Enciphers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"key": {"tenant": "demo", "scheme": "generic", "role": "DATA", "version": "01", "algorithm": "aes128"},
+    "mode": "gcm", "items": [{"data": "6BC1BEE22E409F96", "associated": "5448495320495320"}]}))]
 pub struct Encrypt {
     /// Of a role that enciphers.
     pub key: KeyReference,
@@ -85,15 +87,22 @@ pub struct Encrypt {
     pub items: Vec<CipherItem>,
 }
 
-/// Deciphers. Padding is left where it is.
+/// Deciphers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"key": {"tenant": "demo", "scheme": "generic", "role": "DATA", "version": "01", "algorithm": "aes128"},
+    "mode": "gcm", "items": [{"data": "9F1C0E2B7D5A4F6E8C3B2A190817263544536271", "iv": "00112233445566778899AABB",
+    "associated": "5448495320495320"}]}))]
 pub struct Decrypt {
     /// Of a role that deciphers.
     pub key: KeyReference,
     /// `ecb`, `cbc` or `gcm`.
     #[schema(example = "gcm")]
     pub mode: String,
+    /// Of ECB and CBC, what is taken off the plain text: `none`, `one` or `pkcs7`.
+    #[serde(default = "pkcs7")]
+    #[schema(example = "pkcs7")]
+    pub padding: String,
     /// At most 10,000.
     #[schema(max_items = 10000)]
     pub items: Vec<CipherItem>,
@@ -120,7 +129,7 @@ pub struct CipherItem {
 /// Texts in the order of the items.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CipherResult {
-    /// A text, and with what it was enciphered; null where a ciphertext is not authentic.
+    /// A text, and with what it was enciphered; null where a ciphertext is not authentic or its padding is none.
     #[schema(example = json!([{"data": "6BC1BEE22E409F96", "iv": "00112233445566778899AABB"}, null]))]
     pub items: Vec<Option<CipherItem>>,
 }
@@ -128,6 +137,8 @@ pub struct CipherResult {
 /// Signs with SM2 (GB/T 32918.2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"key": {"tenant": "demo", "scheme": "generic", "role": "SIGN", "version": "01", "algorithm": "sm2"},
+    "messages": ["6D65737361676520646967657374"]}))]
 pub struct Sign {
     /// Of a role that signs.
     pub key: KeyReference,
@@ -151,6 +162,8 @@ pub struct SignResult {
 /// Verifies SM2 signatures by the public half of a stored key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"key": {"tenant": "demo", "scheme": "generic", "role": "SIGN", "version": "01", "algorithm": "sm2"},
+    "items": [{"message": "6D65737361676520646967657374", "signature": "F5A03B0648D2C4630EEAC513E1BB81A15944DA3827D5B74143AC7EACEEE720B3B1B6AA29DF212FD8763182BC0D421CA1BB9038FD1F7F42D4840B69C485BBC1AA"}]}))]
 pub struct VerifySignature {
     /// Of a role that signs.
     pub key: KeyReference,

@@ -7,6 +7,8 @@ use zeroize::Zeroizing;
 /// What every key is named and made by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"tenant": "demo", "scheme": "cjt166", "role": "DTK", "version": "01", "algorithm": "3des",
+    "verify_until": "2036-01-01T00:00:00Z"}))]
 pub struct NewKey {
     /// City or operator.
     #[schema(example = "demo")]
@@ -48,6 +50,9 @@ pub struct NewKey {
 /// Joins a key from components.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "key": {"tenant": "demo", "scheme": "cjt166", "role": "DTK", "version": "02", "algorithm": "3des"},
+    "components": ["BFEFDF8AADEF759E1C378001FB1CCEF8", "5055F94862F36D2248A323BE9B863A8C"], "kcv": "B8743B"}))]
 pub struct ImportKey {
     /// What it will be.
     pub key: NewKey,
@@ -185,6 +190,9 @@ pub struct KeyReference {
 /// Keeps a child of a stored key inside, as a key of its own with the same name and version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "parent": {"tenant": "demo", "scheme": "cjt166", "role": "DTK", "version": "01", "algorithm": "3des"},
+    "factors": ["1150FF0000000000"]}))]
 pub struct DisperseKey {
     /// The key above.
     pub parent: KeyReference,

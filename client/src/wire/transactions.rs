@@ -22,11 +22,9 @@ pub struct VerifyParameters {
     pub layout: Option<String>,
     /// To go on with a file: how many of its lines (with the header) or records were sent before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(example = 2001)]
     pub before: Option<u64>,
     /// The keys that must verify, as an earlier answer's header `claviger-keys` named them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(example = "e032f0e228e9077e2d7baac0902af7d9:1")]
     pub keys: Option<String>,
 }
 

@@ -31,6 +31,12 @@ pub enum ComponentError {
         /// Counted from one.
         number: usize,
     },
+    /// Nothing but zeros: the others would be the key.
+    #[error("component {number} is all zeros: whoever has the others would have the key")]
+    Zero {
+        /// Counted from one.
+        number: usize,
+    },
     /// Fewer than two.
     #[error("a key needs at least two components, so that nobody holds it alone")]
     TooFew,
@@ -77,6 +83,9 @@ impl Secret {
             }
             if odd_parity && bytes.iter().any(|byte| byte.count_ones() % 2 == 0) {
                 return Err(ComponentError::EvenParity { number });
+            }
+            if bytes.iter().fold(0, |sum, byte| sum | byte) == 0 {
+                return Err(ComponentError::Zero { number });
             }
             joined.expose_mut().iter_mut().zip(bytes).for_each(|(sum, byte)| *sum ^= byte);
         }

@@ -1,17 +1,18 @@
 //! What kind of file it is, and how it goes up: as it is, or, for Parquet and Arrow, batch by batch.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use arrow_array::{RecordBatch, RecordBatchReader};
-use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_ipc::writer::StreamWriter;
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::SchemaRef;
 use claviger_client::Scheme;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::arrow_file::{Rows, plain_batch, plain_schema};
 use crate::cli::upload::{Records, Upload};
 
 /// What a file holds.
@@ -160,23 +161,13 @@ impl Source {
             }
             Format::Parquet => {
                 let batches = ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(ROWS).build()?;
-                let schema = batches.schema();
+                let schema = plain_schema(&batches.schema());
+                let batches = batches.map(|batch| plain_batch(&batch?, Arc::clone(&schema)));
                 send_batches(upload, &schema, batches, self.done)
             }
             Format::Arrow => {
-                let mut magic = [0; 6];
-                let mut file = file;
-                let read = file.read(&mut magic)?;
-                file.seek(SeekFrom::Start(0))?;
-                if magic[..read] == *b"ARROW1" {
-                    let batches = FileReader::try_new(file, None)?;
-                    let schema = batches.schema();
-                    send_batches(upload, &schema, batches, self.done)
-                } else {
-                    let batches = StreamReader::try_new(BufReader::new(file), None)?;
-                    let schema = batches.schema();
-                    send_batches(upload, &schema, batches, self.done)
-                }
+                let rows = Rows::open(file)?;
+                send_batches(upload, &rows.schema(), rows, self.done)
             }
         }
     }
@@ -202,7 +193,7 @@ fn holds(line: &[u8]) -> bool {
 fn send_batches(
     upload: &mut Upload,
     schema: &SchemaRef,
-    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    batches: impl Iterator<Item = anyhow::Result<RecordBatch>>,
     mut skip: u64,
 ) -> anyhow::Result<()> {
     let mut writer = StreamWriter::try_new(Vec::new(), schema)?;
