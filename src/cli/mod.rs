@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use output::Output;
+pub use transactions::ArrowRows;
 
 /// Key management and HSM abstraction for transit-card operators.
 #[derive(Parser)]

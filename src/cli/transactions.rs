@@ -23,6 +23,8 @@ use journal::{Journal, Paths, digest};
 use source::{Format, Source};
 use verdicts::Verdicts;
 
+pub use arrow_file::Rows as ArrowRows;
+
 /// Verify transaction records
 #[derive(Subcommand)]
 #[command(after_help = "Example:

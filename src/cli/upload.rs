@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -83,7 +84,9 @@ impl Upload {
         let mut upload = Self { pieces, bar, sent: Arc::clone(&sent.records) };
         let failed = Arc::clone(&sent.failed);
         tokio::task::spawn_blocking(move || {
-            let produced = produce(&mut upload);
+            // The readers of Parquet and Arrow take a damaged file for a fault of theirs.
+            let produced = std::panic::catch_unwind(AssertUnwindSafe(|| produce(&mut upload)));
+            let produced = produced.unwrap_or_else(|_| Err(anyhow::anyhow!("the file is damaged")));
             // A daemon that takes no more has said why.
             if let Err(error) = produced
                 && !upload.pieces.is_closed()

@@ -13,6 +13,8 @@ pub enum PolicySource {
     Dev,
     /// Every `*.cedar` file of a directory.
     Directory(PathBuf),
+    /// Texts at hand, each with its name.
+    Texts(Vec<(String, String)>),
 }
 
 /// Policies that are not used, and why.
@@ -63,6 +65,7 @@ pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema), PolicyE
         PolicySource::Production => owned(PRODUCTION).collect(),
         PolicySource::Dev => owned(PRODUCTION).chain(owned(DEV)).collect(),
         PolicySource::Directory(path) => read_directory(path)?,
+        PolicySource::Texts(texts) => texts.clone(),
     };
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| PolicyError::Schema(error.to_string()))?;
     let mut policies = PolicySet::new();

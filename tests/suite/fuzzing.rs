@@ -17,6 +17,8 @@ const PARSERS: &[(&str, &str, &str)] = &[
     ("principals of certificates", "src/policy/principal.rs", "names"),
     ("the configuration", "src/config.rs", "config"),
     ("audit logs", "src/audit/chain.rs", "audit_log"),
+    ("Arrow files", "src/cli/transactions/arrow_file.rs", "arrow_file"),
+    ("policies", "src/policy/sets.rs", "policies"),
 ];
 
 fn root() -> PathBuf {
@@ -48,11 +50,14 @@ fn every_parser_has_a_target_and_every_target_a_corpus() {
 fn nothing_else_parses() {
     // Each reads what this program itself has written, or what the caller's own user gives it.
     let ours = [
+        // Parquet is read by its own crate, whose panics on damaged files become errors of the command.
+        "src/cli/transactions/source.rs",
         "src/keyring/mod.rs",
         "src/seal.rs",
         "src/api/mod.rs",
         "src/cli/dev.rs",
         "src/cli/transactions/journal.rs",
+        "src/cli/transactions/verdicts.rs",
         "client/src/http.rs",
         "card-schemes/src/scheme.rs",
         "hsm-drivers/software/src/config.rs",
@@ -65,7 +70,16 @@ fn nothing_else_parses() {
         let path = file.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
         let text = std::fs::read_to_string(&file).unwrap();
         let text = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let parses = ["serde_json::from_", "Deserializer::from_", "toml::from_str", "table.try_into"];
+        let parses = [
+            "serde_json::from_",
+            "Deserializer::from_",
+            "toml::from_str",
+            "table.try_into",
+            "root_as_",
+            "StreamDecoder",
+            "ReaderBuilder",
+            "PolicySet = ",
+        ];
         let listed = PARSERS.iter().any(|(_, file, _)| *file == path) || ours.contains(&path.as_str());
         assert!(listed || !parses.iter().any(|call| text.contains(call)), "{path} parses and is on no list");
     }

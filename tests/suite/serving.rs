@@ -228,3 +228,22 @@ async fn an_upload_that_stands_still_is_given_up() {
         clearing.stream("/v1/transactions/verify", &parameters, "text/csv", futures_util::stream::pending()).await;
     assert_eq!(problem(refused.map(drop)).code, "too_slow");
 }
+
+/// Whoever is still sending when a request is refused learns why, whatever refused it.
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_arrive_while_a_body_is_still_going_up() {
+    let daemon = Daemon::start();
+    let large = "x".repeat(600_000);
+    for _ in 0..5 {
+        let officer = daemon.client("officer");
+        assert_eq!(problem(officer.post::<Key>("/v1/nothing", &large).await).code, "no_route");
+        assert_eq!(problem(officer.post::<Key>("/v1/schemes/cjt166", &large).await).code, "no_method");
+        let clearing = daemon.client("clearing");
+        let verify = "/v1/transactions/verify?tenant=demo";
+        assert_eq!(problem(clearing.post::<Key>(verify, &large).await).code, "bad_query");
+        let body = futures_util::stream::iter(vec![bytes::Bytes::from(large.clone()); 4].into_iter().map(Ok));
+        let parameters = [("tenant", "demo"), ("scheme", "cjt166")];
+        let refused = clearing.stream("/v1/transactions/verify", &parameters, "text/plain", body).await;
+        assert_eq!(problem(refused.map(drop)).code, "unknown_format");
+    }
+}

@@ -29,7 +29,7 @@ const MOST_BYTES: usize = 64 << 20;
 const MAGIC: &[u8; 6] = b"ARROW1";
 
 /// The rows of a file.
-pub(super) struct Rows<F> {
+pub struct Rows<F> {
     file: F,
     /// As the file has it.
     schema: SchemaRef,
@@ -40,6 +40,8 @@ pub(super) struct Rows<F> {
     batch: Option<Batch>,
     /// The next row of the batch.
     row: usize,
+    /// Whether a batch may be read whole, by a reader that panics on some damaged ones.
+    whole: bool,
 }
 
 enum Batch {
@@ -53,10 +55,15 @@ enum Batch {
 }
 
 impl<F: Read + Seek> Rows<F> {
-    pub(super) fn open(mut file: F) -> anyhow::Result<Self> {
+    /// Reads what the file says of itself.
+    ///
+    /// # Errors
+    /// If it is no Arrow file or stream.
+    pub fn open(mut file: F) -> anyhow::Result<Self> {
         let mut first = [0; MAGIC.len()];
         file.read_exact(&mut first).context("it is too short for an Arrow file")?;
-        let mut rows = Self { file, schema: Arc::new(Schema::empty()), next: 0, batches: None, batch: None, row: 0 };
+        let mut rows =
+            Self { file, schema: Arc::new(Schema::empty()), next: 0, batches: None, batch: None, row: 0, whole: true };
         if first == *MAGIC {
             rows.read_footer()?;
             return Ok(rows);
@@ -66,6 +73,13 @@ impl<F: Read + Seek> Rows<F> {
         let schema = message.header_as_schema().context("it does not begin with a schema")?;
         rows.schema = Arc::new(try_fb_to_schema(schema)?);
         Ok(rows)
+    }
+
+    /// Refuses batches that cannot be read in part.
+    #[must_use]
+    pub fn in_part_only(mut self) -> Self {
+        self.whole = false;
+        self
     }
 
     /// What a file says of itself at its end.
@@ -88,7 +102,7 @@ impl<F: Read + Seek> Rows<F> {
     }
 
     /// The schema of the batches that come.
-    pub(super) fn schema(&self) -> SchemaRef {
+    pub fn schema(&self) -> SchemaRef {
         plain_schema(&self.schema)
     }
 
@@ -137,9 +151,11 @@ impl<F: Read + Seek> Rows<F> {
             let rows = usize::try_from(batch.length()).context("a length is negative")?;
             Batch::InFile { description, body, rows }
         } else {
+            ensure!(self.whole, "a batch is compressed, or has columns of views");
             let len = usize::try_from(self.next - body)?;
             let end = self.file.seek(SeekFrom::End(0))?;
             ensure!(self.next <= end, "it ends in the middle of a batch");
+            Parts::of(&message, self.next - body)?;
             let bytes = Buffer::from(self.read(body, len)?);
             let read =
                 read_record_batch(&bytes, batch, Arc::clone(&self.schema), &HashMap::new(), None, &message.version())?;
