@@ -9,13 +9,13 @@ use claviger_client::{
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::daemon::{Daemon, problem, words};
+use crate::daemon::{Daemon, components, problem, words};
 
 const KEY: &str = "A0A1A2A3A4A5A6A7A8A9AAABACADAEAF";
 const ASN: &str = "0000310012345678";
 const ISSUER: &str = "0123310000010000";
 
-/// Imports a key from itself and zeros; `factors` are already in it.
+/// Imports a key; `factors` are already in it.
 pub(crate) async fn import(officer: &Client, scheme: &str, role: &str, algorithm: &str, key: &str, factors: &[&str]) {
     let new = NewKey {
         tenant: "demo".to_owned(),
@@ -29,8 +29,7 @@ pub(crate) async fn import(officer: &Client, scheme: &str, role: &str, algorithm
         protect_until: None,
         verify_until: None,
     };
-    let parts = hex::decode(key).unwrap().iter().map(|byte| byte ^ 0x5A).collect::<Vec<_>>();
-    let components = [hex::encode(parts), "5A".repeat(key.len() / 2)].map(Zeroizing::new).to_vec();
+    let components = components(key);
     let import = ImportKey { key: new, components, kcv: None, odd_parity: false };
     let _: Key = officer.post("/v1/keys/import", &import).await.unwrap();
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use claviger_client::{Client, ClientError, Connection, Problem};
 use tempfile::TempDir;
+use zeroize::Zeroizing;
 
 /// A development daemon in a temporary directory; ends with its value.
 pub(crate) struct Daemon {
@@ -110,6 +111,12 @@ pub(crate) fn problem<T>(result: Result<T, ClientError>) -> Problem {
         Err(other) => panic!("no problem document but {other}"),
         Ok(_) => panic!("it worked"),
     }
+}
+
+/// Two components of a key.
+pub(crate) fn components(key: &str) -> Vec<Zeroizing<String>> {
+    let first: Vec<u8> = hex::decode(key).unwrap().iter().map(|byte| byte ^ 0x5A).collect();
+    [hex::encode(first), "5A".repeat(key.len() / 2)].map(Zeroizing::new).to_vec()
 }
 
 /// What a command wrote, for messages of failed tests.

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use claviger_client::{Client, ClientError, ImportKey, Key, NewKey, PsamDebit, PsamResult, Purse, PurseResult};
-use zeroize::Zeroizing;
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, components};
 
 /// `pboc-purse-3des.json`, cases pub-load-*: a card's own load key, MAC1 and MAC2.
 const DLK: &str = "11223344556677888877665544332211";
@@ -30,8 +29,7 @@ fn card_key() -> NewKey {
 /// Imports the example's key as that of one card: both dispersion steps of the scheme are in it.
 async fn import_card_key(officer: &Client) {
     let key = card_key();
-    let zero = "0".repeat(32);
-    let components = vec![Zeroizing::new(DLK.to_owned()), Zeroizing::new(zero)];
+    let components = components(DLK);
     let _: Key =
         officer.post("/v1/keys/import", &ImportKey { key, components, kcv: None, odd_parity: false }).await.unwrap();
 }
@@ -84,7 +82,7 @@ async fn the_service_is_a_terminals_psam() {
     // `pboc-purse-3des.json#pub-purchase-mac1`: the same key as a purchase key, transaction number 1.
     let daemon = Daemon::start();
     let key = NewKey { role: "DPK".to_owned(), ..card_key() };
-    let components = vec![Zeroizing::new(DLK.to_owned()), Zeroizing::new("0".repeat(32))];
+    let components = components(DLK);
     let import = ImportKey { key, components, kcv: None, odd_parity: false };
     let _: Key = daemon.client("officer").post("/v1/keys/import", &import).await.unwrap();
     let mut fields = load("", "4096").fields;

@@ -228,7 +228,7 @@ impl<'a> Cells<'a> {
             Self::Bytes(cells) => block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
             Self::LargeBytes(cells) => block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
             Self::Text(_) | Self::LargeText(_) => {
-                block.parse(field, rows.map(|row| Some(self.text(row).unwrap_or_default())))
+                block.parse(field, rows.map(|row| Some(self.text(row).unwrap_or_default())));
             }
         }
     }
