@@ -16,4 +16,5 @@ mod purse;
 mod reference;
 mod refusals;
 mod serving;
+mod tiers;
 mod vectors;

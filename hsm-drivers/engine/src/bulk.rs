@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::columns::Columns;
 use crate::derive::KeyRows;
+use crate::kernels::kernels;
 use crate::mac::Span;
 
 /// The last steps of a path, which a kernel takes on its way to a MAC.
@@ -159,7 +160,7 @@ impl BulkRun<'_> {
         let texts: Vec<&[u8]> = columns.columns.iter().map(Vec::as_slice).collect();
         let texts =
             Texts { columns: &texts, blocks: same_or_each(&columns.blocks), padded: same_or_each(&columns.padded) };
-        run(BulkMac::new(), &keys, mac, &texts)
+        run(kernels(), &keys, mac, &texts)
     }
 
     /// A column of 8 bytes a row; `None` if a row that has a key has another width there.

@@ -1,12 +1,13 @@
 //! Key paths: dispersion, session keys, folding.
 
-use claviger_bulk_mac::{BulkMac, Cipher, Keys, LANES, LastStep, PerRow};
+use claviger_bulk_mac::{Cipher, Keys, LANES, LastStep, PerRow};
 use claviger_hsm_api::{Algorithm, DispersionRule, FoldRule, Input, KeyPath, MalformedBatch, Parity, Step};
 use claviger_locked_memory::LockedBytes;
 use zeroize::Zeroize;
 
 use crate::group::{Blocks, CipherGroup};
 use crate::input::Inputs;
+use crate::kernels::kernels;
 use crate::run::{EngineError, PlainKey};
 
 /// The keys of a run of rows, in locked memory. Rows may share a key: a day's cards come from a few
@@ -177,7 +178,7 @@ impl KeyRows {
                 levels: &[&factors],
                 last: LastStep::Whole,
             };
-            BulkMac::new()
+            kernels()
                 .disperse(&path, children.expose_mut().as_chunks_mut().0)
                 .map_err(|_| EngineError::Underivable(self.algorithm))?;
             return Ok(self.dispersed(children, parity, shared));
@@ -241,7 +242,7 @@ impl KeyRows {
                 last: LastStep::Session(&values),
             };
             let mut wide = LockedBytes::zeroed(16 * rows.len());
-            BulkMac::new()
+            kernels()
                 .disperse(&path, wide.expose_mut().as_chunks_mut().0)
                 .map_err(|_| EngineError::Underivable(self.algorithm))?;
             for (key, found) in keys.expose_mut().chunks_exact_mut(len).zip(wide.expose().chunks_exact(16)) {

@@ -15,6 +15,7 @@ mod derive;
 mod group;
 mod input;
 mod kcv;
+mod kernels;
 pub mod lowering;
 mod mac;
 mod padding;
@@ -24,6 +25,7 @@ mod wrap;
 
 pub use derive::KeyRows;
 pub use kcv::kcv;
+pub use kernels::{KERNELS, platform};
 pub use run::{EngineError, KeepChild, PlainKey, run};
 
 /// Fills `bytes` from the operating system's generator.

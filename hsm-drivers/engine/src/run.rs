@@ -24,7 +24,7 @@ pub struct PlainKey {
 }
 
 /// Why the engine could not run a recipe. Always the request's fault; holds no secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum EngineError {
     /// The batch does not fit.
     #[error(transparent)]
@@ -68,6 +68,9 @@ pub enum EngineError {
     /// A named child of several rows would be several keys of one name.
     #[error("a child key is stored from a batch of one row")]
     OneChild,
+    /// The environment forces kernels that there are not.
+    #[error("CLAVIGER_KERNELS is `{0}`, which is no platform of this machine (avx512, avx2, portable)")]
+    Kernels(String),
     /// The operating system gave no randomness.
     #[error("the operating system's random generator failed")]
     Random,

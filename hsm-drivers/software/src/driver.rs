@@ -7,7 +7,7 @@ use claviger_hsm_api::{
     Secret, StoredKey,
 };
 use claviger_hsm_engine::lowering::{Everything, exposure, split};
-use claviger_hsm_engine::{EngineError, PlainKey, fill_random, kcv, run};
+use claviger_hsm_engine::{EngineError, PlainKey, fill_random, kcv, platform, run};
 
 use crate::keys::OpenKeys;
 use crate::probe::probe;
@@ -33,6 +33,7 @@ impl SoftwareDriver {
         if storage_key.len() != 32 {
             return Err(DriverError::caller(NAME, "configure", "the storage master key is not 32 bytes"));
         }
+        platform().map_err(|error| DriverError::caller(NAME, "configure", error))?;
         Ok(Self { storage_key, open: OpenKeys::default() })
     }
 
