@@ -3,6 +3,7 @@
 //! [`Authorizer::authorize`] is the only maker of a [`Permit`], and nothing reaches a backend without
 //! one. The rules are Cedar policies, checked against the published schema when they are loaded.
 
+mod decisions;
 mod principal;
 mod sets;
 
@@ -14,11 +15,12 @@ use cedar_policy::{
     RestrictedExpression, Schema,
 };
 
+use decisions::{Answer, Decisions, Question};
 pub use principal::{Kind, Principal, PrincipalError};
 pub use sets::{PolicyError, PolicySource};
 
 /// What an operation is done to, as policies see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Resource {
     /// A stored key, or one that is about to be.
     Key(KeyResource),
@@ -29,7 +31,7 @@ pub enum Resource {
 }
 
 /// A key's public attributes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is the attribute of that name in the schema")]
 pub struct KeyResource {
     pub id: String,
@@ -44,7 +46,7 @@ pub struct KeyResource {
 }
 
 /// Circumstances of a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Circumstances {
     /// Where it comes from.
     pub source: IpAddr,
@@ -123,6 +125,7 @@ pub struct Authorizer {
     cedar: Cedar,
     policies: PolicySet,
     schema: Schema,
+    decisions: Decisions,
 }
 
 impl Authorizer {
@@ -132,7 +135,7 @@ impl Authorizer {
     /// [`PolicyError`].
     pub fn load(source: &PolicySource) -> Result<Self, PolicyError> {
         let (policies, schema) = sets::load(source)?;
-        Ok(Self { cedar: Cedar::new(), policies, schema })
+        Ok(Self { cedar: Cedar::new(), policies, schema, decisions: Decisions::default() })
     }
 
     /// Decides about each resource; all must be permitted.
@@ -151,15 +154,8 @@ impl Authorizer {
             return Err(Denial { policy: "default".to_owned(), reason: "there is nothing to decide about".to_owned() });
         }
         for resource in resources {
-            let response = self.decide(principal, action, resource, circumstances).map_err(|error| Denial {
-                policy: "default".to_owned(),
-                reason: format!("the request does not fit the policy schema: {error}"),
-            })?;
-            let ids = response.diagnostics().reason().map(|id| self.name_of(id));
-            if response.decision() == Decision::Deny {
-                return Err(self.denial(action, response.diagnostics().reason().next()));
-            }
-            permit.policies.extend(ids);
+            let question = Question { principal: principal.clone(), action, resource: resource.clone(), circumstances };
+            permit.policies.extend(self.decisions.answer(question, |question| self.answer(question))?);
             if let Resource::Key(key) = resource {
                 permit.keys.insert(key.id.clone());
             }
@@ -169,13 +165,20 @@ impl Authorizer {
         Ok(permit)
     }
 
-    fn decide(
-        &self,
-        principal: &Principal,
-        action: &str,
-        resource: &Resource,
-        circumstances: Circumstances,
-    ) -> Result<cedar_policy::Response, Box<dyn std::error::Error>> {
+    /// The policies that permit it.
+    fn answer(&self, question: &Question) -> Answer {
+        let response = self.decide(question).map_err(|error| Denial {
+            policy: "default".to_owned(),
+            reason: format!("the request does not fit the policy schema: {error}"),
+        })?;
+        match response.decision() {
+            Decision::Allow => Ok(response.diagnostics().reason().map(|id| self.name_of(id)).collect()),
+            Decision::Deny => Err(self.denial(question.action, response.diagnostics().reason().next())),
+        }
+    }
+
+    fn decide(&self, question: &Question) -> Result<cedar_policy::Response, Box<dyn std::error::Error>> {
+        let Question { principal, action, resource, circumstances } = question;
         let who = uid(principal.kind().entity_type(), principal.name())?;
         let what = uid("Claviger::Action", action)?;
         let (on, on_entity) = resource_entity(resource)?;

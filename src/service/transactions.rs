@@ -80,7 +80,7 @@ impl VerifyJob {
     pub fn run(&mut self, each: impl FnMut(Verified)) -> Result<(), ServiceError> {
         let router = self.record.service().router()?;
         let mut renewed = if self.is_current() { None } else { Some(self.renew()?) };
-        let mut verdicts = Vec::with_capacity(BATCH);
+        let mut verdicts = Vec::with_capacity(self.verifier.len());
         for attempt in 1.. {
             let keys = Arc::clone(&self.keys);
             let record = &mut self.record;

@@ -50,7 +50,7 @@ struct Group {
 type Choice = (Vec<u8>, Result<usize, Reason>);
 
 /// Choices that are remembered.
-const CHOICES: usize = 512;
+const CHOICES: usize = 64;
 
 /// Runs a recipe over a batch.
 pub type RunBatch<'a, E> = dyn FnMut(&Recipe, &Batch) -> Result<Outcome, E> + 'a;
