@@ -3,9 +3,15 @@
 
     cargo bench --bench pipeline -- --json | python3 benches/plot.py > docs/pipeline.svg
     cargo bench --bench bulk_mac -- --json | python3 benches/plot.py > docs/bulk-mac.svg
+
+and, of several numbers of records, the cost of one as curves:
+
+    for n in 1 16 256 4096 65536 1048576; do cargo bench --bench bulk_mac -- --workload tac --records $n --json; done |
+        python3 benches/plot.py > docs/bulk-mac-sizes.svg
 """
 
 import json
+import math
 import sys
 
 BAR, GAP, LEFT, WIDE = 22, 8, 250, 460
@@ -20,8 +26,43 @@ def bars(row: dict) -> tuple[str, float, str]:
     return f'{row["format"]}, {row["records"]:,} records', rate, f"{rate:,}"
 
 
+COLOURS = {"avx512": "#4477aa", "avx2": "#228833", "portable": "#ccbb44", "openssl": "#ee6677", "rustcrypto": "#aa3377"}
+
+
+def curves(rows: list[dict]) -> None:
+    """The cost of a record by the number of records, both axes logarithmic, a panel for each workload."""
+    workloads = list(dict.fromkeys(row["workload"] for row in rows))
+    most = max(math.log10(row["records"]) for row in rows)
+    least, top = 0.5, math.ceil(max(math.log10(row["ns_per_record"]) for row in rows))
+    wide, high, left = 420, 260, 60
+    print(f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + wide + 150}" '
+          f'height="{(high + 60) * len(workloads)}" font-family="sans-serif" font-size="13">')
+    for number, workload in enumerate(workloads):
+        origin = (high + 60) * number + 30
+        x = lambda row: left + math.log10(row["records"]) / most * wide
+        y = lambda figure: origin + high - (math.log10(figure) - least) / (top - least) * high
+        print(f'<text x="10" y="{origin - 12}">{workload}: nanoseconds a record by records in a call</text>')
+        for power in range(1, top + 1):
+            print(f'<path d="M{left} {y(10 ** power):.0f}h{wide}" stroke="#ddd"/>'
+                  f'<text x="8" y="{y(10 ** power) + 5:.0f}">{10 ** power:,}</text>')
+        for power in range(0, int(most) + 1):
+            print(f'<text x="{left + power / most * wide - 8:.0f}" y="{origin + high + 18}">10^{power}</text>')
+        for tier, colour in COLOURS.items():
+            points = sorted((row for row in rows if (row["workload"], row["tier"]) == (workload, tier)),
+                            key=lambda row: row["records"])
+            path = " ".join(f'{x(row):.0f},{y(row["ns_per_record"]):.0f}' for row in points)
+            print(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            if points:
+                last = points[-1]
+                print(f'<text x="{x(last) + 8:.0f}" y="{y(last["ns_per_record"]) + 5:.0f}" fill="{colour}">{tier}</text>')
+    print("</svg>")
+
+
 def main() -> None:
     rows = [json.loads(line) for line in sys.stdin if line.startswith("{")]
+    if "tier" in rows[0] and len({row["records"] for row in rows}) > 1:
+        return curves(rows)
+    rows = [row for row in rows if "tier" in row or "daemon_peak_kib" in row]
     title = "records a second through CLI and daemon, mutual TLS, two cores"
     if "tier" in rows[0]:
         title = "times as fast as OpenSSL, one core"

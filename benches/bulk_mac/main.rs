@@ -22,7 +22,7 @@ use claviger_bulk_mac::{BulkMac, Platform};
 use serde_json::json;
 
 use clock::thread_time;
-use limit::operations_per_ns;
+use limit::{cycles_per_ns, operations_per_ns};
 use openssl::OpenSsl;
 use rustcrypto::RustCrypto;
 use work::{Load, Peer, Shape};
@@ -42,12 +42,22 @@ fn main() {
     if !options.json {
         println!("{}, {} records, {} rounds", processor(), options.records, options.rounds);
         println!(
-            "{:<26} {:<10} {:>9} {:>15} {:>10} {:>9} {:>11} {:>9}",
-            "workload", "tier", "ns/record", "middle half", "M rec/s", "x OpenSSL", "x RustCrypto", "of limit"
+            "{:<26} {:<10} {:>9} {:>15} {:>8} {:>10} {:>9} {:>11} {:>7} {:>9}",
+            "workload",
+            "tier",
+            "ns/record",
+            "middle half",
+            "cycles",
+            "M rec/s",
+            "x OpenSSL",
+            "x RustCrypto",
+            "x psec",
+            "of limit"
         );
     }
+    let peers = Peers { cycles_per_ns: cycles_per_ns(), psec: psec() };
     for shape in Shape::ALL.into_iter().filter(|shape| shape.name().contains(&options.workload)) {
-        measure(shape, &options);
+        measure(shape, &options, &peers);
     }
 }
 
@@ -69,7 +79,22 @@ fn options() -> Options {
     options
 }
 
-fn measure(shape: Shape, options: &Options) {
+/// What is measured once for all workloads.
+struct Peers {
+    cycles_per_ns: Option<f64>,
+    /// Nanoseconds a record of the Python library, of the workloads that it knows.
+    psec: serde_json::Value,
+}
+
+/// psec in a process of its own, if `./test --setup` has installed it.
+fn psec() -> serde_json::Value {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut python = std::process::Command::new(format!("{root}/.venv/bin/python"));
+    let output = python.arg(format!("{root}/benches/bulk_mac/psec_peer.py")).output();
+    output.ok().and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default()
+}
+
+fn measure(shape: Shape, options: &Options, peers: &Peers) {
     let master = *b"\xC4\xD6\x89\x15\x8A\xD9\xFB\x9D\x23\x10\x5B\x91\xCE\x04\x6D\x0E";
     let mut load = Load::new(shape, master, options.records);
     let (mut openssl, mut rustcrypto) = (OpenSsl::new(shape, master), RustCrypto::new(master));
@@ -99,16 +124,21 @@ fn measure(shape: Shape, options: &Options) {
         let [low, median, high] = time;
         let percent = limit.map(|limit| 100.0 * limit / median);
         let (against_openssl, against_rustcrypto) = (openssl[1] / median, rustcrypto[1] / median);
+        let cycles = peers.cycles_per_ns.map(|cycles| cycles * median);
+        let against_psec = peers.psec[shape.name()].as_f64().map(|psec| psec / median);
         if options.json {
             let object = json!({ "workload": shape.name(), "tier": tier, "ns_per_record": median,
                 "ns_low_quartile": low, "ns_high_quartile": high, "million_records_per_second": 1e3 / median,
                 "ratio_openssl": against_openssl, "ratio_rustcrypto": against_rustcrypto,
-                "percent_of_limit": percent, "records": options.records, "processor": processor() });
+                "percent_of_limit": percent, "cycles_per_record": cycles, "ratio_psec": against_psec, "records": options.records, "processor": processor() });
             println!("{object}");
         } else {
             let percent = percent.map_or_else(String::new, |percent| format!("{percent:.0} %"));
+            let cycles = cycles.map_or_else(String::new, |cycles| format!("{cycles:.1}"));
+            let against_psec = against_psec.map_or_else(String::new, |ratio| format!("{ratio:.0}"));
             println!(
-                "{:<26} {tier:<10} {median:>9.2} {:>15} {:>10.2} {against_openssl:>9.1} {against_rustcrypto:>11.1} {percent:>9}",
+                "{:<26} {tier:<10} {median:>9.2} {:>15} {cycles:>8} {:>10.2} {against_openssl:>9.1} {against_rustcrypto:>11.1} \
+                 {against_psec:>7} {percent:>9}",
                 shape.name(),
                 format!("{low:.2}-{high:.2}"),
                 1e3 / median

@@ -88,7 +88,6 @@ fn report(tier: &str, work: &str, asked: &str, t: f64, json: bool) {
 fn ask(question: Question, samples: usize, call: impl Fn(&Records, &Records), work: Work) -> f64 {
     let mut random = work::Numbers::new(samples as u64);
     let fixed = Records::random(work, &mut random);
-    // Both classes come from as much memory, so that the caches tell nothing of them.
     let pools: [Vec<Records>; 2] = match question {
         Question::Position => [0, 3].map(|byte| vec![fixed.wrong_at(byte); POOL]),
         _ => [vec![fixed.clone(); POOL], (0..POOL).map(|_| fixed.other(question, work, &mut random)).collect()],
@@ -98,8 +97,9 @@ fn ask(question: Question, samples: usize, call: impl Fn(&Records, &Records), wo
     let mut times: Vec<(bool, f64)> = Vec::with_capacity(samples);
     for _ in 0..samples {
         let turn = random.next();
-        let is_fixed = turn & 1 == 0;
-        at_hand.copy_of(&pools[usize::from(!is_fixed)][(turn >> 8) as usize % POOL]);
+        let is_fixed = black_box(turn & 1 == 0);
+        let place = (turn >> 8) as usize % POOL;
+        at_hand.copy_one([&pools[0][place], &pools[1][place]], !is_fixed);
         let begun = Instant::now();
         call(&at_hand, &fixed);
         times.push((is_fixed, begun.elapsed().as_nanos() as f64));

@@ -117,12 +117,21 @@ impl Records {
         wrong
     }
 
-    /// Copies others into this memory.
-    pub(crate) fn copy_of(&mut self, other: &Self) {
-        self.masters.copy_from_slice(&other.masters);
-        self.factors.copy_from_slice(&other.factors);
-        self.texts.iter_mut().zip(&other.texts).for_each(|(to, from)| to.copy_from_slice(from));
-        self.macs.copy_from_slice(&other.macs);
+    /// Copies one of two into this memory. Both are read, so that the caches do not know which it was.
+    pub(crate) fn copy_one(&mut self, of: [&Self; 2], second: bool) {
+        let mask = std::hint::black_box(0u8.wrapping_sub(u8::from(second)));
+        let copy = |to: &mut [u8], first: &[u8], second: &[u8]| {
+            for ((to, first), second) in to.iter_mut().zip(first).zip(second) {
+                *to = first ^ mask & (first ^ second);
+            }
+        };
+        let [first, second] = of;
+        copy(self.masters.as_flattened_mut(), first.masters.as_flattened(), second.masters.as_flattened());
+        copy(self.factors.as_flattened_mut(), first.factors.as_flattened(), second.factors.as_flattened());
+        for (number, text) in self.texts.iter_mut().enumerate() {
+            copy(text, &first.texts[number], &second.texts[number]);
+        }
+        copy(&mut self.macs, &first.macs, &second.macs);
     }
 
     pub(crate) fn verify(&self, bulk: BulkMac, work: Work) -> Vec<bool> {
