@@ -49,8 +49,10 @@ struct Group {
 /// A selector and the key that it selects.
 type Choice = (Vec<u8>, Result<usize, Reason>);
 
-/// Choices that are remembered.
-const CHOICES: usize = 64;
+/// Choices that are remembered: several times as many as a country has cities.
+const CHOICES: usize = 4096;
+/// So few keys are looked through as fast as choices are remembered.
+const FEW: usize = 4;
 
 /// Runs a recipe over a batch.
 pub type RunBatch<'a, E> = dyn FnMut(&Recipe, &Batch) -> Result<Outcome, E> + 'a;
@@ -77,7 +79,7 @@ impl TacVerifier {
             verdicts: Vec::new(),
             selector_cells: Cells::of(&selector),
             selector: Vec::with_capacity(64),
-            chosen: vec![None; CHOICES],
+            chosen: Vec::new(),
         }
     }
 
@@ -187,9 +189,17 @@ impl TacVerifier {
 
     /// The key of a record: mostly that of an earlier one.
     fn key(&mut self, fields: &FieldSet) -> Result<usize, Reason> {
+        if self.keys.len() <= FEW {
+            return self.select(fields);
+        }
         self.selector.clear();
         self.selector_cells.append(fields, &mut self.selector);
-        let slot = self.selector.iter().fold(0usize, |sum, byte| sum.wrapping_mul(31) + usize::from(*byte)) % CHOICES;
+        // FNV-1a: neighbouring cities fall into slots of their own.
+        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+        let slot = self.selector.iter().fold(0xCBF2_9CE4_8422_2325, mix) as usize % CHOICES;
+        if self.chosen.is_empty() {
+            self.chosen.resize(CHOICES, None);
+        }
         if let Some((selector, found)) = &self.chosen[slot]
             && *selector == self.selector
         {
