@@ -49,10 +49,8 @@ struct Group {
 /// A selector and the key that it selects.
 type Choice = (Vec<u8>, Result<usize, Reason>);
 
-/// Choices that are remembered: several times as many as a country has cities.
-const CHOICES: usize = 4096;
-/// So few keys are looked through as fast as choices are remembered.
-const FEW: usize = 4;
+/// Choices that are remembered for each key.
+const CHOICES: usize = 8;
 
 /// Runs a recipe over a batch.
 pub type RunBatch<'a, E> = dyn FnMut(&Recipe, &Batch) -> Result<Outcome, E> + 'a;
@@ -69,6 +67,7 @@ impl TacVerifier {
             .into_iter()
             .chain(held.flat_map(|level| level.factor.iter().cloned()))
             .collect();
+        let chosen = vec![None; (CHOICES * keys.len()).next_power_of_two()];
         Self {
             plan: Plan::new(&scheme, &role_levels),
             group_of: vec![vec![None; keys.len()]; scheme.transactions().count()],
@@ -79,7 +78,7 @@ impl TacVerifier {
             verdicts: Vec::new(),
             selector_cells: Cells::of(&selector),
             selector: Vec::with_capacity(64),
-            chosen: Vec::new(),
+            chosen,
         }
     }
 
@@ -189,17 +188,15 @@ impl TacVerifier {
 
     /// The key of a record: mostly that of an earlier one.
     fn key(&mut self, fields: &FieldSet) -> Result<usize, Reason> {
-        if self.keys.len() <= FEW {
+        if self.keys.iter().all(|key| key.factors.is_empty()) {
+            // No city to tell from others: looking is as fast as remembering.
             return self.select(fields);
         }
         self.selector.clear();
         self.selector_cells.append(fields, &mut self.selector);
         // FNV-1a: neighbouring cities fall into slots of their own.
         let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
-        let slot = self.selector.iter().fold(0xCBF2_9CE4_8422_2325, mix) as usize % CHOICES;
-        if self.chosen.is_empty() {
-            self.chosen.resize(CHOICES, None);
-        }
+        let slot = self.selector.iter().fold(0xCBF2_9CE4_8422_2325, mix) as usize % self.chosen.len();
         if let Some((selector, found)) = &self.chosen[slot]
             && *selector == self.selector
         {
@@ -216,7 +213,7 @@ impl TacVerifier {
         let version = fields.byte(Field::KeyVersion);
         let algorithm = fields.byte(Field::AlgId).and_then(|id| self.scheme.algorithm(id));
         let (mut ours, mut of_version, mut of_algorithm) = (false, false, false);
-        let (mut best, mut factor) = (None::<usize>, Vec::with_capacity(16));
+        let (mut best, mut factor) = (None::<usize>, Vec::new());
         for (number, key) in self.keys.iter().enumerate() {
             let mut levels = self.role_levels.iter().zip(&key.factors);
             let same_city = levels.all(|(level, held)| {
