@@ -62,6 +62,7 @@ impl From<DriverError> for RouteError {
     fn from(error: DriverError) -> Self {
         match error.fault {
             Fault::Caller => Self::Refused(error),
+            Fault::Unsupported => Self::Unsupported(error),
             Fault::Backend | Fault::Unknown => Self::Failed(error),
         }
     }
@@ -153,7 +154,9 @@ impl Router {
         recipe: &Recipe,
         batch: &Batch,
     ) -> Result<Ran, RouteError> {
-        let exposures = backend.driver.exposure(recipe).map_err(RouteError::Unsupported)?;
+        let ceiling = |number: u16| Some(keys.get(usize::from(number))?.record.key.attributes.ceiling);
+        let ceilings = recipe.ceilings(batch, ceiling);
+        let exposures = backend.driver.exposure(recipe, &ceilings)?;
         for (slot, exposure) in exposures.iter().enumerate() {
             let used = batch.keys.get(slot).map(claviger_hsm_api::KeyColumn::used).unwrap_or_default();
             let over = used

@@ -77,6 +77,9 @@ pub struct KeyHandle {
 pub enum Fault {
     /// The request's: every backend would refuse it. Never fail over.
     Caller,
+    /// Nobody's: this kind of backend cannot do it, or not without letting out more than may leave. Another may; never
+    /// counted against it.
+    Unsupported,
     /// This backend's: fail over, and count it.
     Backend,
     /// Nobody knows whether it ran: repeat only what is repeatable.
@@ -84,7 +87,7 @@ pub enum Fault {
 }
 
 /// An error of a driver. Holds no secret.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{driver}: {function}: {reason}")]
 pub struct DriverError {
     /// Whose fault.
@@ -108,29 +111,32 @@ pub trait HsmDriver: Send + Sync {
     /// Of [`Fault::Backend`] if it does not answer at all.
     fn probe(&self) -> Result<Vec<Proof>, DriverError>;
 
-    /// For each key slot of the recipe, the greatest secret that would leave the backend.
+    /// For each key slot of the recipe, the greatest secret that would leave the backend if it ran it for keys with
+    /// these ceilings, one for each slot. A backend that knows several ways takes the quickest that stays under the
+    /// ceilings; where none does, it states the one that lets out least, and `run` refuses.
     ///
     /// # Errors
-    /// Of [`Fault::Caller`] if it cannot run the recipe however much may leave.
-    fn exposure(&self, recipe: &Recipe) -> Result<Vec<Exposure>, DriverError>;
+    /// Of [`Fault::Unsupported`] if it cannot run the recipe however much may leave.
+    fn exposure(&self, recipe: &Recipe, ceilings: &[Exposure]) -> Result<Vec<Exposure>, DriverError>;
 
-    /// Runs a recipe over a batch.
+    /// Runs a recipe over a batch, letting out what `exposure` states for the ceilings of the keys and no more.
     ///
     /// # Errors
     /// A [`DriverError`]; of [`Fault::Caller`] for a malformed batch or a recipe that the keys do not
-    /// admit.
+    /// admit; of [`Fault::Unsupported`] if it cannot be run under the keys' ceilings.
     fn run(&self, keys: &[KeyHandle], recipe: &Recipe, batch: &Batch) -> Result<Outcome, DriverError>;
 
     /// Makes a key inside.
     ///
     /// # Errors
-    /// A [`DriverError`].
+    /// A [`DriverError`]; of [`Fault::Unsupported`] for an algorithm that the backend does not have.
     fn generate(&self, key: NewKey) -> Result<StoredKey, DriverError>;
 
     /// Takes a plain key in; the only way by which one comes from outside.
     ///
     /// # Errors
-    /// A [`DriverError`]; of [`Fault::Caller`] for a wrong length or a key that is no key.
+    /// A [`DriverError`]; of [`Fault::Caller`] for a wrong length or a key that is no key, of
+    /// [`Fault::Unsupported`] for an algorithm that the backend does not have.
     fn import(&self, key: NewKey, secret: Secret) -> Result<StoredKey, DriverError>;
 
     /// Makes a stored key ready for use.
@@ -165,6 +171,11 @@ impl DriverError {
     /// An error that is the request's fault.
     pub fn caller(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
         Self { fault: Fault::Caller, driver, function, reason: reason.to_string() }
+    }
+
+    /// An error that is nobody's fault: the backend cannot do this.
+    pub fn unsupported(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
+        Self { fault: Fault::Unsupported, driver, function, reason: reason.to_string() }
     }
 
     /// An error that is the backend's fault.

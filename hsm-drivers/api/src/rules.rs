@@ -6,8 +6,8 @@
 //! - A key leaves wrapped only if it is exportable, or once it has become one card's.
 
 use crate::{
-    Batch, DriverError, Exportability, Finish, KeyAttributes, KeyHandle, KeyPath, KeyRank, Leg, ModeOfUse, NewKey,
-    Recipe, Step, When,
+    Batch, DriverError, Exportability, Exposure, Finish, KeyAttributes, KeyColumn, KeyHandle, KeyPath, KeyRank, Leg,
+    ModeOfUse, NewKey, Recipe, Step, When,
 };
 
 /// Why keys do not admit a recipe.
@@ -118,6 +118,16 @@ impl Recipe {
             }
         }
         Ok(())
+    }
+
+    /// For each slot the lowest ceiling of the keys that its rows name, of which each number's is `of`: no run may let
+    /// out more.
+    pub fn ceilings(&self, batch: &Batch, of: impl Fn(u16) -> Option<Exposure>) -> Vec<Exposure> {
+        let lowest = |slot: usize| {
+            let used = batch.keys.get(slot).map(KeyColumn::used).unwrap_or_default();
+            used.iter().filter_map(|number| of(*number)).min().unwrap_or(Exposure::MasterKey)
+        };
+        (0..self.slots()).map(lowest).collect()
     }
 
     fn check_order(&self, index: usize, leg: &Leg) -> Result<(), RecipeRefused> {
@@ -233,9 +243,7 @@ fn check_wrapper(key: &KeyAttributes, under: &KeyPath) -> Result<(), RecipeRefus
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Algorithm, Column, Exposure, Input, KcvRule, KeyColumn, MacAlgorithm, MacSpec, Message, Padding, Truncation,
-    };
+    use crate::{Algorithm, Column, Input, KcvRule, MacAlgorithm, MacSpec, Message, Padding, Truncation};
 
     fn key() -> KeyHandle {
         let attributes = KeyAttributes {

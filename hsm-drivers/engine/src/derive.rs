@@ -8,7 +8,7 @@ use zeroize::Zeroize;
 use crate::group::{Blocks, CipherGroup};
 use crate::input::Inputs;
 use crate::kernels::kernels;
-use crate::run::{EngineError, PlainKey};
+use crate::run::{EngineError, Holder, PlainKey};
 
 /// The keys of a run of rows, in locked memory. Rows may share a key: a day's cards come from a few
 /// cities, and a city's key is derived once.
@@ -50,7 +50,7 @@ impl KeyRows {
     }
 
     /// Keys of one length, made from others.
-    fn derived(algorithm: Algorithm, keys: LockedBytes, index: Vec<u32>) -> Self {
+    pub(crate) fn derived(algorithm: Algorithm, keys: LockedBytes, index: Vec<u32>) -> Self {
         Self { algorithm, keys, stride: algorithm.key_len(), sizes: Vec::new(), index }
     }
 
@@ -94,18 +94,16 @@ impl KeyRows {
         CipherGroup::new(algorithm, gathered.expose()).ok_or(EngineError::NoBlockCipher(algorithm))
     }
 
-    /// Walks a path down from stored keys, for as many rows of the batch from `first` on as `keyed` has. Those
-    /// that it denies a key get some key or none: they do not run.
+    /// Walks a path down from where its holder lets the engine begin, for as many rows of the batch from `first` on as
+    /// `keyed` has. Those that it denies a key get some key or none: they do not run.
     pub(crate) fn walk(
-        keys: &[&PlainKey],
+        holder: &dyn Holder,
         path: &KeyPath,
         inputs: &Inputs<'_>,
         first: usize,
         keyed: &[bool],
     ) -> Result<Self, EngineError> {
-        let column = &inputs.batch.keys[path.slot];
-        let chosen = (first..first + keyed.len()).map(|row| column.at(row));
-        let mut here = Self::stored(keys, chosen, path.algorithm)?;
+        let mut here = holder.start(path, inputs, first, keyed)?;
         for step in &path.steps {
             here = here.step(step, inputs, first, keyed)?;
         }
@@ -305,6 +303,28 @@ fn place(key: u32, factor: &[u8]) -> usize {
 struct Shared<'a> {
     pairs: Vec<(u32, &'a [u8])>,
     index: Vec<u32>,
+}
+
+/// The 16 bytes that a step from a key of `algorithm` enciphers in one row: for a key of DES two blocks, of which a
+/// session key is both.
+pub(crate) fn derivation_block(
+    algorithm: Algorithm,
+    step: &Step,
+    inputs: &Inputs<'_>,
+    row: usize,
+) -> Result<[u8; 16], EngineError> {
+    let wide = algorithm.block_len() == Some(16);
+    match step {
+        Step::Disperse { rule, factor, .. } => Ok(dispersion_block(*rule, wide, inputs.cell(factor, row)?)?),
+        Step::Session { input } => {
+            let mut block = session_block(inputs.cell(input, row)?, wide)?;
+            if !wide {
+                block.copy_within(..8, 8);
+            }
+            Ok(block)
+        }
+        Step::FoldHalves { .. } => Err(EngineError::Underivable(algorithm)),
+    }
 }
 
 /// `x || ~x`, or, for a 16-byte block, 16 bytes as they are. For 8-byte blocks only the first half counts.

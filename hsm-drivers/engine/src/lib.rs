@@ -12,20 +12,26 @@ mod bulk;
 mod cipher;
 mod columns;
 mod derive;
+mod device;
 mod group;
 mod input;
 mod kcv;
 mod kernels;
+mod key_check;
 pub mod lowering;
 mod mac;
+mod on_device;
 mod padding;
 mod run;
 mod signature;
 mod wrap;
 
 pub use derive::KeyRows;
+pub use device::{Derived, Device, Direction};
 pub use kcv::kcv;
 pub use kernels::{KERNELS, platform};
+pub use key_check::{NoKey, check_key};
+pub use on_device::run_on;
 pub use run::{EngineError, KeepChild, PlainKey, run};
 
 /// Fills `bytes` from the operating system's generator.

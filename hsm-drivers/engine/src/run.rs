@@ -1,8 +1,8 @@
 //! Runs a recipe over a batch.
 
 use claviger_hsm_api::{
-    Algorithm, Batch, Column, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch, NewKey, Outcome, Recipe,
-    RecipeRefused, Secret, StoredKey, When,
+    Algorithm, Batch, Column, DriverError, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch, NewKey, Outcome,
+    Recipe, RecipeRefused, Secret, StoredKey, When,
 };
 use subtle::ConstantTimeEq;
 
@@ -59,6 +59,9 @@ pub enum EngineError {
     /// More than the mode can take.
     #[error("the message is too long")]
     TooLong,
+    /// The device that holds the keys failed.
+    #[error(transparent)]
+    Device(#[from] DriverError),
     /// The backend does not keep child keys.
     #[error("this backend cannot keep a derived key")]
     NoStore,
@@ -82,6 +85,46 @@ pub type KeepChild<'a> = dyn Fn(&NewKey, PlainKey) -> Result<StoredKey, EngineEr
 /// Rows that are taken down a path at once: bounds the locked memory a batch needs.
 const RUN: usize = 4096;
 
+/// Where the keys of a recipe are.
+pub(crate) trait Holder {
+    /// The keys from which a path goes down in the engine, for as many rows from `first` on as `keyed` has. Those that
+    /// it denies a key get some key or none: they do not run.
+    fn start(&self, path: &KeyPath, inputs: &Inputs<'_>, first: usize, keyed: &[bool]) -> Result<KeyRows, EngineError>;
+
+    /// Whether the holder runs a leg to its end by itself.
+    fn finishes(&self, _: usize) -> bool {
+        false
+    }
+
+    /// Runs such a leg.
+    fn finish(&self, _: usize, _: &Leg, _: &Span<'_>, _: &[bool], _: &mut Sink<'_>) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Keeps a derived key as the stored key that it is to be.
+    fn keep(&self, _: &NewKey, _: PlainKey) -> Result<StoredKey, EngineError> {
+        Err(EngineError::NoStore)
+    }
+}
+
+/// Keys in plain.
+struct Plain<'a> {
+    keys: &'a [&'a PlainKey],
+    store: &'a KeepChild<'a>,
+}
+
+impl Holder for Plain<'_> {
+    fn start(&self, path: &KeyPath, inputs: &Inputs<'_>, first: usize, keyed: &[bool]) -> Result<KeyRows, EngineError> {
+        let column = &inputs.batch.keys[path.slot];
+        let chosen = (first..first + keyed.len()).map(|row| column.at(row));
+        KeyRows::stored(self.keys, chosen, path.algorithm)
+    }
+
+    fn keep(&self, child: &NewKey, key: PlainKey) -> Result<StoredKey, EngineError> {
+        (self.store)(child, key)
+    }
+}
+
 /// Runs `recipe` over `batch` on plain keys. `store` keeps a derived key for `Finish::Store`.
 ///
 /// # Errors
@@ -91,6 +134,11 @@ pub fn run(keys: &[&PlainKey], recipe: &Recipe, batch: &Batch, store: &KeepChild
     for path in recipe.paths() {
         check_algorithms(keys, path, batch)?;
     }
+    run_with(&Plain { keys, store }, recipe, batch)
+}
+
+/// Runs `recipe` over `batch`, which has been checked, on keys that somebody holds.
+pub(crate) fn run_with(holder: &dyn Holder, recipe: &Recipe, batch: &Batch) -> Result<Outcome, EngineError> {
     let mut legs: Vec<LegOutcome> = recipe.legs.iter().map(|leg| empty_outcome(&leg.finish, batch.rows)).collect();
     let mut outputs: Vec<Option<Column>> = recipe.legs.iter().map(|_| None).collect();
     // Where two legs need the same key, it is derived once and used in the general way.
@@ -103,10 +151,18 @@ pub fn run(keys: &[&PlainKey], recipe: &Recipe, batch: &Batch, store: &KeepChild
         for (number, leg) in recipe.legs.iter().enumerate() {
             let inputs = Inputs { batch, outputs: &outputs };
             let chosen = choose(leg, &legs, first, rows);
+            let span = Span { inputs: &inputs, first, rows: &chosen };
+            if holder.finishes(number) {
+                let keyed = keyed(&leg.path, &legs, first, rows);
+                let mut out = Sink { outcome: &mut legs[number], first, next: first };
+                holder.finish(number, leg, &span, &keyed, &mut out)?;
+                out.fill_to(first + rows);
+                keep_output(recipe, number, &legs, &mut outputs);
+                continue;
+            }
             if let Some((above, tail)) = &tails[number] {
                 let keyed = keyed(&leg.path, &legs, first, rows);
-                let above = KeyRows::walk(keys, above, &inputs, first, &keyed)?;
-                let span = Span { inputs: &inputs, first, rows: &chosen };
+                let above = KeyRows::walk(holder, above, &inputs, first, &keyed)?;
                 if in_bulk(&leg.finish, &above, tail, &span, &keyed, &mut legs[number])? {
                     keep_output(recipe, number, &legs, &mut outputs);
                     continue;
@@ -115,13 +171,13 @@ pub fn run(keys: &[&PlainKey], recipe: &Recipe, batch: &Batch, store: &KeepChild
             for path in std::iter::once(&leg.path).chain(leg.finish.other_path()) {
                 if !derived.iter().any(|(known, _)| *known == path) {
                     let keyed = keyed(path, &legs, first, rows);
-                    derived.push((path, KeyRows::walk(keys, path, &inputs, first, &keyed)?));
+                    derived.push((path, KeyRows::walk(holder, path, &inputs, first, &keyed)?));
                 }
             }
             let of = |path: &KeyPath| derived.iter().find(|(known, _)| *known == path).map(|(_, rows)| rows);
             let (Some(main), other) = (of(&leg.path), leg.finish.other_path().and_then(of)) else { continue };
-            let task = Task { keys: main, other, inputs, first, chosen: &chosen };
-            task.finish(&leg.finish, &mut legs[number], store)?;
+            let task = Task { holder, keys: main, other, inputs, first, chosen: &chosen };
+            task.finish(&leg.finish, &mut legs[number])?;
             keep_output(recipe, number, &legs, &mut outputs);
         }
         first += rows;
@@ -166,6 +222,7 @@ fn in_bulk(
 
 /// One leg over one run of rows.
 struct Task<'a> {
+    holder: &'a dyn Holder,
     keys: &'a KeyRows,
     other: Option<&'a KeyRows>,
     inputs: Inputs<'a>,
@@ -175,8 +232,8 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn finish(&self, finish: &Finish, outcome: &mut LegOutcome, store: &KeepChild<'_>) -> Result<(), EngineError> {
-        let Self { keys, other, inputs, first, chosen } = self;
+    fn finish(&self, finish: &Finish, outcome: &mut LegOutcome) -> Result<(), EngineError> {
+        let Self { holder, keys, other, inputs, first, chosen } = self;
         let span = Span { inputs, first: *first, rows: chosen };
         let mut out = Sink { outcome, first: *first, next: *first };
         match finish {
@@ -186,16 +243,7 @@ impl Task<'_> {
             })?,
             Finish::VerifyMac { spec, message, expected } => {
                 macs(keys, *other, spec, message, &span, |row, mac| {
-                    let expected = inputs.cell(expected, first + row as usize)?;
-                    if expected.len() != mac.len() {
-                        return Err(MalformedBatch::Length {
-                            what: "MAC",
-                            found: expected.len(),
-                            wanted: "as the rule truncates",
-                        }
-                        .into());
-                    }
-                    out.verdict(row, mac.ct_eq(expected).into());
+                    out.verdict(row, compare(mac, inputs.cell(expected, first + row as usize)?)?);
                     Ok(())
                 })?;
             }
@@ -224,7 +272,7 @@ impl Task<'_> {
                 }
                 for row in *chosen {
                     let secret = Secret::copy_of(keys.key(*row as usize));
-                    out.stored(*row, store(child, PlainKey { algorithm: keys.algorithm(), secret })?);
+                    out.stored(*row, holder.keep(child, PlainKey { algorithm: keys.algorithm(), secret })?);
                 }
             }
             Finish::Sign { signer_id, message } => {
@@ -248,8 +296,17 @@ impl Task<'_> {
     }
 }
 
+/// Whether a MAC is the expected one, in constant time.
+pub(crate) fn compare(mac: &[u8], expected: &[u8]) -> Result<bool, MalformedBatch> {
+    if expected.len() != mac.len() {
+        let wanted = "as the rule truncates";
+        return Err(MalformedBatch::Length { what: "MAC", found: expected.len(), wanted });
+    }
+    Ok(mac.ct_eq(expected).into())
+}
+
 /// Writes a leg's outcome, leaving empty what rows that do not run would have written.
-struct Sink<'a> {
+pub(crate) struct Sink<'a> {
     outcome: &'a mut LegOutcome,
     first: usize,
     /// The row that is written next.
@@ -257,7 +314,7 @@ struct Sink<'a> {
 }
 
 impl Sink<'_> {
-    fn bytes(&mut self, row: u32, value: &[u8]) {
+    pub(crate) fn bytes(&mut self, row: u32, value: &[u8]) {
         self.fill_to(self.first + row as usize);
         if let LegValue::Bytes(column) = &mut self.outcome.value {
             column.push(value);
@@ -265,7 +322,7 @@ impl Sink<'_> {
         self.ran();
     }
 
-    fn verdict(&mut self, row: u32, valid: bool) {
+    pub(crate) fn verdict(&mut self, row: u32, valid: bool) {
         self.fill_to(self.first + row as usize);
         if let LegValue::Verdicts(verdicts) = &mut self.outcome.value {
             verdicts.push(valid);
@@ -273,7 +330,7 @@ impl Sink<'_> {
         self.ran();
     }
 
-    fn stored(&mut self, row: u32, key: StoredKey) {
+    pub(crate) fn stored(&mut self, row: u32, key: StoredKey) {
         self.fill_to(self.first + row as usize);
         if let LegValue::Stored(keys) = &mut self.outcome.value {
             keys.push(key);

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use claviger_hsm_api::{
-    Algorithm, Batch, DriverError, Exposure, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe,
-    Secret, StoredKey,
+    Batch, DriverError, Exposure, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe, Secret,
+    StoredKey,
 };
-use claviger_hsm_engine::lowering::{Everything, exposure, split};
-use claviger_hsm_engine::{EngineError, PlainKey, fill_random, kcv, platform, run};
+use claviger_hsm_engine::{EngineError, PlainKey, check_key, fill_random, kcv, platform, run};
 
 use crate::keys::OpenKeys;
 use crate::probe::probe;
@@ -65,9 +64,9 @@ impl HsmDriver for SoftwareDriver {
         Ok(probe())
     }
 
-    fn exposure(&self, recipe: &Recipe) -> Result<Vec<Exposure>, DriverError> {
-        let cuts = split(recipe, &Everything).map_err(|error| DriverError::caller(NAME, "exposure", error))?;
-        Ok(exposure(recipe, &cuts))
+    fn exposure(&self, recipe: &Recipe, _: &[Exposure]) -> Result<Vec<Exposure>, DriverError> {
+        // The backend is the daemon itself: nothing leaves it.
+        Ok(vec![Exposure::Nothing; recipe.slots()])
     }
 
     fn run(&self, keys: &[KeyHandle], recipe: &Recipe, batch: &Batch) -> Result<Outcome, DriverError> {
@@ -91,21 +90,15 @@ impl HsmDriver for SoftwareDriver {
             if let Some(error) = failed {
                 return Err(DriverError::backend(NAME, "generate", error));
             }
-            if weakness(algorithm, secret.expose()).is_none() {
+            if check_key(algorithm, secret.expose()).is_ok() {
                 return self.keep(key, secret);
             }
         }
     }
 
     fn import(&self, key: NewKey, secret: Secret) -> Result<StoredKey, DriverError> {
-        let algorithm = key.attributes.algorithm;
-        if !length_fits(algorithm, secret.len()) {
-            let reason = format!("a key of {algorithm} has {} bytes, not {}", algorithm.key_len(), secret.len());
-            return Err(DriverError::caller(NAME, "import", reason));
-        }
-        if let Some(reason) = weakness(algorithm, secret.expose()) {
-            return Err(DriverError::caller(NAME, "import", reason));
-        }
+        check_key(key.attributes.algorithm, secret.expose())
+            .map_err(|error| DriverError::caller(NAME, "import", error))?;
         self.keep(key, secret)
     }
 
@@ -145,26 +138,4 @@ impl HsmDriver for SoftwareDriver {
 
 fn kcv_again(plain: &PlainKey, key: &StoredKey) -> Result<claviger_hsm_api::Kcv, DriverError> {
     kcv(plain, key.kcv.rule).map_err(|error| DriverError::backend(NAME, "open", error))
-}
-
-/// Why bytes are no key: all zero, or triple DES with two equal parts, which is single DES (and a TAC key of
-/// them is zero). Looks at every byte, whatever it finds.
-fn weakness(algorithm: Algorithm, key: &[u8]) -> Option<&'static str> {
-    // DES ignores the low bit of each byte.
-    let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).fold(0, |sum, (a, b)| sum | ((a ^ b) & 0xFE)) != 0;
-    let parts: Vec<&[u8]> = if algorithm.is_des() { key.chunks_exact(8).collect() } else { Vec::new() };
-    let equal = parts.windows(2).filter(|pair| !differ(pair[0], pair[1])).count() > 0;
-    if key.iter().fold(0, |sum, byte| sum | byte) == 0 {
-        Some("the key is all zeros, as if its components were equal")
-    } else {
-        equal.then_some("two parts of the key are equal, which makes it single DES")
-    }
-}
-
-fn length_fits(algorithm: Algorithm, len: usize) -> bool {
-    match algorithm {
-        // FIPS 198-1 takes any length; below 14 bytes is below 112 bits of strength.
-        Algorithm::HmacSm3 | Algorithm::HmacSha256 => (14..=128).contains(&len),
-        _ => len == algorithm.key_len(),
-    }
 }
