@@ -13,7 +13,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("claviger-hsm-api", &["claviger-locked-memory"]),
     ("claviger-hsm-engine", &["claviger-hsm-api", "claviger-bulk-mac", "claviger-locked-memory"]),
     ("claviger-driver-software", &["claviger-hsm-api", "claviger-hsm-engine"]),
-    ("claviger-hsm-registry", &["claviger-hsm-api", "claviger-driver-software"]),
+    ("claviger-driver-pkcs11", &["claviger-hsm-api", "claviger-hsm-engine"]),
+    ("claviger-hsm-registry", &["claviger-hsm-api", "claviger-driver-pkcs11", "claviger-driver-software"]),
     ("claviger-hsm-conformance", &["claviger-hsm-api"]),
     ("claviger-card-schemes", &["claviger-hsm-api", "claviger-hsm-engine"]),
     ("claviger-client", &[]),
@@ -37,6 +38,7 @@ const UNSAFE: &[&str] = &[
     "bulk-mac/src/aesni.rs",
     "bulk-mac/src/gfni",
     "hsm-drivers/conformance",
+    "hsm-drivers/pkcs11/src/library.rs",
     "benches",
 ];
 

@@ -105,6 +105,11 @@ pub trait HsmDriver: Send + Sync {
     /// Who is there.
     fn identity(&self) -> Identity;
 
+    /// The epoch that handles must be of; cheap.
+    fn epoch(&self) -> u64 {
+        self.identity().epoch
+    }
+
     /// What it can do, shown by known answers.
     ///
     /// # Errors

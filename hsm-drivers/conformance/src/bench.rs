@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use claviger_hsm_api::{
-    Algorithm, Batch, Exportability, Exposure, Fault, HsmDriver, KcvRule, KeyAttributes, KeyHandle, KeyName, KeyPath,
-    KeyRank, KeyState, KeyVersion, ModeOfUse, NewKey, Outcome, Recipe, Secret, StoredKey,
+    Algorithm, Batch, DriverError, Exportability, Exposure, Fault, Finish, HsmDriver, KcvRule, KeyAttributes,
+    KeyHandle, KeyName, KeyPath, KeyRank, KeyState, KeyVersion, ModeOfUse, NewKey, Outcome, Recipe, Secret, Step,
+    StoredKey,
 };
 use serde_json::Value;
 
@@ -16,6 +18,11 @@ pub(crate) struct Bench<'a> {
     vectors: &'a Path,
     next: AtomicU32,
     refusals: AtomicUsize,
+    impossible: AtomicUsize,
+    /// The keys that are there now.
+    stored: Mutex<Vec<StoredKey>>,
+    /// A cipher of 16-byte blocks that the driver has.
+    pub(crate) cipher: Algorithm,
 }
 
 /// A case of a vector file.
@@ -25,12 +32,64 @@ pub(crate) struct Case {
 }
 
 pub(crate) fn failure(case: &str, reason: impl ToString) -> Failure {
-    Failure { case: case.to_owned(), reason: reason.to_string() }
+    Failure { case: case.to_owned(), reason: reason.to_string(), impossible: false }
+}
+
+/// A driver's error; that it cannot do something is not a failure of what was tried.
+fn of_driver(case: &str, error: DriverError) -> Failure {
+    Failure { impossible: error.fault == Fault::Unsupported, ..failure(case, error) }
 }
 
 impl<'a> Bench<'a> {
     pub(crate) fn new(driver: &'a dyn HsmDriver, vectors: &'a Path) -> Self {
-        Self { driver, vectors, next: AtomicU32::new(0), refusals: AtomicUsize::new(0) }
+        let counter = || AtomicUsize::new(0);
+        let cipher = Algorithm::Sm4;
+        let bench = Self {
+            driver,
+            vectors,
+            next: AtomicU32::new(0),
+            refusals: counter(),
+            impossible: counter(),
+            stored: Mutex::default(),
+            cipher,
+        };
+        match bench.key(Algorithm::Sm4, "D0", ModeOfUse::Both, b"is there an SM4?") {
+            Err(failure) if failure.impossible => Self { cipher: Algorithm::Aes128, ..bench },
+            _ => bench,
+        }
+    }
+
+    /// Does something that the driver may say it cannot; that is counted. The keys that it stored are destroyed: a
+    /// device has only so much room.
+    pub(crate) fn attempt<T>(&self, work: impl FnOnce() -> Result<T, Failure>) -> Result<Option<T>, Failure> {
+        let before = self.keys().len();
+        let result = work();
+        let done = self.keys().split_off(before);
+        done.iter().try_for_each(|key| self.driver.destroy(key).map_err(|error| failure("destroy", error)))?;
+        match result {
+            Err(failure) if failure.impossible => {
+                self.impossible.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    /// Whether the driver lets a key out on its way down a path where the ceiling allows it.
+    pub(crate) fn goes_other_ways(&self, algorithm: Algorithm, steps: &[Step]) -> bool {
+        let path = KeyPath { slot: 0, algorithm, steps: steps.to_vec(), steps_left: 0 };
+        let recipe = Recipe::single(path, Finish::Kcv { rule: KcvRule::ZEROS });
+        let stated = self.driver.exposure(&recipe, &[Exposure::CardKey]);
+        stated.is_ok_and(|exposure| exposure.iter().any(|exposure| *exposure > Exposure::Nothing))
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Vec<StoredKey>> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Attempts that the driver could not make.
+    pub(crate) fn impossible(&self) -> usize {
+        self.impossible.load(Ordering::Relaxed)
     }
 
     pub(crate) fn cases(&self, file: &str) -> Result<Vec<Case>, Failure> {
@@ -54,7 +113,9 @@ impl<'a> Bench<'a> {
         bytes: &[u8],
     ) -> Result<StoredKey, Failure> {
         let key = self.new_key(attributes, kcv_rule)?;
-        self.driver.import(key, Secret::copy_of(bytes)).map_err(|error| failure("import", error))
+        let stored = self.driver.import(key, Secret::copy_of(bytes)).map_err(|error| of_driver("import", error))?;
+        self.keys().push(stored.clone());
+        Ok(stored)
     }
 
     fn new_key(&self, attributes: KeyAttributes, kcv_rule: KcvRule) -> Result<NewKey, Failure> {
@@ -83,7 +144,7 @@ impl<'a> Bench<'a> {
     }
 
     pub(crate) fn open(&self, key: &StoredKey) -> Result<KeyHandle, Failure> {
-        self.driver.open(key).map_err(|error| failure("open", error))
+        self.driver.open(key).map_err(|error| of_driver("open", error))
     }
 
     pub(crate) fn run(
@@ -93,7 +154,7 @@ impl<'a> Bench<'a> {
         recipe: &Recipe,
         batch: &Batch,
     ) -> Result<Outcome, Failure> {
-        self.driver.run(keys, recipe, batch).map_err(|error| failure(case, error))
+        self.driver.run(keys, recipe, batch).map_err(|error| of_driver(case, error))
     }
 
     /// The bytes that one row of a recipe's first leg gives.
@@ -118,7 +179,7 @@ impl<'a> Bench<'a> {
         self.refusals.load(Ordering::Relaxed)
     }
 
-    /// That the driver refuses, and says that the fault is the caller's.
+    /// That the driver refuses, and does not say that the fault is its own.
     pub(crate) fn refused(
         &self,
         case: &str,
@@ -128,8 +189,8 @@ impl<'a> Bench<'a> {
     ) -> Result<(), Failure> {
         self.count();
         match self.driver.run(keys, recipe, batch) {
-            Err(error) if error.fault == Fault::Caller => Ok(()),
-            Err(error) => Err(failure(case, format!("refused, but not as the caller's fault: {error}"))),
+            Err(error) if matches!(error.fault, Fault::Caller | Fault::Unsupported) => Ok(()),
+            Err(error) => Err(failure(case, format!("refused, but as a fault of the backend: {error}"))),
             Ok(_) => Err(failure(case, "it was done")),
         }
     }
@@ -139,8 +200,8 @@ impl<'a> Bench<'a> {
         self.count();
         let rule = kcv_rule_for(attributes.algorithm);
         match self.driver.import(self.new_key(attributes, rule)?, Secret::copy_of(bytes)) {
-            Err(error) if error.fault == Fault::Caller => Ok(()),
-            Err(error) => Err(failure(case, format!("refused, but not as the caller's fault: {error}"))),
+            Err(error) if matches!(error.fault, Fault::Caller | Fault::Unsupported) => Ok(()),
+            Err(error) => Err(failure(case, format!("refused, but as a fault of the backend: {error}"))),
             Ok(_) => Err(failure(case, "it was imported")),
         }
     }

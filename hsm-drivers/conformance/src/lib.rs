@@ -31,11 +31,13 @@ pub struct Failure {
     pub case: String,
     /// What came instead.
     pub reason: String,
+    /// Whether the driver said that it cannot do this at all.
+    impossible: bool,
 }
 
 /// Cases of each vector file and of each Wycheproof set that were run through the driver; those that a driver
 /// must refuse or that do not apply, since they ask for what it does not offer, have an entry of their own that says
-/// why.
+/// why. The last entry counts what this driver says it cannot do.
 pub type Tally = Vec<(&'static str, usize)>;
 
 /// Runs a driver through the suite with the vectors of a folder.
@@ -64,5 +66,6 @@ pub fn check(driver: &dyn HsmDriver, vectors: &Path) -> Result<Tally, Failure> {
     key_life::check(&bench)?;
     children::check(&bench)?;
     tally.push(("refusals", bench.refusals() - before));
+    tally.push(("impossible on this backend", bench.impossible()));
     Ok(tally)
 }

@@ -9,8 +9,8 @@ use crate::Failure;
 use crate::bench::{Bench, Case, bare, failure};
 
 pub(crate) fn iso9797(bench: &Bench<'_>) -> Result<usize, Failure> {
-    let cases = bench.cases("iso9797-1-mac.json")?;
-    for case in &cases {
+    let mut count = 0;
+    for case in &bench.cases("iso9797-1-mac.json")? {
         let mut key = case.bytes("key")?;
         let algorithm = match (case.text("cipher"), case.number("mac_algorithm"), key.len()) {
             (Some("AES-128"), ..) => Algorithm::Aes128,
@@ -23,49 +23,50 @@ pub(crate) fn iso9797(bench: &Bench<'_>) -> Result<usize, Failure> {
             (_, _, 16) => Algorithm::TripleDes,
             _ => Algorithm::TripleDes3,
         };
-        check(bench, case, algorithm, &key, None)?;
+        count += usize::from(bench.attempt(|| check(bench, case, algorithm, &key, None))?.is_some());
     }
-    Ok(cases.len())
+    Ok(count)
 }
 
 pub(crate) fn gbt15852(bench: &Bench<'_>) -> Result<usize, Failure> {
-    let cases = bench.cases("gbt15852-1-sm4-mac.json")?;
-    for case in &cases {
+    let mut count = 0;
+    for case in &bench.cases("gbt15852-1-sm4-mac.json")? {
         let second = case.text("key2").map(|_| case.bytes("key2")).transpose()?;
-        check(bench, case, Algorithm::Sm4, &case.bytes("key")?, second)?;
+        let key = case.bytes("key")?;
+        count += usize::from(bench.attempt(|| check(bench, case, Algorithm::Sm4, &key, second))?.is_some());
     }
-    Ok(cases.len())
+    Ok(count)
 }
 
 /// Algorithm 7 is half of algorithm 1's last block: the left half for a whole message, the right half for a padded
 /// one. The standard's example is of whole blocks only.
 pub(crate) fn halves(bench: &Bench<'_>) -> Result<usize, Failure> {
+    let count = |algorithm| Ok(bench.attempt(|| halves_of(bench, algorithm))?.unwrap_or(0));
+    [Algorithm::TripleDes, Algorithm::Aes256, Algorithm::Sm4].into_iter().map(count).sum()
+}
+
+fn halves_of(bench: &Bench<'_>, algorithm: Algorithm) -> Result<usize, Failure> {
     let lengths = [0, 1, 15, 16, 17, 32, 47, 64];
-    for algorithm in [Algorithm::TripleDes, Algorithm::Aes256, Algorithm::Sm4] {
-        let key: Vec<u8> = (1..=algorithm.key_len() as u8).collect();
-        let keys = [bench.key(algorithm, "M0", ModeOfUse::GenerateAndVerify, &key)?];
-        let block = algorithm.block_len().unwrap_or_default();
-        for len in lengths {
-            let name = format!("algorithm 7 of {len} bytes under {algorithm}");
-            let whole = len > 0 && len % block == 0;
-            let padding = if whole { Padding::None } else { Padding::One };
-            let mac = |algorithm_of_mac, padding, len| {
-                let truncation = Truncation::Left(len);
-                let spec = MacSpec { algorithm: algorithm_of_mac, second: None, padding, initial: None, truncation };
-                Recipe::single(bare(algorithm), Finish::Mac { spec, message: Message::column(0) })
-            };
-            let batch = Batch {
-                rows: 1,
-                columns: vec![Column::from_rows([&vec![0x3C; len][..]])],
-                keys: vec![KeyColumn::Same(0)],
-            };
-            let full = bench.bytes(&name, &keys, &mac(MacAlgorithm::CbcMac, padding, block), &batch)?;
-            let half = bench.bytes(&name, &keys, &mac(MacAlgorithm::TrCbc, Padding::None, block / 2), &batch)?;
-            let (left, right) = full.split_at(block / 2);
-            bench.expect(&name, &half, if whole { left } else { right })?;
-        }
+    let key: Vec<u8> = (1..=algorithm.key_len() as u8).collect();
+    let keys = [bench.key(algorithm, "M0", ModeOfUse::GenerateAndVerify, &key)?];
+    let block = algorithm.block_len().unwrap_or_default();
+    for len in lengths {
+        let name = format!("algorithm 7 of {len} bytes under {algorithm}");
+        let whole = len > 0 && len % block == 0;
+        let padding = if whole { Padding::None } else { Padding::One };
+        let mac = |algorithm_of_mac, padding, len| {
+            let truncation = Truncation::Left(len);
+            let spec = MacSpec { algorithm: algorithm_of_mac, second: None, padding, initial: None, truncation };
+            Recipe::single(bare(algorithm), Finish::Mac { spec, message: Message::column(0) })
+        };
+        let batch =
+            Batch { rows: 1, columns: vec![Column::from_rows([&vec![0x3C; len][..]])], keys: vec![KeyColumn::Same(0)] };
+        let full = bench.bytes(&name, &keys, &mac(MacAlgorithm::CbcMac, padding, block), &batch)?;
+        let half = bench.bytes(&name, &keys, &mac(MacAlgorithm::TrCbc, Padding::None, block / 2), &batch)?;
+        let (left, right) = full.split_at(block / 2);
+        bench.expect(&name, &half, if whole { left } else { right })?;
     }
-    Ok(3 * lengths.len())
+    Ok(lengths.len())
 }
 
 fn check(

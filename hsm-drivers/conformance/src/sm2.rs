@@ -16,11 +16,11 @@ pub(crate) const ORDER: [u8; 32] = [
 pub(crate) fn check(bench: &Bench<'_>) -> Result<Tally, Failure> {
     let (signing, others): (Vec<Case>, Vec<Case>) =
         bench.cases("sm2.json")?.into_iter().partition(|case| case.text("op") == Some("SM2 sign"));
-    signing.iter().try_for_each(|case| signs(bench, case))?;
-    Ok(vec![
-        ("sm2.json", signing.len()),
-        ("sm2.json, encryption, finished digests and compression: not run", others.len()),
-    ])
+    let mut count = 0;
+    for case in &signing {
+        count += usize::from(bench.attempt(|| signs(bench, case))?.is_some());
+    }
+    Ok(vec![("sm2.json", count), ("sm2.json, encryption, finished digests and compression: not run", others.len())])
 }
 
 /// The standard's own example.

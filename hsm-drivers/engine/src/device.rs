@@ -65,7 +65,10 @@ pub trait Device: Capabilities {
     fn derive(&self, key: &Self::Key, made: Derived, block: &[u8; 16]) -> Result<Self::Key, DriverError>;
 
     /// The key `K' || K'` of a stored key `K' || K''`, for the retail MAC.
-    fn left_half<'a>(&self, key: &'a Self::Key) -> Option<&'a Self::Key>;
+    ///
+    /// # Errors
+    /// If the key was made without one.
+    fn left_half<'a>(&self, key: &'a Self::Key) -> Result<&'a Self::Key, DriverError>;
 
     /// A key under another, without a prefix.
     ///

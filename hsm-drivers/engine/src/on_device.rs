@@ -400,8 +400,8 @@ impl<'d, D: Device> Row<'_, 'd, D> {
                 None => {
                     let (key, algorithm) = self.end(own, path, false)?;
                     // A key of single DES is both halves already.
-                    let left = if algorithm == Algorithm::Des { Some(key) } else { device.left_half(key) };
-                    device.cbc(left.ok_or(EngineError::SecondKey)?, Direction::Encrypt, initial, head)?;
+                    let left = if algorithm == Algorithm::Des { key } else { device.left_half(key)? };
+                    device.cbc(left, Direction::Encrypt, initial, head)?;
                 }
                 Some((Step::Disperse { .. }, above)) => {
                     let way = self.holder.way(path, path.steps.len(), self.inputs, self.at)?;

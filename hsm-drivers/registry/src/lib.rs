@@ -19,6 +19,8 @@ pub struct Driver {
     pub name: &'static str,
     /// Whether it needs the storage master key.
     pub keeps_keys_here: bool,
+    /// Whether it runs a vendor's code, which then has a process of its own.
+    pub foreign_code: bool,
     /// What to write in the configuration.
     pub example: &'static str,
     /// Makes a backend.
@@ -31,8 +33,17 @@ pub const DRIVERS: &[Driver] = &[
     Driver {
         name: "software",
         keeps_keys_here: true,
+        foreign_code: false,
         example: claviger_driver_software::CONFIG_EXAMPLE,
         open: claviger_driver_software::open,
+    },
+    #[cfg(feature = "pkcs11")]
+    Driver {
+        name: "pkcs11",
+        keeps_keys_here: false,
+        foreign_code: true,
+        example: claviger_driver_pkcs11::CONFIG_EXAMPLE,
+        open: claviger_driver_pkcs11::open,
     },
 ];
 

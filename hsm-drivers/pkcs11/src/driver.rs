@@ -1,0 +1,342 @@
+//! The trait, on a token.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use claviger_hsm_api::{
+    Algorithm, Batch, DriverError, Exposure, HsmDriver, Identity, Kcv, KcvFunction, KcvInput, KcvRule, KeyHandle,
+    KeyState, NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
+};
+use claviger_hsm_engine::lowering::{exposure, split};
+use claviger_hsm_engine::{Device, EngineError, check_key, platform, run_on};
+use cryptoki_sys as ck;
+
+use crate::config::Config;
+use crate::device::{Keep, OnSession};
+use crate::library::{Mechanism, Template};
+use crate::object::{Flags, Object, find, has_left_half, left_half, left_id, stored, value};
+use crate::probe::{proofs, prove};
+use crate::proven::{Proven, Skill};
+use crate::seal::{seal, unseal};
+use crate::token::{Lent, Token};
+
+/// The driver's name in the registry.
+pub(crate) const NAME: &str = "pkcs11";
+
+/// A token as a backend.
+pub struct Pkcs11Driver {
+    token: Token,
+    /// What was proved, and in which epoch.
+    proven: Mutex<Option<(u64, Arc<Proven>)>>,
+    next: AtomicU64,
+    open: RwLock<HashMap<u64, OpenKey>>,
+}
+
+/// An opened key, as the token numbers its objects in one epoch.
+#[derive(Clone, Copy)]
+struct OpenKey {
+    epoch: u64,
+    handle: ck::CK_OBJECT_HANDLE,
+    left: Option<ck::CK_OBJECT_HANDLE>,
+    algorithm: Algorithm,
+    encrypts: bool,
+}
+
+impl OpenKey {
+    fn object<'a>(self) -> Object<'a> {
+        let part =
+            |handle, left| Object { handle, algorithm: self.algorithm, encrypts: self.encrypts, left, temporary: None };
+        part(self.handle, self.left.map(|left| Box::new(part(left, None))))
+    }
+}
+
+impl Pkcs11Driver {
+    /// A backend on the token that the configuration names. It need not be there yet.
+    pub fn new(config: Config) -> Self {
+        let open = RwLock::default();
+        Self { token: Token::new(config), proven: Mutex::default(), next: AtomicU64::new(0), open }
+    }
+
+    /// What the token was proved to do since it was connected.
+    fn proven(&self) -> Result<Arc<Proven>, DriverError> {
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        let epoch = self.token.connection()?.epoch;
+        match &*proven {
+            Some((of, known)) if *of == epoch => Ok(Arc::clone(known)),
+            _ => {
+                let found = Arc::new(prove(&self.token)?);
+                *proven = Some((self.token.connection()?.epoch, Arc::clone(&found)));
+                Ok(found)
+            }
+        }
+    }
+
+    /// Does something on a session of its own.
+    fn with<T>(
+        &self,
+        work: impl FnOnce(&Lent<'_>, &OnSession<'_>) -> Result<T, DriverError>,
+    ) -> Result<T, DriverError> {
+        let proven = self.proven()?;
+        let lent = self.token.lend()?;
+        let keep =
+            |parent: &Object<'_>, block: &[u8; 16], child: &NewKey| self.keep(&lent, &proven, parent, block, child);
+        let keep: &Keep<'_> = &keep;
+        work(&lent, &OnSession { lent: &lent, proven: &proven, keep })
+    }
+
+    /// A derived key as a stored key of its own.
+    fn keep(
+        &self,
+        lent: &Lent<'_>,
+        proven: &Proven,
+        parent: &Object<'_>,
+        block: &[u8; 16],
+        child: &NewKey,
+    ) -> Result<StoredKey, DriverError> {
+        child.check_kcv()?;
+        let device = OnSession { lent, proven, keep: &|_, _, _| Err(nothing_to_keep()) };
+        let mechanism = device.derivation(parent)?;
+        let value_len = proven.mechanisms(child.attributes.algorithm)?.value_len;
+        // `E(K, DL) || E(K, DL)` is the left half of the child twice.
+        let mut twice = *block;
+        twice.copy_within(..8, 8);
+        self.store(&device, child.clone(), &|left, template| {
+            let template = sized(template, value_len);
+            let mechanism = Mechanism::Data(mechanism, if left { &twice } else { block });
+            lent.check(lent.connection.library.derive(lent.session, mechanism, parent.handle, template))
+        })
+    }
+
+    /// Makes a stored key by `make`, which is told whether it is the left half and what the object is to be.
+    fn store(
+        &self,
+        device: &OnSession<'_>,
+        key: NewKey,
+        make: &dyn Fn(bool, Template) -> Result<ck::CK_OBJECT_HANDLE, DriverError>,
+    ) -> Result<StoredKey, DriverError> {
+        let lent = device.lent;
+        let mechanisms = device.mechanisms(key.attributes.algorithm)?;
+        let mut id = [0; 16];
+        lent.check(lent.connection.library.random(lent.session, &mut id))?;
+        let left = if has_left_half(&key.attributes) {
+            match make(true, stored(&key, &mechanisms, &left_id(&id))) {
+                Ok(left) => Some(left),
+                Err(error) if error.reason == NO_LEFT_HALF => None,
+                Err(error) => return Err(error),
+            }
+        } else {
+            None
+        };
+        let destroy = |handle| {
+            // The key was not made: what there is of it is of no use, and an orphan does no harm.
+            let _ = lent.connection.library.destroy(lent.session, handle);
+        };
+        let made = make(false, stored(&key, &mechanisms, &id)).and_then(|handle| {
+            let (algorithm, encrypts) = (key.attributes.algorithm, Flags::of(&key.attributes).encrypt);
+            let object = Object { handle, algorithm, encrypts, left: None, temporary: None };
+            let sealed = check_value(device, &object, key.kcv_rule).and_then(|kcv| seal(device, &id, key, kcv));
+            sealed.inspect_err(|_| destroy(handle))
+        });
+        made.inspect_err(|_| left.into_iter().for_each(destroy))
+    }
+}
+
+/// How a maker says that it has no left half to give.
+const NO_LEFT_HALF: &str = "no left half";
+
+/// A template that says how long the key is, where it has to.
+fn sized(template: Template, len: Option<usize>) -> Template {
+    match len {
+        Some(len) => template.number(ck::CKA_VALUE_LEN, len as ck::CK_ULONG),
+        None => template,
+    }
+}
+
+fn nothing_to_keep() -> DriverError {
+    DriverError::backend(NAME, "keep", "a child keeps no child")
+}
+
+/// The check value of an object by a rule.
+fn check_value<'a>(device: &OnSession<'a>, object: &Object<'a>, rule: KcvRule) -> Result<Kcv, DriverError> {
+    let fill = u8::from(rule.input == KcvInput::Ones);
+    let block = object.algorithm.block_len();
+    let full = match (rule.function, block) {
+        (KcvFunction::Ecb, Some(_)) => device.check_block(object, fill)?,
+        (KcvFunction::Cmac, Some(block)) => device.cmac(object, &vec![fill; block])?,
+        (KcvFunction::Hmac, None) => device.hmac(object, &[fill; 16])?,
+        _ => {
+            let reason = format!("the KCV rule does not fit {}", object.algorithm);
+            return Err(DriverError::caller(NAME, "kcv", reason));
+        }
+    };
+    let kept = full.get(..usize::from(rule.take)).filter(|kept| !kept.is_empty());
+    let kept = kept.ok_or_else(|| DriverError::caller(NAME, "kcv", "the KCV rule takes more than there is"))?;
+    Ok(Kcv { value: hex::encode_upper(kept), rule })
+}
+
+impl HsmDriver for Pkcs11Driver {
+    fn identity(&self) -> Identity {
+        let connection = self.token.connection();
+        let of = |read: &dyn Fn(&crate::library::TokenInfo) -> String| {
+            connection.as_ref().map(|connection| read(&connection.info)).unwrap_or_default()
+        };
+        Identity {
+            driver: NAME,
+            model: of(&|info| format!("{} {}", info.maker, info.model)),
+            serial: of(&|info| format!("{} {}", info.label, info.serial)),
+            firmware: of(&|info| info.firmware.clone()),
+            epoch: self.token.epoch(),
+        }
+    }
+
+    fn epoch(&self) -> u64 {
+        self.token.epoch()
+    }
+
+    fn probe(&self) -> Result<Vec<Proof>, DriverError> {
+        platform().map_err(|error| DriverError::caller(NAME, "configure", error))?;
+        self.token.keep_alive()?;
+        Ok(proofs(&*self.proven()?))
+    }
+
+    fn exposure(&self, recipe: &Recipe, ceilings: &[Exposure]) -> Result<Vec<Exposure>, DriverError> {
+        let cuts = split(recipe, &*self.proven()?, ceilings)
+            .map_err(|error| DriverError::unsupported(NAME, "exposure", error))?;
+        Ok(exposure(recipe, &cuts))
+    }
+
+    fn run(&self, keys: &[KeyHandle], recipe: &Recipe, batch: &Batch) -> Result<Outcome, DriverError> {
+        recipe.check_batch(keys, batch)?;
+        let ceilings = recipe.ceilings(batch, |number| Some(keys.get(usize::from(number))?.attributes.ceiling));
+        let proven = self.proven()?;
+        let cuts = split(recipe, &*proven, &ceilings).map_err(|error| DriverError::unsupported(NAME, "run", error))?;
+        let beyond = exposure(recipe, &cuts).into_iter().zip(&ceilings).find(|(leaves, ceiling)| leaves > *ceiling);
+        if let Some((leaves, ceiling)) = beyond {
+            let reason = format!("{leaves} would leave the token for a key whose ceiling is {ceiling}");
+            return Err(DriverError::unsupported(NAME, "run", reason));
+        }
+        let opened = {
+            let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+            let find = |handle: &KeyHandle| {
+                open.get(&handle.object).copied().filter(|key| key.epoch == handle.epoch).ok_or_else(not_open)
+            };
+            keys.iter().map(find).collect::<Result<Vec<_>, _>>()?
+        };
+        self.with(|lent, device| {
+            // No handle of another epoch reaches the token: it may be another key's by now.
+            if opened.iter().any(|key| key.epoch != lent.connection.epoch) {
+                return Err(not_open());
+            }
+            let objects: Vec<Object<'_>> = opened.iter().map(|key| key.object()).collect();
+            let objects: Vec<&Object<'_>> = objects.iter().collect();
+            run_on(device, &objects, recipe, &cuts, batch).map_err(|error| match error {
+                EngineError::Device(error) => error,
+                EngineError::Random | EngineError::NotKept(_) => DriverError::backend(NAME, "run", error),
+                _ => DriverError::caller(NAME, "run", error),
+            })
+        })
+    }
+
+    fn generate(&self, key: NewKey) -> Result<StoredKey, DriverError> {
+        key.check_kcv()?;
+        let algorithm = key.attributes.algorithm;
+        self.with(|lent, device| {
+            needs(device.proven, algorithm, Skill::Generate)?;
+            let mechanisms = device.mechanisms(algorithm)?;
+            self.store(device, key, &|left, template| {
+                if left {
+                    return Err(DriverError::unsupported(NAME, "generate", NO_LEFT_HALF));
+                }
+                let template = sized(template, mechanisms.value_len);
+                let mechanism = Mechanism::Plain(mechanisms.generate);
+                lent.check(lent.connection.library.generate(lent.session, mechanism, template))
+            })
+        })
+    }
+
+    fn import(&self, key: NewKey, secret: Secret) -> Result<StoredKey, DriverError> {
+        key.check_kcv()?;
+        let algorithm = key.attributes.algorithm;
+        check_key(algorithm, secret.expose()).map_err(|error| DriverError::caller(NAME, "import", error))?;
+        self.with(|lent, device| {
+            needs(device.proven, algorithm, Skill::Hold)?;
+            let whole = value(algorithm, secret.expose());
+            let half = left_half(&key.attributes, &secret);
+            self.store(device, key, &|left, template| {
+                let bytes = if left { half.as_ref().unwrap_or(&whole) } else { &whole };
+                lent.check(lent.connection.library.create(lent.session, template.bytes(ck::CKA_VALUE, bytes)))
+            })
+        })
+    }
+
+    fn open(&self, key: &StoredKey) -> Result<KeyHandle, DriverError> {
+        let opened = self.with(|lent, device| {
+            let failed = |reason: String| DriverError::backend(NAME, "open", format!("key {} {reason}", key.key.id));
+            let id = unseal(device, key)?;
+            let handle = find(lent, &id)?.ok_or_else(|| failed("is not in the token".to_owned()))?;
+            let left = if has_left_half(&key.key.attributes) { find(lent, &left_id(&id))? } else { None };
+            let allowed = Flags::of(&key.key.attributes);
+            for handle in std::iter::once(handle).chain(left) {
+                let beyond = Flags::read(lent, handle)?.beyond(allowed);
+                if !beyond.is_empty() {
+                    let reason = format!("is an object that may more than its ceiling: {}", beyond.join(", "));
+                    return Err(failed(reason));
+                }
+            }
+            let algorithm = key.key.attributes.algorithm;
+            let opened = OpenKey { epoch: lent.connection.epoch, handle, left, algorithm, encrypts: allowed.encrypt };
+            if check_value(device, &opened.object(), key.kcv.rule)? != key.kcv {
+                return Err(failed("shows another KCV than it was stored with".to_owned()));
+            }
+            Ok(opened)
+        })?;
+        let object = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open.write().unwrap_or_else(PoisonError::into_inner).insert(object, opened);
+        Ok(KeyHandle { object, epoch: opened.epoch, attributes: key.key.attributes.clone() })
+    }
+
+    fn close(&self, handle: &KeyHandle) {
+        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(&handle.object);
+    }
+
+    fn restate(&self, key: &StoredKey, state: KeyState) -> Result<StoredKey, DriverError> {
+        self.with(|_, device| {
+            let id = unseal(device, key)?;
+            seal(device, &id, NewKey { state, ..key.key.clone() }, key.kcv.clone())
+        })
+    }
+
+    fn destroy(&self, key: &StoredKey) -> Result<(), DriverError> {
+        self.with(|lent, device| {
+            let id = unseal(device, key)?;
+            // The half first: a crash in between leaves a key that can be destroyed again.
+            for id in [left_id(&id), id.to_vec()] {
+                if let Some(handle) = find(lent, &id)? {
+                    lent.check(lent.connection.library.destroy(lent.session, handle))?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn random(&self, len: usize) -> Result<Vec<u8>, DriverError> {
+        let lent = self.token.lend()?;
+        let mut bytes = vec![0; len];
+        lent.check(lent.connection.library.random(lent.session, &mut bytes))?;
+        Ok(bytes)
+    }
+}
+
+fn not_open() -> DriverError {
+    DriverError::backend(NAME, "run", "the key is not open")
+}
+
+fn needs(proven: &Proven, algorithm: Algorithm, skill: Skill) -> Result<(), DriverError> {
+    proven.mechanisms(algorithm)?;
+    if proven.has(algorithm, skill) {
+        return Ok(());
+    }
+    let reason = format!("the token was not proved to {} keys of {algorithm}", skill.as_str());
+    Err(DriverError::unsupported(NAME, skill.as_str(), reason))
+}

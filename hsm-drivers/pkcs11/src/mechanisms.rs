@@ -1,0 +1,83 @@
+//! Which mechanisms an algorithm has, by the standard's numbers or, for SM4, by the vendor's.
+
+use claviger_hsm_api::Algorithm;
+use cryptoki_sys as ck;
+
+use crate::config::Sm4;
+
+/// An algorithm as PKCS#11 numbers it. Whether a token has it is only shown by a known answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mechanisms {
+    /// `CKK_`.
+    pub(crate) key_type: ck::CK_KEY_TYPE,
+    pub(crate) generate: ck::CK_MECHANISM_TYPE,
+    /// Bytes of a key, where a template has to say so.
+    pub(crate) value_len: Option<usize>,
+    pub(crate) cipher: Option<Cipher>,
+    pub(crate) hmac: Option<ck::CK_MECHANISM_TYPE>,
+}
+
+/// What a block cipher has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cipher {
+    pub(crate) ecb: ck::CK_MECHANISM_TYPE,
+    pub(crate) cbc: ck::CK_MECHANISM_TYPE,
+    pub(crate) cmac: Option<ck::CK_MECHANISM_TYPE>,
+    /// Derivation by `ECB_ENCRYPT_DATA`.
+    pub(crate) derive: Option<ck::CK_MECHANISM_TYPE>,
+    /// RFC 3394.
+    pub(crate) key_wrap: Option<ck::CK_MECHANISM_TYPE>,
+}
+
+impl Mechanisms {
+    /// The numbers of an algorithm; none if PKCS#11 has none and the configuration gives none.
+    pub(crate) fn of(algorithm: Algorithm, sm4: Option<Sm4>) -> Option<Self> {
+        let des = |key_type, generate| Self {
+            key_type,
+            generate,
+            value_len: None,
+            cipher: Some(Cipher {
+                ecb: ck::CKM_DES3_ECB,
+                cbc: ck::CKM_DES3_CBC,
+                cmac: Some(ck::CKM_DES3_CMAC),
+                derive: Some(ck::CKM_DES3_ECB_ENCRYPT_DATA),
+                key_wrap: None,
+            }),
+            hmac: None,
+        };
+        let len = algorithm.key_len();
+        match algorithm {
+            // Tokens refuse single DES; a key of it, twice, is a key of triple DES that does the same.
+            Algorithm::Des | Algorithm::TripleDes => Some(des(ck::CKK_DES2, ck::CKM_DES2_KEY_GEN)),
+            Algorithm::TripleDes3 => Some(des(ck::CKK_DES3, ck::CKM_DES3_KEY_GEN)),
+            Algorithm::Aes128 | Algorithm::Aes192 | Algorithm::Aes256 => Some(Self {
+                key_type: ck::CKK_AES,
+                generate: ck::CKM_AES_KEY_GEN,
+                value_len: Some(len),
+                cipher: Some(Cipher {
+                    ecb: ck::CKM_AES_ECB,
+                    cbc: ck::CKM_AES_CBC,
+                    cmac: Some(ck::CKM_AES_CMAC),
+                    derive: Some(ck::CKM_AES_ECB_ENCRYPT_DATA),
+                    key_wrap: Some(ck::CKM_AES_KEY_WRAP),
+                }),
+                hmac: None,
+            }),
+            Algorithm::HmacSha256 => Some(Self {
+                key_type: ck::CKK_GENERIC_SECRET,
+                generate: ck::CKM_GENERIC_SECRET_KEY_GEN,
+                value_len: Some(len),
+                cipher: None,
+                hmac: Some(ck::CKM_SHA256_HMAC),
+            }),
+            Algorithm::Sm4 => sm4.map(|sm4| Self {
+                key_type: sm4.key_type,
+                generate: sm4.generate,
+                value_len: Some(len),
+                cipher: Some(Cipher { ecb: sm4.ecb, cbc: sm4.cbc, cmac: sm4.cmac, derive: sm4.derive, key_wrap: None }),
+                hmac: None,
+            }),
+            Algorithm::HmacSm3 | Algorithm::Sm2 => None,
+        }
+    }
+}

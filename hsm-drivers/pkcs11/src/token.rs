@@ -1,0 +1,228 @@
+//! One token: found by its name, one login, sessions that are lent out, and an epoch that any loss ends.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use claviger_hsm_api::DriverError;
+use cryptoki_sys as ck;
+
+use crate::config::Config;
+use crate::driver::NAME;
+use crate::library::{Failed, Library, TokenInfo, Unusable};
+
+/// A token, whether or not it is there now.
+pub(crate) struct Token {
+    pub(crate) config: Config,
+    epoch: AtomicU64,
+    state: Mutex<State>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    connection: Option<Arc<Connection>>,
+    idle: Vec<ck::CK_SESSION_HANDLE>,
+    /// Sessions lent out, of any connection.
+    lent: usize,
+}
+
+/// A token that answered, and its pinned session, which keeps the login.
+pub(crate) struct Connection {
+    pub(crate) library: Arc<Library>,
+    pub(crate) info: TokenInfo,
+    pub(crate) epoch: u64,
+    pinned: ck::CK_SESSION_HANDLE,
+    most: usize,
+}
+
+/// A session that is lent to one call. It goes back only if nothing went wrong in it: what an operation that failed
+/// left active would meet the next call.
+pub(crate) struct Lent<'a> {
+    token: &'a Token,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) session: ck::CK_SESSION_HANDLE,
+    failed: Cell<bool>,
+    /// Whether a refusal may be the answer to a question, and is no loss.
+    probing: bool,
+}
+
+impl Token {
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config, epoch: AtomicU64::new(0), state: Mutex::default(), returned: Condvar::new() }
+    }
+
+    /// Counts connections: handles of an older one are dead.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The token as it is connected now, connecting it first if it is not. One thread connects, the others wait.
+    pub(crate) fn connection(&self) -> Result<Arc<Connection>, DriverError> {
+        self.connected(&mut self.lock())
+    }
+
+    /// A session for trying what the token can do.
+    pub(crate) fn lend_for_probe(&self) -> Result<Lent<'_>, DriverError> {
+        let mut lent = self.lend()?;
+        lent.probing = true;
+        Ok(lent)
+    }
+
+    /// A session, within the time that a call may wait for one.
+    pub(crate) fn lend(&self) -> Result<Lent<'_>, DriverError> {
+        let deadline = Instant::now() + self.config.queue();
+        let mut state = self.lock();
+        loop {
+            let connection = self.connected(&mut state)?;
+            if let Some(session) = state.idle.pop() {
+                state.lent += 1;
+                return Ok(Lent { token: self, connection, session, failed: Cell::new(false), probing: false });
+            }
+            // One session is the pinned one.
+            if state.lent + 1 < connection.most {
+                match connection.library.open_session(connection.info.slot) {
+                    Ok(session) => {
+                        state.lent += 1;
+                        return Ok(Lent { token: self, connection, session, failed: Cell::new(false), probing: false });
+                    }
+                    // Other programs hold the token's sessions: wait for one of our own, if there is one.
+                    Err(failed) if failed.rv.is_exhaustion() && state.lent > 0 => {}
+                    Err(failed) => {
+                        if failed.rv.is_loss() {
+                            self.lose(&mut state);
+                        }
+                        return Err(error(failed));
+                    }
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let reason = format!("no session became free in {} ms", self.config.queue_ms);
+                return Err(DriverError::backend(NAME, "C_OpenSession", reason));
+            }
+            state = self.returned.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Whether the token still answers and is still logged in; a token that does not is forgotten, so that the next
+    /// call connects anew.
+    pub(crate) fn keep_alive(&self) -> Result<(), DriverError> {
+        let mut state = self.lock();
+        let connection = self.connected(&mut state)?;
+        match connection.library.is_logged_in(connection.pinned) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.lose(&mut state);
+                self.connected(&mut state).map(drop)
+            }
+            Err(failed) => {
+                self.lose(&mut state);
+                self.connected(&mut state).map(drop).map_err(|_| error(failed))
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connected(&self, state: &mut State) -> Result<Arc<Connection>, DriverError> {
+        if let Some(connection) = &state.connection {
+            return Ok(Arc::clone(connection));
+        }
+        let connection = Arc::new(self.connect()?);
+        self.epoch.store(connection.epoch, Ordering::Release);
+        state.connection = Some(Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    fn connect(&self) -> Result<Connection, DriverError> {
+        let unusable = |error: Unusable| DriverError::backend(NAME, "load", error);
+        let library = Library::open(&self.config.module, self.config.init.as_deref()).map_err(unusable)?;
+        let info = self.find(&library)?;
+        let pin = self.config.pin.read()?;
+        let pinned = library.open_session(info.slot).map_err(error)?;
+        if let Err(failed) = library.login(pinned, &pin) {
+            library.close_session(pinned);
+            return Err(error(failed));
+        }
+        let most = info.sessions.unwrap_or(usize::MAX).min(self.config.sessions);
+        Ok(Connection { library, info, epoch: self.epoch() + 1, pinned, most })
+    }
+
+    /// The token of that name, in whichever slot it is today.
+    fn find(&self, library: &Library) -> Result<TokenInfo, DriverError> {
+        let name = &self.config.token;
+        let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        let found = library.tokens().map_err(error)?;
+        let known: Vec<String> = found.iter().map(|token| format!("`{}` ({})", token.label, token.serial)).collect();
+        let mut fits: Vec<TokenInfo> = found
+            .into_iter()
+            .filter(|token| is(&name.label, &token.label) && is(&name.serial, &token.serial))
+            .collect();
+        let wanted = [&name.label, &name.serial].into_iter().flatten().cloned().collect::<Vec<_>>().join(", serial ");
+        match (fits.pop(), fits.is_empty()) {
+            (Some(token), true) => Ok(token),
+            (Some(_), false) => {
+                let reason = format!("several tokens are `{wanted}`: name the serial number as well");
+                Err(DriverError::backend(NAME, "C_GetSlotList", reason))
+            }
+            (None, _) => {
+                let there = if known.is_empty() { "no token".to_owned() } else { known.join(", ") };
+                let reason = format!("the token `{wanted}` is not there; the module shows {there}");
+                Err(DriverError::backend(NAME, "C_GetSlotList", reason))
+            }
+        }
+    }
+
+    /// Forgets the connection and every session of it. What is lent out finds out by itself.
+    fn lose(&self, state: &mut State) {
+        if let Some(connection) = state.connection.take() {
+            state.idle.clear();
+            connection.library.close_all(connection.info.slot);
+            // Handles die now, not when somebody connects again.
+            self.epoch.store(connection.epoch + 1, Ordering::Release);
+        }
+    }
+}
+
+impl Lent<'_> {
+    /// Takes a call's result as the driver's, and remembers whether the session may go back.
+    pub(crate) fn check<T>(&self, result: Result<T, Failed>) -> Result<T, DriverError> {
+        result.map_err(|failed| {
+            self.failed.set(true);
+            if failed.rv.is_loss() && !self.probing {
+                let mut state = self.token.lock();
+                if state.connection.as_ref().is_some_and(|current| current.epoch == self.connection.epoch) {
+                    self.token.lose(&mut state);
+                }
+            }
+            error(failed)
+        })
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut state = self.token.lock();
+        state.lent = state.lent.saturating_sub(1);
+        let current = state.connection.as_ref().is_some_and(|current| current.epoch == self.connection.epoch);
+        if current && !self.failed.get() {
+            state.idle.push(self.session);
+        } else {
+            self.connection.library.close_session(self.session);
+        }
+        self.token.returned.notify_one();
+    }
+}
+
+/// A failed call as the router is to see it.
+pub(crate) fn error(failed: Failed) -> DriverError {
+    if failed.rv.is_inability() {
+        DriverError::unsupported(NAME, failed.function, failed.rv)
+    } else {
+        DriverError::backend(NAME, failed.function, failed.rv)
+    }
+}

@@ -1,0 +1,4 @@
+//! The driver on real tokens: SoftHSM2 and NSS.
+
+mod conformance;
+mod parts;

@@ -1,0 +1,90 @@
+//! Real tokens, made for a test and gone with it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use claviger_driver_pkcs11::{Config, PinSource, Pkcs11Driver, TokenName};
+
+pub(crate) const PIN: &str = "246810";
+
+/// A token in a directory of its own.
+pub(crate) struct Part {
+    pub(crate) config: Config,
+    _directory: tempfile::TempDir,
+}
+
+impl Part {
+    pub(crate) fn driver(&self) -> Pkcs11Driver {
+        Pkcs11Driver::new(self.config.clone())
+    }
+}
+
+/// Runs an ignored test of this binary in a process of its own: modules read their environment once, and SoftHSM2's
+/// names its directory of tokens.
+pub(crate) fn in_child(test: &str) {
+    let directory = directory();
+    let tokens = directory.path().join("tokens");
+    std::fs::create_dir(&tokens).unwrap();
+    let configuration = directory.path().join("softhsm2.conf");
+    std::fs::write(&configuration, format!("directories.tokendir = {}\n", tokens.display())).unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env("SOFTHSM2_CONF", configuration)
+        // NSS stretches the password of its database a million times for each key otherwise.
+        .env("NSS_MAX_MP_PBE_ITERATION_COUNT", "1")
+        .status();
+    assert!(status.unwrap().success(), "{test}, above");
+}
+
+fn run(command: &mut Command) {
+    let shown = format!("{command:?}");
+    let output = command.output().unwrap_or_else(|error| panic!("{shown}: {error}; `./test --setup` installs it"));
+    assert!(output.status.success(), "{shown}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn config(module: &Path, label: &str, directory: &Path, init: Option<String>) -> Config {
+    let pin = directory.join("pin");
+    std::fs::write(&pin, format!("{PIN}\n")).unwrap();
+    Config {
+        module: module.to_owned(),
+        token: TokenName { label: Some(label.to_owned()), serial: None },
+        pin: PinSource::File(pin),
+        sessions: 6,
+        queue_ms: 2000,
+        init,
+        sm4: None,
+    }
+}
+
+/// In memory where there is such a place: a token's database waits for the disk at each key.
+fn directory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// SoftHSM2 reads one directory of tokens a process, so all tokens of a test binary share it.
+pub(crate) fn softhsm(label: &str) -> Part {
+    let directory = directory();
+    run(Command::new("softhsm2-util")
+        .args(["--init-token", "--free", "--label", label])
+        .args(["--pin", PIN, "--so-pin", "13579111"]));
+    let config = config(&PathBuf::from("/usr/lib/softhsm/libsofthsm2.so"), label, directory.path(), None);
+    Part { config, _directory: directory }
+}
+
+/// NSS softokn: one database a process.
+pub(crate) fn nss() -> Part {
+    let directory = directory();
+    let config = config(
+        &PathBuf::from("/usr/lib/x86_64-linux-gnu/libsoftokn3.so"),
+        "NSS Certificate DB",
+        directory.path(),
+        Some(format!(
+            "configdir='sql:{}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=",
+            directory.path().display()
+        )),
+    );
+    let database = format!("sql:{}", directory.path().display());
+    run(Command::new("certutil").args(["-N", "-d", &database, "-f"]).arg(directory.path().join("pin")));
+    Part { config, _directory: directory }
+}
