@@ -145,6 +145,7 @@ impl Config {
         at(&mut config.tls.client_ca);
         config.seal.key_file.as_mut().map(at);
         config.schemes.as_mut().map(at);
+        config.backends = config.backends.into_iter().map(|backend| backend.at(base)).collect();
         if !matches!(config.policies.as_str(), "production" | "dev") {
             config.policies = base.join(&config.policies).display().to_string();
         }

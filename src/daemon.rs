@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use crate::api;
 use crate::config::Config;
 use crate::policy::{Authorizer, PolicyError};
+use crate::routing::Launcher;
 use crate::server::{Principals, PrincipalsError, TlsError, acceptor, serve};
 use crate::service::{Service, ServiceError};
 
@@ -34,6 +35,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error(transparent)]
     Service(#[from] ServiceError),
+    #[error("the launcher of workers cannot be started: {0}")]
+    Launcher(std::io::Error),
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
 }
@@ -65,7 +68,9 @@ impl Daemon {
         let policy = Authorizer::load(&config.policy_source())?;
         let schemes = load_schemes(config.schemes.as_deref())?;
         make_private_directory(&config.data)?;
-        let service = Service::open(&config.data, policy, schemes, config.backends.clone()).await?;
+        let launcher = Arc::new(Launcher::new());
+        launcher.start().map_err(StartError::Launcher)?;
+        let service = Service::open(&config.data, policy, schemes, config.backends.clone(), launcher).await?;
         if let Some(path) = &config.seal.key_file {
             service.unseal_with_key_file(path).await?;
         }

@@ -26,7 +26,7 @@ use crate::audit::{Audit, Event};
 use crate::keyring::{Entry, Keyring};
 use crate::operation::Operation;
 use crate::policy::{Authorizer, Circumstances, Denial, KeyResource, Permit, Principal, Resource};
-use crate::routing::{BackendConfig, Router};
+use crate::routing::{BackendConfig, Launcher, Router};
 use crate::seal::{self, Opener};
 use crate::store::Store;
 pub use error::ServiceError;
@@ -55,6 +55,7 @@ pub struct Service {
     schemes: Schemes,
     audit: Audit,
     backends: Vec<BackendConfig>,
+    launcher: Arc<Launcher>,
     /// Absent while the daemon is sealed.
     router: OnceLock<Arc<Router>>,
     /// Places for streamed jobs: each holds a thread.
@@ -73,6 +74,7 @@ impl Service {
         policy: Authorizer,
         schemes: Schemes,
         backends: Vec<BackendConfig>,
+        launcher: Arc<Launcher>,
     ) -> Result<Arc<Self>, ServiceError> {
         let lock = lock_directory(data)?;
         let audit = Audit::open(&data.join("audit.jsonl")).map_err(ServiceError::AuditLog)?;
@@ -86,6 +88,7 @@ impl Service {
             schemes,
             audit,
             backends,
+            launcher,
             router: OnceLock::new(),
             jobs: Arc::new(Semaphore::new(JOBS)),
             _lock: lock,
@@ -112,8 +115,9 @@ impl Service {
     /// # Errors
     /// [`ServiceError`].
     pub async fn unseal(&self, storage_key: Secret, by: &str) -> Result<(), ServiceError> {
-        let backends = self.backends.clone();
-        let opened = blocking(move || Router::open(&backends, &storage_key).map_err(ServiceError::from)).await;
+        let (backends, launcher) = (self.backends.clone(), Arc::clone(&self.launcher));
+        let open = move || Router::open(&backends, &storage_key, &launcher).map_err(ServiceError::from);
+        let opened = blocking(open).await;
         let outcome = opened.as_ref().map_or_else(ServiceError::code, |_| "unsealed");
         self.audit
             .append(Event {

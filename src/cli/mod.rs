@@ -7,6 +7,7 @@ mod cards;
 mod connection;
 mod demo;
 mod dev;
+mod doctor;
 mod generic;
 mod init;
 mod keys;
@@ -16,6 +17,7 @@ mod serve;
 mod transactions;
 mod unseal;
 mod upload;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +75,8 @@ enum Command {
     Init(init::Init),
     /// Run the daemon
     Serve(serve::Serve),
+    /// Say what each backend can do and what leaves it
+    Doctor(doctor::Doctor),
     /// Open the seal of a daemon that was sealed with a passphrase
     Unseal(unseal::Unseal),
     /// Make, bring in, list and end keys
@@ -102,6 +106,12 @@ enum Command {
     /// Look at card schemes and check profiles
     #[command(subcommand)]
     Schemes(schemes::Schemes),
+    /// Start workers; the daemon runs this
+    #[command(hide = true)]
+    Launcher,
+    /// Run a backend's driver; the launcher runs this
+    #[command(hide = true)]
+    Worker(worker::Worker),
 }
 
 /// Parses the process's arguments, runs the command, and maps the result to an exit code.
@@ -111,6 +121,12 @@ pub fn main() -> ExitCode {
         Err(error) => return misused(&error),
     };
     let output = Output::new(global.json);
+    let command = match command {
+        // These give up their capabilities, which threads started before would keep.
+        Command::Launcher => return worker::run_launcher(&output),
+        Command::Worker(worker) => return worker.run(&output),
+        command => command,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output.fail(&error.into()),
@@ -121,6 +137,7 @@ pub fn main() -> ExitCode {
             Command::Dev(dev) => dev.run(&global, &output).await,
             Command::Init(init) => init.run(&output).await,
             Command::Serve(serve) => serve.run(&output).await,
+            Command::Doctor(doctor) => tokio::task::block_in_place(|| doctor.run(&output)),
             Command::Unseal(unseal) => unseal.run(&global, &output).await,
             Command::Keys(keys) => keys.run(&global, &output).await,
             Command::Transactions(transactions) => transactions.run(&global, &output).await,
@@ -133,6 +150,7 @@ pub fn main() -> ExitCode {
             Command::Derive(derive) => derive.run(&global, &output).await,
             Command::Random(random) => random.run(&global, &output).await,
             Command::Schemes(schemes) => schemes.run(&output),
+            Command::Launcher | Command::Worker(_) => Ok(ExitCode::SUCCESS),
         }
     });
     result.unwrap_or_else(|error| output.fail(&error))

@@ -1,10 +1,14 @@
 //! Configured backends.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_hsm_api::{DriverError, HsmDriver, Secret};
 use serde::Deserialize;
 
+use super::worker::{Launcher, Options, User, Workers};
 use crate::keyring::Place;
 
 /// One `[[backend]]` table. What else stands in it is the driver's business.
@@ -17,6 +21,19 @@ pub struct BackendConfig {
     /// Where it stands.
     #[serde(default = "on_prem")]
     pub place: Place,
+    /// The environment of the vendor's library; nothing else of the daemon's reaches it.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The user that the vendor's library runs as; the daemon's own if none is named.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Processes that serve the vendor's library.
+    #[serde(default = "one")]
+    pub workers: usize,
+    /// Milliseconds after which a call of the vendor's library is given up and its process killed; a batch has a tenth of
+    /// a millisecond a row more.
+    #[serde(default = "deadline_ms")]
+    pub deadline_ms: u64,
     /// For the driver.
     #[serde(flatten)]
     pub settings: toml::Table,
@@ -24,6 +41,14 @@ pub struct BackendConfig {
 
 fn on_prem() -> Place {
     Place::OnPrem
+}
+
+fn one() -> usize {
+    1
+}
+
+fn deadline_ms() -> u64 {
+    2000
 }
 
 /// A backend that cannot be used.
@@ -65,20 +90,71 @@ pub struct Backend {
     /// Where it stands.
     pub place: Place,
     pub(super) driver: Arc<dyn HsmDriver>,
+    /// The processes that a vendor's library runs in.
+    workers: Option<Arc<Workers>>,
 }
 
 impl Backend {
-    pub(super) fn open(config: &BackendConfig, storage_key: &Secret) -> Result<Self, BackendError> {
-        let backend = config.name.clone();
+    /// Opens a backend. One that lives in workers need not answer yet: it is asked again until it does.
+    pub(super) fn open(
+        config: &BackendConfig,
+        storage_key: Option<&Secret>,
+        launcher: &Arc<Launcher>,
+    ) -> Result<Self, BackendError> {
+        let (name, place) = (config.name.clone(), config.place);
         let driver = claviger_hsm_registry::find(&config.driver)
-            .ok_or_else(|| BackendError::NoDriver { backend: backend.clone(), driver: config.driver.clone() })?;
-        let storage_key = driver.keeps_keys_here.then(|| Secret::copy_of(storage_key.expose()));
-        let failed = |error| BackendError::Driver { backend: backend.clone(), error };
+            .ok_or_else(|| BackendError::NoDriver { backend: name.clone(), driver: config.driver.clone() })?;
+        let failed = |error| BackendError::Driver { backend: name.clone(), error };
+        if driver.foreign_code {
+            let workers = Workers::start(config.options().map_err(failed)?, Arc::clone(launcher));
+            let driver: Arc<dyn HsmDriver> = Arc::clone(&workers) as Arc<dyn HsmDriver>;
+            return Ok(Self { name, place, driver, workers: Some(workers) });
+        }
+        let storage_key = storage_key.filter(|_| driver.keeps_keys_here).map(|key| Secret::copy_of(key.expose()));
         let opened = (driver.open)(config.settings.clone(), storage_key).map_err(failed)?;
         let proofs = opened.probe().map_err(failed)?;
         if let Some(wrong) = proofs.into_iter().find(|proof| !proof.proved) {
-            return Err(BackendError::Unproved { backend, capability: wrong.capability });
+            return Err(BackendError::Unproved { backend: name, capability: wrong.capability });
         }
-        Ok(Self { name: backend, place: config.place, driver: opened })
+        Ok(Self { name, place, driver: opened, workers: None })
+    }
+
+    /// Process ids of its workers.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        self.workers.as_ref().map(|workers| workers.processes()).unwrap_or_default()
+    }
+}
+
+impl BackendConfig {
+    /// The same with the paths of a token's module and PIN relative to the configuration's directory.
+    pub(crate) fn at(mut self, base: &Path) -> Self {
+        let join = |value: &mut toml::Value| {
+            if let toml::Value::String(path) = value {
+                *path = base.join(&*path).display().to_string();
+            }
+        };
+        self.settings.get_mut("module").map(join);
+        self.settings.get_mut("pin").and_then(|pin| pin.get_mut("file")).map(join);
+        self
+    }
+
+    fn options(&self) -> Result<Options, DriverError> {
+        let user = |name: &String| {
+            User::named(name)
+                .ok_or_else(|| DriverError::caller("worker", "configure", format!("there is no user `{name}`")))
+        };
+        // Of the daemon's environment a worker gets what says where its PIN is, and which kernels are forced.
+        let of_pin = self.settings.get("pin").and_then(|pin| pin.get("env")).and_then(toml::Value::as_str);
+        let inherited = ["CLAVIGER_KERNELS", "CREDENTIALS_DIRECTORY"].into_iter().chain(of_pin);
+        let inherited = inherited.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+        Ok(Options {
+            backend: self.name.clone(),
+            driver: self.driver.clone(),
+            settings: self.settings.clone(),
+            environment: inherited.chain(self.env.clone()).collect(),
+            user: self.user.as_ref().map(user).transpose()?,
+            count: self.workers,
+            deadline: Duration::from_millis(self.deadline_ms),
+        })
     }
 }

@@ -4,7 +4,10 @@
 //! leaves than each key's ceiling allows. Nothing is run without a [`Permit`] that covers the keys.
 
 mod backends;
+mod catalogue;
+mod examination;
 mod proof;
+pub mod worker;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,7 +21,9 @@ use jiff::Timestamp;
 use crate::keyring::{Entry, KeyUnusable, Purpose, Replica};
 use crate::policy::Permit;
 pub use backends::{Backend, BackendConfig, BackendError};
+pub use examination::{Examination, Report, examine};
 pub use proof::prove;
+pub use worker::Launcher;
 
 /// Why no backend ran a recipe.
 #[derive(Debug, thiserror::Error)]
@@ -103,9 +108,13 @@ impl Router {
     ///
     /// # Errors
     /// [`BackendError`] for the first that does not answer or does not show its known answers.
-    pub fn open(configs: &[BackendConfig], storage_key: &Secret) -> Result<Self, BackendError> {
-        let backends =
-            configs.iter().map(|config| Backend::open(config, storage_key)).collect::<Result<Vec<_>, _>>()?;
+    pub fn open(
+        configs: &[BackendConfig],
+        storage_key: &Secret,
+        launcher: &Arc<Launcher>,
+    ) -> Result<Self, BackendError> {
+        let open = |config| Backend::open(config, Some(storage_key), launcher);
+        let backends = configs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         if backends.is_empty() {
             return Err(BackendError::None);
         }

@@ -267,7 +267,7 @@ pub enum KeyRank {
 }
 
 /// What a backend must know, and authenticate, about a key it keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeyAttributes {
     /// Cipher and length.
     pub algorithm: Algorithm,

@@ -27,7 +27,7 @@ words! {
 }
 
 /// The columns of one recipe's inputs. A single request is a batch of one row.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Batch {
     /// Rows of every column.
     pub rows: usize,
@@ -41,13 +41,14 @@ pub struct Batch {
 pub type Cell<'a> = &'a [u8];
 
 /// One input for all rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Column {
     /// Every row has the same width.
     Fixed {
         /// Bytes a row.
         width: usize,
         /// Row after row.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
     /// Rows of their own lengths.
@@ -55,12 +56,13 @@ pub enum Column {
         /// Where each row ends in `bytes`.
         ends: Vec<usize>,
         /// Row after row.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
 }
 
 /// Which of the handles given to the driver each row uses.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyColumn {
     /// One for all.
     Same(u16),
@@ -69,14 +71,14 @@ pub enum KeyColumn {
 }
 
 /// What a driver answers.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// One for each leg.
     pub legs: Vec<LegOutcome>,
 }
 
 /// What one leg did.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct LegOutcome {
     /// Which rows ran: not those whose condition did not hold, and not those that did not decrypt.
     pub ran: Vec<bool>,
@@ -85,7 +87,7 @@ pub struct LegOutcome {
 }
 
 /// What a leg gives.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum LegValue {
     /// Bytes; of no meaning in rows that did not run.
     Bytes(Column),

@@ -1,5 +1,7 @@
 //! The one trait that a backend's driver implements.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -8,10 +10,10 @@ use crate::{
 };
 
 /// Who answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The driver's name in the registry.
-    pub driver: &'static str,
+    pub driver: Cow<'static, str>,
     /// Maker and model.
     pub model: String,
     /// Serial number or label.
@@ -23,7 +25,7 @@ pub struct Identity {
 }
 
 /// One capability that was shown by a known answer, never by a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     /// What was tried, as `3des ecb`.
     pub capability: String,
@@ -31,8 +33,19 @@ pub struct Proof {
     pub proved: bool,
 }
 
-/// What a key to be stored is; the backend adds the KCV and the key.
+/// Something about a backend that an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The same for the same deviation on every device.
+    pub id: Cow<'static, str>,
+    /// What was seen.
+    pub cause: String,
+    /// What can be done about it, or what Claviger does.
+    pub remedy: String,
+}
+
+/// What a key to be stored is; the backend adds the KCV and the key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NewKey {
     /// Unique for ever; not a name.
     pub id: String,
@@ -51,7 +64,7 @@ pub struct NewKey {
 }
 
 /// A key as the store keeps it for a backend: public facts and an opaque part.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredKey {
     /// Public; authenticated by the backend where it can.
     pub key: NewKey,
@@ -62,7 +75,7 @@ pub struct StoredKey {
 }
 
 /// An opened key. Dies with its epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyHandle {
     /// The driver's number for the object.
     pub object: u64,
@@ -73,7 +86,7 @@ pub struct KeyHandle {
 }
 
 /// Whose fault an error is: the one thing that the router must know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
     /// The request's: every backend would refuse it. Never fail over.
     Caller,
@@ -87,15 +100,15 @@ pub enum Fault {
 }
 
 /// An error of a driver. Holds no secret.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{driver}: {function}: {reason}")]
 pub struct DriverError {
     /// Whose fault.
     pub fault: Fault,
     /// The driver's name.
-    pub driver: &'static str,
+    pub driver: Cow<'static, str>,
     /// The function that failed, as the device calls it.
-    pub function: &'static str,
+    pub function: Cow<'static, str>,
     /// In words for an operator.
     pub reason: String,
 }
@@ -110,11 +123,27 @@ pub trait HsmDriver: Send + Sync {
         self.identity().epoch
     }
 
+    /// Whether it still answers; what keeps a login or a connection alive, and mends one that was lost.
+    ///
+    /// # Errors
+    /// A [`DriverError`] if it does not.
+    fn keep_alive(&self) -> Result<(), DriverError> {
+        Ok(())
+    }
+
     /// What it can do, shown by known answers.
     ///
     /// # Errors
     /// Of [`Fault::Backend`] if it does not answer at all.
     fn probe(&self) -> Result<Vec<Proof>, DriverError>;
+
+    /// How the device differs from what its users may expect of it.
+    ///
+    /// # Errors
+    /// A [`DriverError`] if it does not answer.
+    fn findings(&self) -> Result<Vec<Finding>, DriverError> {
+        Ok(Vec::new())
+    }
 
     /// For each key slot of the recipe, the greatest secret that would leave the backend if it ran it for keys with
     /// these ceilings, one for each slot. A backend that knows several ways takes the quickest that stays under the
@@ -173,19 +202,29 @@ pub trait HsmDriver: Send + Sync {
 }
 
 impl DriverError {
+    fn new(fault: Fault, driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
+        let (driver, function) = (Cow::Borrowed(driver), Cow::Borrowed(function));
+        Self { fault, driver, function, reason: reason.to_string() }
+    }
+
     /// An error that is the request's fault.
     pub fn caller(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
-        Self { fault: Fault::Caller, driver, function, reason: reason.to_string() }
+        Self::new(Fault::Caller, driver, function, reason)
     }
 
     /// An error that is nobody's fault: the backend cannot do this.
     pub fn unsupported(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
-        Self { fault: Fault::Unsupported, driver, function, reason: reason.to_string() }
+        Self::new(Fault::Unsupported, driver, function, reason)
+    }
+
+    /// An error after which nobody knows whether it was done.
+    pub fn unknown(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
+        Self::new(Fault::Unknown, driver, function, reason)
     }
 
     /// An error that is the backend's fault.
     pub fn backend(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
-        Self { fault: Fault::Backend, driver, function, reason: reason.to_string() }
+        Self::new(Fault::Backend, driver, function, reason)
     }
 }
 

@@ -4,17 +4,19 @@
 //! finish. The API, the card schemes, the drivers, the policy check and the audit record all speak of
 //! the same recipe.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Algorithm, KcvRule, NewKey};
 
 /// One or more legs over one batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Recipe {
     /// Run in order, row by row; a leg may use what an earlier one put out.
     pub legs: Vec<Leg>,
 }
 
 /// A key path, what is done at its end, and for which rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Leg {
     /// From a stored key downwards.
     pub path: KeyPath,
@@ -25,7 +27,7 @@ pub struct Leg {
 }
 
 /// For which rows a leg runs. The numbers are those of earlier legs that verify.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum When {
     /// All.
     Always,
@@ -36,7 +38,7 @@ pub enum When {
 }
 
 /// A stored key and the steps that lead down from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeyPath {
     /// Which key column of the batch names the stored key.
     pub slot: usize,
@@ -50,7 +52,7 @@ pub struct KeyPath {
 }
 
 /// One derivation: a key to a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Step {
     /// Dispersion (分散) by a factor: a level of the scheme, down to a card.
     Disperse {
@@ -75,7 +77,7 @@ pub enum Step {
 }
 
 /// How a factor disperses a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DispersionRule {
     /// `E(K, f) || E(K, ~f)` for 8-byte blocks; `E(K, f || ~f)` for 16-byte blocks.
     FactorAndComplement,
@@ -84,7 +86,7 @@ pub enum DispersionRule {
 }
 
 /// The parity bits of a derived DES key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Parity {
     /// As computed: PBOC, MOHURD and JT/T purses.
     AsComputed,
@@ -93,7 +95,7 @@ pub enum Parity {
 }
 
 /// What folding makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FoldRule {
     /// A single-DES key `L ^ R`: the TAC rule of 3DES cards.
     SingleDes,
@@ -102,7 +104,7 @@ pub enum FoldRule {
 }
 
 /// Where bytes come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Input {
     /// A column of the batch.
     Column(usize),
@@ -113,7 +115,7 @@ pub enum Input {
 }
 
 /// The concatenation of its parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message(pub Vec<Input>);
 
 impl Message {
@@ -124,7 +126,7 @@ impl Message {
 }
 
 /// What is done with the key at the end of a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Finish {
     /// Puts out a MAC.
     Mac {
@@ -194,7 +196,7 @@ pub enum Finish {
 }
 
 /// The layout of a wrapped key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WrapFormat {
     /// `E(prefix || key)` in ECB: a key-set
     /// file with no prefix, a WRITE KEY command with `LD || header` as prefix.
@@ -210,7 +212,7 @@ pub enum WrapFormat {
 }
 
 /// How a MAC is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MacSpec {
     /// Which.
     pub algorithm: MacAlgorithm,
@@ -225,7 +227,7 @@ pub struct MacSpec {
 }
 
 /// MAC algorithms, numbered as ISO/IEC 9797-1:2011 and GB/T 15852.1-2020 number them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MacAlgorithm {
     /// Algorithm 1: CBC-MAC.
     CbcMac,
@@ -247,7 +249,7 @@ pub enum MacAlgorithm {
 }
 
 /// How a message is made whole blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Padding {
     /// Must already be whole.
     None,
@@ -264,7 +266,7 @@ pub enum Padding {
 }
 
 /// What is kept of a MAC's last block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Truncation {
     /// The leftmost bytes.
     Left(usize),
@@ -292,7 +294,7 @@ impl Truncation {
 }
 
 /// A mode of a block cipher.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CipherMode {
     /// Block by block.
     Ecb,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use claviger_hsm_api::{
-    Algorithm, Batch, DriverError, Exposure, HsmDriver, Identity, Kcv, KcvFunction, KcvInput, KcvRule, KeyHandle,
-    KeyState, NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
+    Algorithm, Batch, DriverError, Exposure, Finding, HsmDriver, Identity, Kcv, KcvFunction, KcvInput, KcvRule,
+    KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
 };
 use claviger_hsm_engine::lowering::{exposure, split};
 use claviger_hsm_engine::{Device, EngineError, check_key, platform, run_on};
@@ -14,6 +14,7 @@ use cryptoki_sys as ck;
 
 use crate::config::Config;
 use crate::device::{Keep, OnSession};
+use crate::findings::findings;
 use crate::library::{Mechanism, Template};
 use crate::object::{Flags, Object, find, has_left_half, left_half, left_id, stored, value};
 use crate::probe::{proofs, prove};
@@ -182,7 +183,7 @@ impl HsmDriver for Pkcs11Driver {
             connection.as_ref().map(|connection| read(&connection.info)).unwrap_or_default()
         };
         Identity {
-            driver: NAME,
+            driver: NAME.into(),
             model: of(&|info| format!("{} {}", info.maker, info.model)),
             serial: of(&|info| format!("{} {}", info.label, info.serial)),
             firmware: of(&|info| info.firmware.clone()),
@@ -194,10 +195,19 @@ impl HsmDriver for Pkcs11Driver {
         self.token.epoch()
     }
 
+    fn keep_alive(&self) -> Result<(), DriverError> {
+        self.token.keep_alive()
+    }
+
     fn probe(&self) -> Result<Vec<Proof>, DriverError> {
         platform().map_err(|error| DriverError::caller(NAME, "configure", error))?;
         self.token.keep_alive()?;
         Ok(proofs(&*self.proven()?))
+    }
+
+    fn findings(&self) -> Result<Vec<Finding>, DriverError> {
+        let proven = self.proven()?;
+        findings(&self.token.lend()?, &proven)
     }
 
     fn exposure(&self, recipe: &Recipe, ceilings: &[Exposure]) -> Result<Vec<Exposure>, DriverError> {

@@ -7,6 +7,7 @@
 mod config;
 mod device;
 mod driver;
+mod findings;
 #[expect(unsafe_code, reason = "a PKCS#11 module is a C library")]
 mod library;
 mod mechanisms;

@@ -198,6 +198,16 @@ impl Library {
         Ok(tokens)
     }
 
+    /// The mechanisms that the token lists, which says nothing about what it can run.
+    pub(crate) fn listed(&self, slot: ck::CK_SLOT_ID) -> Result<Vec<ck::CK_MECHANISM_TYPE>, Failed> {
+        let mut count = 0;
+        call!(self, C_GetMechanismList, slot, null_mut(), &raw mut count)?;
+        let mut listed = vec![0; count as usize];
+        call!(self, C_GetMechanismList, slot, listed.as_mut_ptr(), &raw mut count)?;
+        listed.truncate(count as usize);
+        Ok(listed)
+    }
+
     pub(crate) fn open_session(&self, slot: ck::CK_SLOT_ID) -> Result<Session, Failed> {
         let mut session = 0;
         let flags = ck::CKF_SERIAL_SESSION | ck::CKF_RW_SESSION;

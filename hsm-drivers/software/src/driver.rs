@@ -52,7 +52,7 @@ impl SoftwareDriver {
 impl HsmDriver for SoftwareDriver {
     fn identity(&self) -> Identity {
         Identity {
-            driver: NAME,
+            driver: NAME.into(),
             model: "Claviger embedded backend".to_owned(),
             serial: String::new(),
             firmware: env!("CARGO_PKG_VERSION").to_owned(),
