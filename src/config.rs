@@ -152,6 +152,23 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads nothing but the `[[backend]]` tables of the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load_backends(path: &Path) -> Result<Vec<BackendConfig>, ConfigError> {
+        #[derive(Deserialize)]
+        struct Backends {
+            #[serde(default)]
+            backend: Vec<BackendConfig>,
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        let Backends { backend } = toml::from_str(&text)
+            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), error: Box::new(error) })?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        Ok(backend.into_iter().map(|backend| backend.at(base)).collect())
+    }
+
     /// Where the policies come from.
     pub fn policy_source(&self) -> PolicySource {
         match self.policies.as_str() {

@@ -3,7 +3,7 @@
 use claviger_card_schemes::FieldSet;
 use claviger_hsm_api::{Algorithm, Exposure, KcvRule, KeyName, KeyState, KeyVersion, Padding, Secret};
 
-use crate::keyring::Validity;
+use crate::keyring::{Place, Validity};
 
 /// What is asked.
 pub enum Operation {
@@ -24,6 +24,24 @@ pub enum Operation {
         kcv: Option<String>,
         /// Whether every byte must have odd parity.
         odd_parity: bool,
+    },
+    /// Registers a key that a device holds already.
+    AdoptKey {
+        /// What the key is.
+        request: KeyRequest,
+        /// The device's name of it: a label, or an id in hexadecimal.
+        object: String,
+        /// The KCV that the key must show.
+        kcv: Option<String>,
+    },
+    /// Makes another backend a copy of a key.
+    ReplicateKey {
+        /// Its id.
+        id: String,
+        /// The backend's name.
+        to: String,
+        /// The wrapping key that both backends hold.
+        under: KeyRef,
     },
     /// Every key of a tenant.
     ListKeys {
@@ -103,6 +121,12 @@ pub struct KeyRequest {
     pub ceiling: Option<Exposure>,
     /// When it may be used.
     pub validity: Validity,
+    /// The backends to make it in; the preferred one that can hold it if none is named.
+    pub backends: Vec<String>,
+    /// Where it may ever live; where it is made if none is named.
+    pub places: Vec<Place>,
+    /// Whether it may ever move to another backend, wrapped.
+    pub movable: bool,
 }
 
 /// A step of a purse transaction.
@@ -305,6 +329,8 @@ impl Operation {
             Self::Unseal { .. } => "unseal",
             Self::GenerateKey(_) => "generate_key",
             Self::ImportKey { .. } => "import_key",
+            Self::AdoptKey { .. } => "adopt_key",
+            Self::ReplicateKey { .. } => "replicate_key",
             Self::ListKeys { .. } => "list_keys",
             Self::ShowKey { .. } => "show_key",
             Self::SetKeyState { state, .. } => match state {

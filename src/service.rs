@@ -9,6 +9,7 @@ mod outcome;
 mod perform;
 mod personalise;
 mod purse;
+mod replicas;
 mod transactions;
 
 use std::fs::{File, TryLockError};
@@ -128,7 +129,9 @@ impl Service {
             })
             .await?;
         // A second unsealing finds the backends open and changes nothing.
-        let _ = self.router.set(Arc::new(opened?));
+        if self.router.set(opened?).is_ok() {
+            self.finish_what_was_interrupted().await;
+        }
         Ok(())
     }
 
@@ -145,6 +148,12 @@ impl Service {
             Operation::GenerateKey(request) => self.generate_key(caller, action, request).await.map(Outcome::Key),
             Operation::ImportKey { request, components, kcv, odd_parity } => {
                 self.import_key(caller, action, request, components, kcv, odd_parity).await.map(Outcome::Key)
+            }
+            Operation::AdoptKey { request, object, kcv } => {
+                self.adopt_key(caller, action, request, object, kcv).await.map(Outcome::Key)
+            }
+            Operation::ReplicateKey { id, to, under } => {
+                self.replicate_key(caller, action, &id, to, under).await.map(Outcome::Key)
             }
             Operation::ListKeys { tenant } => self.list_keys(caller, action, tenant).await.map(Outcome::Keys),
             Operation::ShowKey { id } => self.show_key(caller, action, &id).await.map(Outcome::Key),

@@ -16,7 +16,8 @@ pub use generic::{
     SignatureItem, Valid, VerifySignature,
 };
 pub use keys::{
-    ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey, SetKeyState,
+    AdoptKey, ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey,
+    ReplicateKey, SetKeyState,
 };
 pub use purse::{PsamDebit, PsamResult, Purse, PurseResult};
 pub use status::{

@@ -6,7 +6,8 @@ use axum::Json;
 use axum::extract::{Path, Query, Request, State as Shared};
 use axum::http::StatusCode;
 use claviger_client::{
-    ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey, SetKeyState,
+    AdoptKey, ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey,
+    ReplicateKey, SetKeyState,
 };
 use claviger_hsm_api::{KcvRule, KeyName, Secret};
 
@@ -44,6 +45,34 @@ pub(super) async fn import(
     let components = components.collect::<Result<Vec<_>, _>>()?;
     let kcv = kcv.map(|digits| bytes("kcv", &digits).map(hex::encode_upper)).transpose()?;
     let operation = Operation::ImportKey { request: key_request(key)?, components, kcv, odd_parity };
+    Ok((StatusCode::CREATED, one(execute(&state.service, caller, operation).await?)?))
+}
+
+/// Registers a key that a backend's device holds already; it is proved by its check value.
+#[utoipa::path(post, path = "/v1/keys/adopt", tag = "keys", request_body = AdoptKey,
+    responses((status = 201, description = "The key's record", body = Key), Problems))]
+pub(super) async fn adopt(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    request: Request,
+) -> Result<(StatusCode, Json<Key>), Refusal> {
+    let AdoptKey { key, object, kcv } = body(request, &state.limits).await?;
+    let kcv = kcv.map(|digits| bytes("kcv", &digits).map(hex::encode_upper)).transpose()?;
+    let operation = Operation::AdoptKey { request: key_request(key)?, object, kcv };
+    Ok((StatusCode::CREATED, one(execute(&state.service, caller, operation).await?)?))
+}
+
+/// Makes another backend a copy of a key that may move, wrapped on its way under a key that both hold.
+#[utoipa::path(post, path = "/v1/keys/{id}/replicas", tag = "keys", params(("id" = String, Path, description = "The key's id", example = "e032f0e228e9077e2d7baac0902af7d9")), request_body = ReplicateKey,
+    responses((status = 201, description = "The key's record", body = Key), Problems))]
+pub(super) async fn replicate(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<(StatusCode, Json<Key>), Refusal> {
+    let ReplicateKey { to, under } = body(request, &state.limits).await?;
+    let operation = Operation::ReplicateKey { id, to, under: key_ref(under)? };
     Ok((StatusCode::CREATED, one(execute(&state.service, caller, operation).await?)?))
 }
 
@@ -162,6 +191,9 @@ fn key_request(key: NewKey) -> Result<KeyRequest, Refusal> {
             protect_until: time("protect_until", key.protect_until)?,
             verify_until: time("verify_until", key.verify_until)?,
         },
+        backends: key.backends,
+        places: key.places.iter().map(|text| word("places", text)).collect::<Result<_, _>>()?,
+        movable: key.movable,
     })
 }
 
@@ -206,6 +238,7 @@ fn view(entry: &Entry) -> Key {
             .filter(|replica| !replica.opaque.is_empty())
             .map(|replica| replica.backend.clone())
             .collect(),
+        places: record.places.iter().map(|place| place.as_str().to_owned()).collect(),
         created: record.created.to_string(),
     }
 }

@@ -75,6 +75,8 @@ pub fn router(state: State) -> Router {
         .routes(routes!(status::random))
         .routes(routes!(keys::generate))
         .routes(routes!(keys::import))
+        .routes(routes!(keys::adopt))
+        .routes(routes!(keys::replicate))
         .routes(routes!(keys::list))
         .routes(routes!(keys::show))
         .routes(routes!(keys::set_state))

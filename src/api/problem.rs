@@ -38,6 +38,8 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (409, "seal_unusable", "the seal does not open with a passphrase", None),
     (413, "body_too_large", "a body has at most 4194304 bytes", None),
     (415, "unknown_format", "`text/html` is not application/json", None),
+    (422, "no_backend", "the configuration has no backend `room-2`", None),
+    (422, "place", "backend `room-2` stands where key demo/cjt166/DTK 3des 01 may not live", None),
     (422, "bad_field", "field `version` must be two upper-case hexadecimal digits", Some("version")),
     (422, "bad_header", "column `asn` is missing from the header", None),
     (422, "kcv_mismatch", "field `kcv` does not match: the key made of these components shows B8743B", Some("kcv")),
@@ -45,6 +47,7 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (422, "unsupported", "no backend that holds the key can do this", None),
     (500, "internal", "the service failed inside; the operator's log says more", None),
     (502, "backend_failed", "software: run: the key is not open", None),
+    (503, "backend_resting", "backend `room-1` failed too often and is tried again in 2 s", None),
     (503, "sealed", "the daemon is sealed: an officer must unseal it first", None),
     (503, "busy", "the daemon is busy: no more files are worked through at once", None),
     (503, "no_replica", "no backend that may serve the key is up", None),
@@ -73,14 +76,14 @@ impl IntoResponses for Problems {
     }
 }
 
-/// An error on its way out.
+/// An error on its way out, and the seconds after which asking again may go well.
 #[derive(Debug)]
-pub struct Refusal(Box<Problem>);
+pub struct Refusal(Box<Problem>, Option<u64>);
 
 impl Refusal {
     pub(crate) fn new(status: u16, code: &str, detail: impl Into<String>) -> Self {
         let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
-        Self(Box::new(Problem {
+        let problem = Problem {
             kind: format!("urn:claviger:problem:{code}"),
             title: title.to_owned(),
             status,
@@ -88,7 +91,8 @@ impl Refusal {
             code: code.to_owned(),
             field: None,
             policy: None,
-        }))
+        };
+        Self(Box::new(problem), None)
     }
 
     /// A query string that is not what the address takes.
@@ -118,6 +122,7 @@ impl Refusal {
 impl From<ServiceError> for Refusal {
     fn from(error: ServiceError) -> Self {
         let mut refusal = Self::new(error.status(), error.code(), error.to_string());
+        refusal.1 = error.retry_after();
         match error {
             ServiceError::Field { field, .. } => refusal.0.field = Some(field),
             ServiceError::KcvMismatch { .. } => refusal.0.field = Some("kcv".to_owned()),
@@ -134,7 +139,7 @@ impl IntoResponse for Refusal {
         let mut response = (status, serde_json::to_vec(&*self.0).unwrap_or_default()).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.1.unwrap_or(5)));
         }
         response
     }

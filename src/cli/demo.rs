@@ -237,6 +237,9 @@ fn new_key(role: &str, algorithm: &str) -> NewKey {
         protect_from: None,
         protect_until: None,
         verify_until: None,
+        backends: Vec::new(),
+        places: Vec::new(),
+        movable: false,
     }
 }
 

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Args;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::output::Output;
-use crate::routing::{BackendConfig, Examination, Launcher, examine};
+use crate::config::Config;
+use crate::routing::{Examination, Launcher, examine};
 
 /// Say what each backend was proved to do, what stays inside it, and how it deviates
 ///
@@ -33,18 +32,10 @@ pub(super) struct Doctor {
     markdown: bool,
 }
 
-/// All that is read of the configuration.
-#[derive(Deserialize)]
-struct Backends {
-    #[serde(default)]
-    backend: Vec<BackendConfig>,
-}
-
 impl Doctor {
     pub(super) fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
         let shown = self.config.display();
-        let text = std::fs::read_to_string(&self.config).with_context(|| shown.to_string())?;
-        let Backends { backend: configured } = toml::from_str(&text).with_context(|| shown.to_string())?;
+        let configured = Config::load_backends(&self.config)?;
         if let Some(unknown) = self.backend.iter().find(|name| configured.iter().all(|backend| backend.name != **name))
         {
             anyhow::bail!("{shown} has no backend `{unknown}`");
@@ -55,8 +46,7 @@ impl Doctor {
             .collect();
         anyhow::ensure!(!wanted.is_empty(), "{shown} names no [[backend]]");
         let launcher = Arc::new(Launcher::new());
-        let base = self.config.parent().map(std::path::Path::to_owned).unwrap_or_default();
-        let found: Vec<Examination> = wanted.iter().map(|backend| examine(backend, &base, &launcher)).collect();
+        let found: Vec<Examination> = wanted.iter().map(|backend| examine(backend, &launcher)).collect();
         if output.is_json() {
             found.iter().for_each(|backend| output.result(&object(backend), String::new));
         } else if self.markdown {

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use claviger_client::{Client, ImportKey, Key, KeyFilter, KeyList, NewKey, SetKeyState};
+use claviger_client::{
+    AdoptKey, Client, ImportKey, Key, KeyFilter, KeyList, KeyReference, NewKey, ReplicateKey, SetKeyState,
+};
 use zeroize::Zeroizing;
 
 use super::Global;
@@ -34,6 +36,16 @@ pub(super) enum Keys {
       --role DTK --version 01 --algorithm 3des \\
       --component-file a.txt --component-file b.txt --kcv B8743B")]
     Import(Import),
+    /// Register a key that a backend's device holds already
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys adopt --backend room-1 --object DTK-01 --tenant demo \\
+      --scheme cjt166 --role DTK --version 01 --algorithm 3des --kcv B8743B")]
+    Adopt(Adopt),
+    /// Make another backend a copy of a key that may move
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys replicate --to room-2 --under generic/KEK/01/aes256 --tenant demo \\
+      --scheme cjt166 --role DTK --version 01 --algorithm 3des")]
+    Replicate(Replicate),
     /// List a tenant's keys
     #[command(after_help = "Example:
   claviger --data ./dev --as officer keys list --tenant demo --scheme cjt166 --role DTK")]
@@ -106,6 +118,39 @@ pub(super) struct Description {
     /// Until when it may check what was made before
     #[arg(long, value_name = "TIME")]
     verify_until: Option<String>,
+    /// A backend to make it in; several for a key from components. The preferred one that can hold it if none is named
+    #[arg(long = "backend", value_name = "NAME")]
+    backends: Vec<String>,
+    /// Where it may ever live: on-prem, hosted or cloud; may be given several times. Where it is made if none is named
+    #[arg(long = "place", value_name = "PLACE")]
+    places: Vec<String>,
+    /// Let it move to another backend later, wrapped; this cannot be said afterwards
+    #[arg(long)]
+    movable: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Adopt {
+    #[command(flatten)]
+    description: Description,
+    /// The device's label of the key, or its id in hexadecimal
+    #[arg(long, value_name = "LABEL|ID")]
+    object: String,
+    /// The check value that the key must show
+    #[arg(long, value_name = "HEX")]
+    kcv: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct Replicate {
+    #[command(flatten)]
+    selection: Selection,
+    /// The backend that gets the copy
+    #[arg(long, value_name = "NAME")]
+    to: String,
+    /// The wrapping key that both backends hold, as SCHEME/ROLE/VERSION/ALGORITHM
+    #[arg(long, value_name = "KEY")]
+    under: String,
 }
 
 #[derive(Args)]
@@ -181,6 +226,8 @@ impl Keys {
             Self::List(list) => return list.run(&client, output).await,
             Self::Generate(description) => client.post("/v1/keys", &description.body()?).await?,
             Self::Import(import) => client.post("/v1/keys/import", &import.body()?).await?,
+            Self::Adopt(adopt) => client.post("/v1/keys/adopt", &adopt.body()?).await?,
+            Self::Replicate(replicate) => replicate.run(&client).await?,
             Self::Show(selection) => selection.find(&client).await?,
             Self::Suspend(selection) => set_state(&client, selection, "suspended").await?,
             Self::Resume(selection) => set_state(&client, selection, "active").await?,
@@ -216,7 +263,31 @@ impl Description {
             protect_from: self.protect_from,
             protect_until: self.protect_until,
             verify_until: self.verify_until,
+            backends: self.backends,
+            places: self.places,
+            movable: self.movable,
         })
+    }
+}
+
+impl Adopt {
+    fn body(self) -> anyhow::Result<AdoptKey> {
+        if self.description.backends.len() != 1 {
+            bail!("give --backend, the one that holds the key");
+        }
+        Ok(AdoptKey { key: self.description.body()?, object: self.object, kcv: self.kcv })
+    }
+}
+
+impl Replicate {
+    async fn run(self, client: &Client) -> anyhow::Result<Key> {
+        let key = self.selection.find(client).await?;
+        let [scheme, role, version, algorithm] = self.under.split('/').collect::<Vec<_>>()[..] else {
+            bail!("--under is SCHEME/ROLE/VERSION/ALGORITHM, as generic/KEK/01/aes256");
+        };
+        let [scheme, role, version, algorithm] = [scheme, role, version, algorithm].map(str::to_owned);
+        let under = KeyReference { tenant: key.tenant, scheme, role, version, algorithm, factors: Vec::new() };
+        Ok(client.post(&format!("/v1/keys/{}/replicas", key.id), &ReplicateKey { to: self.to, under }).await?)
     }
 }
 

@@ -165,6 +165,23 @@ impl Keyring {
         Ok(self.publish(changed))
     }
 
+    /// Adds a copy of a key.
+    ///
+    /// # Errors
+    /// [`KeyringError`]; of [`StoreError::Conflict`] if the key changed since `entry` was read.
+    pub async fn add_replica(&self, entry: &Entry, replica: Replica) -> Result<Arc<Entry>, KeyringError> {
+        let others = entry.replicas.iter().filter(|known| known.backend != replica.backend).cloned();
+        let replicas = others.chain([replica.clone()]).collect();
+        let changed = Entry { record: entry.record.clone(), replicas, version: entry.version + 1 };
+        self.store.replace_key(&row(&changed)?, &replica_rows(&changed)).await?;
+        Ok(self.publish(changed))
+    }
+
+    /// The store behind it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     fn publish(&self, entry: Entry) -> Arc<Entry> {
         let entry = Arc::new(entry);
         self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(entry.id().to_owned(), Arc::clone(&entry));

@@ -14,6 +14,8 @@ pub enum Origin {
     Components,
     /// Dispersed from a key inside.
     Dispersed,
+    /// Found in a device that held it before.
+    Adopted,
 }
 
 impl Origin {
@@ -23,12 +25,13 @@ impl Origin {
             Self::Generated => "generated",
             Self::Components => "components",
             Self::Dispersed => "dispersed",
+            Self::Adopted => "adopted",
         }
     }
 }
 
-/// Where a key may live; fixed when it is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a key may live; fixed when it is made. In the order of preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// In the operator's own room.
@@ -113,6 +116,29 @@ pub enum KeyUnusable {
         /// Its version.
         version: String,
     },
+}
+
+impl Place {
+    /// The one spelling.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OnPrem => "on-prem",
+            Self::Hosted => "hosted",
+            Self::Cloud => "cloud",
+        }
+    }
+}
+
+impl std::str::FromStr for Place {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let all = [Self::OnPrem, Self::Hosted, Self::Cloud];
+        let found = all.into_iter().find(|place| place.as_str() == word);
+        found.ok_or_else(|| {
+            format!("`{}` is not one of: on-prem hosted cloud", word.chars().take(40).collect::<String>())
+        })
+    }
 }
 
 impl KeyRecord {

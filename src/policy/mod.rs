@@ -76,6 +76,8 @@ impl Permit {
             "authorise_purse" => &["verify-mac", "mac"],
             "generate_key" => &["generate"],
             "import_key" => &["import"],
+            "adopt_key" => &["adopt"],
+            "replicate_key" => &["replicate"],
             "activate_key" => &["make-pre-active", "make-active"],
             "suspend_key" => &["make-suspended"],
             "deactivate_key" => &["make-deactivated"],

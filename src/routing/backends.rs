@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use claviger_hsm_api::{DriverError, HsmDriver, Secret};
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
 
+use super::RouteError;
+use super::health::Health;
+use super::lanes::{Lane, Lanes, Place as LanePlace};
 use super::worker::{Launcher, Options, User, Workers};
 use crate::keyring::Place;
 
@@ -30,6 +35,9 @@ pub struct BackendConfig {
     /// Processes that serve the vendor's library.
     #[serde(default = "one")]
     pub workers: usize,
+    /// Calls a second that its licence allows.
+    #[serde(default)]
+    pub rate: Option<std::num::NonZeroU32>,
     /// Milliseconds after which a call of the vendor's library is given up and its process killed; a batch has a tenth of
     /// a millisecond a row more.
     #[serde(default = "deadline_ms")]
@@ -73,6 +81,12 @@ pub enum BackendError {
         /// Why.
         error: DriverError,
     },
+    /// Two of one name: replicas could not be told apart.
+    #[error("the configuration names two backends `{0}`")]
+    Twice(String),
+    /// The thread that proves replicas again.
+    #[error("replicas could not be proved again from time to time: {0}")]
+    Sweep(String),
     /// A known answer came out wrong.
     #[error("backend `{backend}` does not show its known answer for {capability}")]
     Unproved {
@@ -92,7 +106,13 @@ pub struct Backend {
     pub(super) driver: Arc<dyn HsmDriver>,
     /// The processes that a vendor's library runs in.
     workers: Option<Arc<Workers>>,
+    pub(super) health: Health,
+    lanes: Lanes,
+    rate: Option<DefaultDirectRateLimiter>,
 }
+
+/// How long a call waits for a place or for its turn under a rate.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Backend {
     /// Opens a backend. One that lives in workers need not answer yet: it is asked again until it does.
@@ -108,7 +128,9 @@ impl Backend {
         if driver.foreign_code {
             let workers = Workers::start(config.options().map_err(failed)?, Arc::clone(launcher));
             let driver: Arc<dyn HsmDriver> = Arc::clone(&workers) as Arc<dyn HsmDriver>;
-            return Ok(Self { name, place, driver, workers: Some(workers) });
+            let rate = config.rate.map(|rate| RateLimiter::direct(Quota::per_second(rate)));
+            let lanes = Lanes::new(Some(config.places()));
+            return Ok(Self { name, place, driver, workers: Some(workers), health: Health::default(), lanes, rate });
         }
         let storage_key = storage_key.filter(|_| driver.keeps_keys_here).map(|key| Secret::copy_of(key.expose()));
         let opened = (driver.open)(config.settings.clone(), storage_key).map_err(failed)?;
@@ -116,7 +138,33 @@ impl Backend {
         if let Some(wrong) = proofs.into_iter().find(|proof| !proof.proved) {
             return Err(BackendError::Unproved { backend: name, capability: wrong.capability });
         }
-        Ok(Self { name, place, driver: opened, workers: None })
+        let (health, lanes) = (Health::default(), Lanes::new(None));
+        Ok(Self { name, place, driver: opened, workers: None, health, lanes, rate: None })
+    }
+
+    /// Whether a call to it leaves the process.
+    pub(super) fn is_remote(&self) -> bool {
+        self.workers.is_some()
+    }
+
+    /// A place for a call, and its turn.
+    pub(super) fn enter(&self, lane: Lane) -> Result<LanePlace<'_>, RouteError> {
+        let busy = || {
+            metrics::counter!("claviger_calls_shed_total", "backend" => self.name.clone()).increment(1);
+            RouteError::Busy { backend: self.name.clone() }
+        };
+        let until = Instant::now() + PATIENCE;
+        let place = self.lanes.enter(lane, PATIENCE).map_err(|_| busy())?;
+        if let Some(rate) = &self.rate {
+            while let Err(not_until) = rate.check() {
+                let wait = not_until.wait_time_from(DefaultClock::default().now());
+                if Instant::now() + wait > until {
+                    return Err(busy());
+                }
+                std::thread::sleep(wait);
+            }
+        }
+        Ok(place)
     }
 
     /// Process ids of its workers.
@@ -136,6 +184,12 @@ impl BackendConfig {
         self.settings.get_mut("module").map(join);
         self.settings.get_mut("pin").and_then(|pin| pin.get_mut("file")).map(join);
         self
+    }
+
+    /// Calls that it takes at once: as many as its workers have sessions for calls.
+    fn places(&self) -> usize {
+        let sessions = self.settings.get("sessions").and_then(toml::Value::as_integer).unwrap_or(8);
+        usize::try_from(sessions - 1).unwrap_or(1).max(1) * self.workers.max(1)
     }
 
     fn options(&self) -> Result<Options, DriverError> {

@@ -27,18 +27,18 @@ impl Reachable {
 }
 
 /// A recipe by its name: the operation, and the algorithm of its keys.
-pub struct Named {
+pub(super) struct Named {
     /// As `verify_transactions.3des`.
-    pub name: String,
+    pub(super) name: String,
     /// What is run.
-    pub recipe: Recipe,
+    pub(super) recipe: Recipe,
 }
 
 /// What of the recipe leaves a backend at least; nothing is known of a backend that does not answer.
 ///
 /// # Errors
 /// The driver's, if it is not that the recipe is impossible.
-pub fn reachable(driver: &dyn HsmDriver, recipe: &Recipe) -> Result<Reachable, claviger_hsm_api::DriverError> {
+pub(super) fn reachable(driver: &dyn HsmDriver, recipe: &Recipe) -> Result<Reachable, claviger_hsm_api::DriverError> {
     match driver.exposure(recipe, &vec![Exposure::Nothing; recipe.slots()]) {
         Ok(exposure) => Ok(Reachable::Leaves(exposure.into_iter().max().unwrap_or(Exposure::Nothing))),
         Err(error) if error.fault == claviger_hsm_api::Fault::Unsupported => Ok(Reachable::Impossible),
@@ -47,7 +47,7 @@ pub fn reachable(driver: &dyn HsmDriver, recipe: &Recipe) -> Result<Reachable, c
 }
 
 /// Every operation that keys take part in, for the algorithms of card schemes and then for generic keys.
-pub fn catalogue() -> Vec<Named> {
+pub(super) fn catalogue() -> Vec<Named> {
     let of_cards = [Algorithm::TripleDes, Algorithm::Aes128, Algorithm::Sm4].into_iter().flat_map(of_cards);
     of_cards
         .chain(generic())

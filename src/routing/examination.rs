@@ -1,6 +1,5 @@
 //! A backend looked at from outside, without keys: what it was proved to do, and what leaves it.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,9 +37,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
-/// Opens a backend by its configuration, whose paths are relative to `base`, and closes it again.
-pub fn examine(config: &BackendConfig, base: &Path, launcher: &Arc<Launcher>) -> Examination {
-    let config = config.clone().at(base);
+/// Opens a backend by its configuration and closes it again.
+pub fn examine(config: &BackendConfig, launcher: &Arc<Launcher>) -> Examination {
     let mut examination = Examination {
         name: config.name.clone(),
         driver: config.driver.clone(),
@@ -49,7 +47,7 @@ pub fn examine(config: &BackendConfig, base: &Path, launcher: &Arc<Launcher>) ->
     };
     // A driver that keeps keys here has none to open: any storage key will do.
     let storage_key = Secret::copy_of(&[1; 32]);
-    examination.report = match Backend::open(&config, Some(&storage_key), launcher) {
+    examination.report = match Backend::open(config, Some(&storage_key), launcher) {
         Err(error) => Err(error.to_string()),
         Ok(backend) => report(&*backend.driver).map_err(|error| error.to_string()),
     };

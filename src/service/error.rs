@@ -117,6 +117,10 @@ impl ServiceError {
             Self::Keyring(_) => "store_failed",
             Self::Route(RouteError::Ceiling { .. }) => "exposure_above_ceiling",
             Self::Route(RouteError::NoReplica) => "no_replica",
+            Self::Route(RouteError::NoBackend(_)) => "no_backend",
+            Self::Route(RouteError::Place { .. }) => "place",
+            Self::Route(RouteError::Busy { .. }) => "busy",
+            Self::Route(RouteError::Resting { .. }) => "backend_resting",
             Self::Route(RouteError::Refused(_)) => "refused",
             Self::Route(RouteError::NotPermitted(_)) => "denied",
             Self::Route(RouteError::Unusable(_)) => "key_unusable",
@@ -135,6 +139,15 @@ impl ServiceError {
         }
     }
 
+    /// Seconds after which asking again may go well.
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Route(RouteError::Resting { seconds, .. }) => Some(*seconds),
+            Self::Busy(_) | Self::Route(RouteError::Busy { .. }) => Some(1),
+            _ => None,
+        }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self.code() {
@@ -147,7 +160,7 @@ impl ServiceError {
             | "keys_changed"
             | "exposure_above_ceiling"
             | "seal_unusable" => 409,
-            "bad_field" | "kcv_mismatch" | "refused" | "unsupported" => 422,
+            "bad_field" | "kcv_mismatch" | "no_backend" | "place" | "refused" | "unsupported" => 422,
             "internal" => 500,
             "backend_failed" => 502,
             _ => 503,

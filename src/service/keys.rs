@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use claviger_hsm_api::{
-    Batch, Finish, KcvFunction, KcvRule, KeyPath, KeyRank, KeyState, NewKey, Recipe, Secret, StoredKey,
+    Batch, Exportability, Finish, KcvFunction, KcvRule, KeyPath, KeyRank, KeyState, NewKey, Recipe, Secret,
 };
 use jiff::Timestamp;
 
 use super::{Caller, Service, ServiceError, blocking};
 use crate::audit::Event;
-use crate::keyring::{Entry, KeyRecord, Origin, Place, Replica};
+use crate::keyring::{Entry, KeyRecord, Origin};
 use crate::operation::{KeyRef, KeyRequest};
 use crate::policy::{Permit, Resource};
+use crate::routing::Made;
 
 impl Service {
     pub(super) async fn generate_key(
@@ -23,12 +24,13 @@ impl Service {
         let router = self.router()?;
         self.enter(caller, request.name.tenant()).await?;
         let draft = self.draft(&request, Origin::Generated)?;
-        let permit = self.decide(caller, action, &[Resource::of(&draft)], 1).await?;
-        let key = draft.record.key.clone();
-        let permit = Arc::new(permit);
-        let inside = Arc::clone(&permit);
-        let made = blocking(move || Ok(router.generate(&inside, key)?)).await;
-        let result = self.keep(draft, made).await;
+        let permit = Arc::new(self.decide(caller, action, &[Resource::of(&draft)], 1).await?);
+        let backends = router.destinations(&draft.record, &request.backends)?;
+        if request.backends.len() > 1 {
+            return Err(ServiceError::field("backends", "a key that is made inside is made in one: replicate it then"));
+        }
+        let (key, inside, there) = (draft.record.key.clone(), Arc::clone(&permit), backends.clone());
+        let result = self.make(draft, &backends, move || Ok(router.generate(&inside, &key, &there)?)).await;
         self.settle_key(caller, &permit, &request, result).await
     }
 
@@ -44,20 +46,18 @@ impl Service {
         let router = self.router()?;
         self.enter(caller, request.name.tenant()).await?;
         let draft = self.draft(&request, Origin::Components)?;
-        let permit = self.decide(caller, action, &[Resource::of(&draft)], 1).await?;
-        let key = draft.record.key.clone();
+        let permit = Arc::new(self.decide(caller, action, &[Resource::of(&draft)], 1).await?);
+        let backends = router.destinations(&draft.record, &request.backends)?;
         let len = components.first().map_or(0, Secret::len);
         let joined = Secret::from_components(&components, len, odd_parity).map_err(ServiceError::from);
-        let permit = Arc::new(permit);
-        let inside = Arc::clone(&permit);
-        let made = blocking(move || Ok(router.import(&inside, key, joined?)?)).await;
-        let made = made.and_then(|made| match &kcv {
-            Some(given) if !given.eq_ignore_ascii_case(&made.0.kcv.value) => {
-                Err(ServiceError::KcvMismatch { shown: made.0.kcv.value })
-            }
-            _ => Ok(made),
-        });
-        let result = self.keep(draft, made).await;
+        let (key, inside, there) = (draft.record.key.clone(), Arc::clone(&permit), backends.clone());
+        let each = !request.backends.is_empty();
+        let import = move || {
+            let made = router.import(&inside, &key, &joined?, &there, each)?;
+            shows(&made, kcv.as_deref())?;
+            Ok(made)
+        };
+        let result = self.make(draft, &backends, import).await;
         self.settle_key(caller, &permit, &request, result).await
     }
 
@@ -129,6 +129,9 @@ impl Service {
             factors: above.factors.iter().chain(&factors).cloned().collect(),
             ceiling: Some(above.attributes.ceiling),
             validity: parent.record.validity.clone(),
+            backends: Vec::new(),
+            places: parent.record.places.clone(),
+            movable: above.attributes.exportability != Exportability::None,
         };
         let draft = self.draft(&request, Origin::Dispersed)?;
         let permit = self.decide(caller, action, &[Resource::of(&parent), Resource::of(&draft)], 1).await?;
@@ -136,12 +139,12 @@ impl Service {
         let (router, from) = (self.router()?, Arc::clone(&parent));
         let permit = Arc::new(permit);
         let inside = Arc::clone(&permit);
-        let made = blocking(move || {
+        let backends: Vec<String> = parent.replicas.iter().map(|replica| replica.backend.clone()).collect();
+        let derive = move || {
             let (recipe, batch) = prepared?;
             Ok(router.derive(&inside, &from, &recipe, &batch)?)
-        })
-        .await;
-        let result = self.keep(draft, made).await;
+        };
+        let result = self.make(draft, &backends, derive).await;
         self.settle_key(caller, &permit, &request, result).await
     }
 
@@ -186,7 +189,7 @@ impl Service {
     }
 
     /// The key as it will be, before any backend has made it: what policy decides about.
-    fn draft(&self, request: &KeyRequest, origin: Origin) -> Result<Entry, ServiceError> {
+    pub(super) fn draft(&self, request: &KeyRequest, origin: Origin) -> Result<Entry, ServiceError> {
         let scheme = self.scheme(request.name.scheme())?;
         let (mut attributes, kcv_rule) =
             scheme.attributes(request.name.role(), request.algorithm, request.factors.len())?;
@@ -198,6 +201,9 @@ impl Service {
                 ));
             }
             attributes.ceiling = ceiling;
+        }
+        if request.movable {
+            attributes.exportability = Exportability::Trusted;
         }
         let role = scheme.role(request.name.role())?;
         for (level, factor) in request.factors.iter().enumerate() {
@@ -224,7 +230,11 @@ impl Service {
             key,
             kcv,
             origin,
-            places: vec![Place::OnPrem],
+            places: if request.places.is_empty() {
+                self.router()?.places(&request.backends)?
+            } else {
+                request.places.clone()
+            },
             validity: request.validity.clone(),
             created: Timestamp::now(),
             proof: None,
@@ -232,17 +242,30 @@ impl Service {
         Ok(Entry::draft(record))
     }
 
-    async fn keep(
+    /// Has backends make a key and keeps its record: both or neither. That they are about to is written down before
+    /// they do, so that what a crash leaves half done can be undone.
+    pub(super) async fn make(
         &self,
         draft: Entry,
-        made: Result<(StoredKey, String, Option<String>), ServiceError>,
+        backends: &[String],
+        make: impl FnOnce() -> Result<Made, ServiceError> + Send + 'static,
     ) -> Result<Arc<Entry>, ServiceError> {
-        let (stored, backend, proof) = made?;
-        let record = KeyRecord { kcv: stored.kcv, proof, ..draft.record };
-        Ok(self.keyring.insert(record, vec![Replica { backend, opaque: stored.opaque }]).await?)
+        let id = draft.id().to_owned();
+        self.store.intend(&id, backends).await?;
+        let kept = match blocking(make).await {
+            Ok(made) => {
+                let record = KeyRecord { kcv: made.stored.kcv, proof: made.proof, ..draft.record };
+                self.keyring.insert(record, made.replicas).await.map_err(ServiceError::from)
+            }
+            Err(error) => Err(error),
+        };
+        if kept.is_err() {
+            self.undo(&id, backends).await;
+        }
+        kept
     }
 
-    async fn settle_key(
+    pub(super) async fn settle_key(
         &self,
         caller: &Caller,
         permit: &Permit,
@@ -256,6 +279,16 @@ impl Service {
     }
 }
 
-fn key_event(record: &KeyRecord) -> Event {
+/// Whether a key that was made shows the check value that it must.
+pub(super) fn shows(made: &Made, kcv: Option<&str>) -> Result<(), ServiceError> {
+    match kcv {
+        Some(given) if !given.eq_ignore_ascii_case(&made.stored.kcv.value) => {
+            Err(ServiceError::KcvMismatch { shown: made.stored.kcv.value.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn key_event(record: &KeyRecord) -> Event {
     Event { tenant: record.key.name.tenant().to_owned(), keys: vec![record.label()], ..Event::default() }
 }

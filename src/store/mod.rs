@@ -62,8 +62,9 @@ pub struct Store {
     pool: SqlitePool,
 }
 
-const SCHEMA: i64 = 1;
-const MIGRATIONS: [&str; SCHEMA as usize] = ["
+const SCHEMA: i64 = 2;
+const MIGRATIONS: [&str; SCHEMA as usize] = [
+    "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     CREATE TABLE keys (
         id TEXT PRIMARY KEY,
@@ -83,7 +84,15 @@ const MIGRATIONS: [&str; SCHEMA as usize] = ["
         ttc INTEGER NOT NULL,
         PRIMARY KEY (tenant, terminal_id)
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE intents (
+        key_id TEXT NOT NULL,
+        backend TEXT NOT NULL,
+        PRIMARY KEY (key_id, backend)
+    ) STRICT;
+",
+];
 
 impl Store {
     /// Opens or makes the database and brings it to this version's schema.
@@ -114,7 +123,7 @@ impl Store {
         for step in MIGRATIONS.iter().skip(found as usize) {
             sqlx::raw_sql(*step).execute(&mut *transaction).await?;
         }
-        sqlx::raw_sql(const { "PRAGMA user_version = 1" }).execute(&mut *transaction).await?;
+        sqlx::raw_sql(const { "PRAGMA user_version = 2" }).execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -189,7 +198,44 @@ impl Store {
             other => other?,
         };
         write_replicas(&mut transaction, replicas).await?;
+        settle(&mut transaction, &key.id).await?;
         Ok(transaction.commit().await?)
+    }
+
+    /// Writes down that a backend is about to make a copy of a key, before it does. What is not settled by the key's
+    /// record, or by [`forget`](Self::forget), was interrupted.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn intend(&self, key_id: &str, backends: &[String]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for backend in backends {
+            sqlx::query("INSERT OR IGNORE INTO intents (key_id, backend) VALUES (?, ?)")
+                .bind(key_id)
+                .bind(backend)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        Ok(transaction.commit().await?)
+    }
+
+    /// What was begun and neither settled nor forgotten: keys' ids and backends.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn intents(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let rows = sqlx::query("SELECT key_id, backend FROM intents").fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// Forgets what was begun of a key in a backend: nothing of it is left there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forget(&self, key_id: &str, backend: &str) -> Result<(), StoreError> {
+        let forget = sqlx::query("DELETE FROM intents WHERE key_id = ? AND backend = ?");
+        forget.bind(key_id).bind(backend).execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Replaces a key's record and replicas if it still is at the version before `key.record_version`.
@@ -209,6 +255,7 @@ impl Store {
             return Err(StoreError::Conflict);
         }
         write_replicas(&mut transaction, replicas).await?;
+        settle(&mut transaction, &key.id).await?;
         transaction.commit().await?;
         if replicas.iter().any(|replica| replica.opaque.is_empty()) {
             self.scrub_log().await;
@@ -249,6 +296,12 @@ impl Store {
         transaction.commit().await?;
         Ok(next)
     }
+}
+
+/// With a key's record in the store, what was begun of it is done.
+async fn settle(connection: &mut SqliteConnection, key_id: &str) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM intents WHERE key_id = ?").bind(key_id).execute(connection).await?;
+    Ok(())
 }
 
 async fn write_replicas(connection: &mut SqliteConnection, replicas: &[ReplicaRow]) -> Result<(), StoreError> {

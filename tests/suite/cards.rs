@@ -28,6 +28,9 @@ pub(crate) async fn import(officer: &Client, scheme: &str, role: &str, algorithm
         protect_from: None,
         protect_until: None,
         verify_until: None,
+        backends: Vec::new(),
+        places: Vec::new(),
+        movable: false,
     };
     let components = components(key);
     let import = ImportKey { key: new, components, kcv: None, odd_parity: false };

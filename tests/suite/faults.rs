@@ -52,6 +52,9 @@ fn key(number: u32) -> NewKey {
         protect_from: None,
         protect_until: None,
         verify_until: None,
+        backends: Vec::new(),
+        places: Vec::new(),
+        movable: false,
     }
 }
 

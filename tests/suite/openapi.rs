@@ -134,6 +134,7 @@ async fn examples_work() {
         ("cjt166", "DPK", "02", "3des"),
         ("cjt166", "DUK", "01", "3des"),
         ("generic", "CMAC", "01", "sm4"),
+        ("generic", "KEK", "01", "aes256"),
         ("generic", "DATA", "01", "aes128"),
         ("generic", "SIGN", "01", "sm2"),
     ];
@@ -174,6 +175,11 @@ async fn examples_work() {
             Ok(_) => posted += 1,
             // The development daemon is open already.
             Err(ClientError::Problem(problem)) if path == "/v1/unseal" => assert_eq!(problem.code, "seal_unusable"),
+            // It has one backend, which holds the key already and no keys of its own.
+            Err(ClientError::Problem(problem)) if path == "/v1/keys/adopt" => assert_eq!(problem.code, "unsupported"),
+            Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/replicas" => {
+                assert_eq!((problem.code.as_str(), problem.field.as_deref()), ("bad_field", Some("key")));
+            }
             Err(error) => panic!("{at}: {error}"),
         }
     }

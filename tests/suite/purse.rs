@@ -23,6 +23,9 @@ fn card_key() -> NewKey {
         protect_from: None,
         protect_until: None,
         verify_until: None,
+        backends: Vec::new(),
+        places: Vec::new(),
+        movable: false,
     }
 }
 

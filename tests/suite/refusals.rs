@@ -176,6 +176,9 @@ async fn keys_of_another_tenant_do_not_exist() {
         protect_from: None,
         protect_until: None,
         verify_until: None,
+        backends: Vec::new(),
+        places: Vec::new(),
+        movable: false,
     };
     let officer = daemon.client("officer");
     let theirs: Key = officer.post("/v1/keys", &new("shanghai")).await.unwrap();

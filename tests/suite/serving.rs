@@ -83,6 +83,9 @@ fn key() -> NewKey {
         protect_from: None,
         protect_until: None,
         verify_until: None,
+        backends: Vec::new(),
+        places: Vec::new(),
+        movable: false,
     }
 }
 

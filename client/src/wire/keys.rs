@@ -45,6 +45,50 @@ pub struct NewKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "2030-01-01T00:00:00Z")]
     pub verify_until: Option<String>,
+    /// Backends to make it in: several for a key from components; the preferred one that can hold it if none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["embedded"]))]
+    pub backends: Vec<String>,
+    /// Where it may ever live, `on-prem`, `hosted` or `cloud`; where it is made if none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["on-prem"]))]
+    pub places: Vec<String>,
+    /// Whether it may ever move to another backend, wrapped.
+    #[serde(default)]
+    #[schema(example = false)]
+    pub movable: bool,
+}
+
+/// Registers a key that a backend's device holds already.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "key": {"tenant": "demo", "scheme": "cjt166", "role": "DTK", "version": "03", "algorithm": "3des", "backends": ["embedded"]},
+    "object": "DTK-03", "kcv": "B8743B"}))]
+pub struct AdoptKey {
+    /// What it is; names the one backend.
+    pub key: NewKey,
+    /// The device's label of it, or its id in hexadecimal.
+    #[schema(example = "DTK-03")]
+    pub object: String,
+    /// The check value that the key must show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "B8743B")]
+    pub kcv: Option<String>,
+}
+
+/// Makes another backend a copy of a key.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "to": "embedded",
+    "under": {"tenant": "demo", "scheme": "generic", "role": "KEK", "version": "01", "algorithm": "aes256"}}))]
+pub struct ReplicateKey {
+    /// The backend's configured name.
+    #[schema(example = "embedded")]
+    pub to: String,
+    /// An AES wrapping key that both backends hold.
+    pub under: KeyReference,
 }
 
 /// Joins a key from components.
@@ -117,12 +161,15 @@ pub struct Key {
     /// The most that may leave a backend on its account.
     #[schema(example = "card-key")]
     pub ceiling: String,
-    /// `generated`, `components`, `dispersed`.
+    /// `generated`, `components`, `dispersed`, `adopted`.
     #[schema(example = "components")]
     pub origin: String,
     /// Backends that hold a replica.
     #[schema(example = json!(["embedded"]))]
     pub backends: Vec<String>,
+    /// Where it may live.
+    #[schema(example = json!(["on-prem"]))]
+    pub places: Vec<String>,
     /// When it was made (RFC 3339).
     #[schema(example = "2026-11-20T08:00:00Z")]
     pub created: String,

@@ -95,6 +95,8 @@ pub enum Fault {
     Unsupported,
     /// This backend's: fail over, and count it.
     Backend,
+    /// The backend's copy of a key is another key: it serves nobody until it is that key again. Fail over.
+    WrongKey,
     /// Nobody knows whether it ran: repeat only what is repeatable.
     Unknown,
 }
@@ -173,10 +175,24 @@ pub trait HsmDriver: Send + Sync {
     /// [`Fault::Unsupported`] for an algorithm that the backend does not have.
     fn import(&self, key: NewKey, secret: Secret) -> Result<StoredKey, DriverError>;
 
+    /// Takes a key in that was wrapped by RFC 3394 under an AES key which this backend holds too.
+    ///
+    /// # Errors
+    /// A [`DriverError`]; of [`Fault::Caller`] if the blob is not of that wrapping key.
+    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &[u8]) -> Result<StoredKey, DriverError>;
+
+    /// Registers a key that the device holds already, by its label there or its id in hexadecimal.
+    ///
+    /// # Errors
+    /// A [`DriverError`]; of [`Fault::Caller`] for a key that is not there or may more than it should.
+    fn adopt(&self, _: NewKey, _: &str) -> Result<StoredKey, DriverError> {
+        Err(DriverError::unsupported("driver", "adopt", "this backend holds no keys but those that it was given"))
+    }
+
     /// Makes a stored key ready for use.
     ///
     /// # Errors
-    /// A [`DriverError`]; of [`Fault::Backend`] if the opaque part is not what it was.
+    /// A [`DriverError`]; of [`Fault::WrongKey`] if the opaque part is not what it was, or the key is another.
     fn open(&self, key: &StoredKey) -> Result<KeyHandle, DriverError>;
 
     /// Forgets an opened key and everything derived from it, before it returns.
@@ -193,6 +209,12 @@ pub trait HsmDriver: Send + Sync {
     /// # Errors
     /// A [`DriverError`]; that it is already gone is none.
     fn destroy(&self, key: &StoredKey) -> Result<(), DriverError>;
+
+    /// Removes whatever a creation that was interrupted left of the key of that id.
+    ///
+    /// # Errors
+    /// A [`DriverError`]; that there is nothing is none.
+    fn abandon(&self, key_id: &str) -> Result<(), DriverError>;
 
     /// Random bytes of the backend's own generator.
     ///
@@ -215,6 +237,11 @@ impl DriverError {
     /// An error that is nobody's fault: the backend cannot do this.
     pub fn unsupported(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
         Self::new(Fault::Unsupported, driver, function, reason)
+    }
+
+    /// An error that says that a copy of a key is another key.
+    pub fn wrong_key(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
+        Self::new(Fault::WrongKey, driver, function, reason)
     }
 
     /// An error after which nobody knows whether it was done.

@@ -78,6 +78,21 @@ impl NewKey {
     }
 }
 
+impl KeyAttributes {
+    /// Whether keys may be unwrapped under this one.
+    ///
+    /// # Errors
+    /// [`RecipeRefused::Usage`].
+    pub fn check_unwrapper(&self) -> Result<(), RecipeRefused> {
+        let by_usage = self.usage.as_str().starts_with('K') && self.rank == KeyRank::Plain;
+        let by_mode = matches!(self.mode, ModeOfUse::DecryptOnly | ModeOfUse::Both | ModeOfUse::Any);
+        if by_usage && by_mode {
+            return Ok(());
+        }
+        Err(RecipeRefused::Usage { usage: self.usage, mode: self.mode, finish: "unwrap under" })
+    }
+}
+
 impl Recipe {
     /// Whether a key with these attributes admits all that the recipe does in `slot`.
     ///

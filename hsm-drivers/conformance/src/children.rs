@@ -58,7 +58,7 @@ fn path(algorithm: Algorithm, from: u8, to: u8) -> KeyPath {
 
 fn child(attributes: KeyAttributes, number: usize) -> Result<NewKey, Failure> {
     Ok(NewKey {
-        id: format!("conformance-child-{number}"),
+        id: format!("conformance-child-{}-{number}", attributes.algorithm),
         name: KeyName::new("conformance", "generic", "TEST").map_err(|error| failure("key name", error))?,
         version: KeyVersion(1),
         factors: Vec::new(),

@@ -33,6 +33,7 @@ pub use kernels::{KERNELS, platform};
 pub use key_check::{NoKey, check_key};
 pub use on_device::run_on;
 pub use run::{EngineError, KeepChild, PlainKey, run};
+pub use wrap::{key_unwrap, unwrap_key};
 
 /// Fills `bytes` from the operating system's generator.
 ///

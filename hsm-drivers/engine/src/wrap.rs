@@ -2,14 +2,16 @@
 
 use aes_kw::{AesKw, KeyInit};
 use claviger_bulk_mac::LANES;
-use claviger_hsm_api::{Algorithm, MalformedBatch, Message, Padding, WrapFormat};
+use claviger_hsm_api::{Algorithm, MalformedBatch, Message, Padding, Secret, WrapFormat};
 use claviger_locked_memory::LockedBytes;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroize;
 
 use crate::derive::KeyRows;
-use crate::group::Blocks;
+use crate::group::{Blocks, CipherGroup};
 use crate::mac::Span;
 use crate::padding::pad;
-use crate::run::EngineError;
+use crate::run::{EngineError, PlainKey};
 
 /// The keys of rows, each under the wrapping key of its row, given to `each` in order.
 pub(crate) fn wrap(
@@ -96,6 +98,55 @@ fn key_wrap(key: &[u8], algorithm: Algorithm, under: &[u8]) -> Result<Vec<u8>, E
     }
 }
 
+/// Undoes RFC 3394 under a plain AES key: the key, or none if the blob was not made under it.
+///
+/// # Errors
+/// [`EngineError::NoKeyWrap`] under another cipher; [`EngineError::Batch`] for a blob of no such length.
+pub fn unwrap_key(under: &PlainKey, wrapped: &[u8]) -> Result<Option<Secret>, EngineError> {
+    let aes = matches!(under.algorithm, Algorithm::Aes128 | Algorithm::Aes192 | Algorithm::Aes256);
+    let group = CipherGroup::new(under.algorithm, under.secret.expose()).filter(|_| aes);
+    let group = group.ok_or(EngineError::NoKeyWrap(under.algorithm))?;
+    key_unwrap(wrapped, |block| {
+        let mut blocks: Blocks = [[0; 16]; LANES];
+        blocks[0].copy_from_slice(block);
+        group.decrypt(&mut blocks);
+        block.copy_from_slice(&blocks[0]);
+        blocks.zeroize();
+        Ok(())
+    })
+}
+
+/// Undoes RFC 3394 by whoever deciphers single blocks: the key, or none if the blob was not made under that wrapping key.
+///
+/// # Errors
+/// That of `decipher`, or [`EngineError::Batch`] for a blob of no such length.
+pub fn key_unwrap(
+    wrapped: &[u8],
+    mut decipher: impl FnMut(&mut [u8]) -> Result<(), EngineError>,
+) -> Result<Option<Secret>, EngineError> {
+    let units = (wrapped.len() / 8).saturating_sub(1);
+    if units < 2 || !wrapped.len().is_multiple_of(8) {
+        let wanted = "whole units of 8, at least three";
+        return Err(MalformedBatch::Length { what: "wrapped key", found: wrapped.len(), wanted }.into());
+    }
+    // A, then the units of the key; section 2.2.2, index-based.
+    let mut room = LockedBytes::copy_of(wrapped);
+    let mut block = LockedBytes::zeroed(16);
+    for step in (1..=6 * units as u64).rev() {
+        let unit = 8 * ((step - 1) as usize % units + 1);
+        let (room, block) = (room.expose_mut(), block.expose_mut());
+        block[..8].copy_from_slice(&room[..8]);
+        block[..8].iter_mut().zip(step.to_be_bytes()).for_each(|(a, t)| *a ^= t);
+        block[8..].copy_from_slice(&room[unit..unit + 8]);
+        decipher(block)?;
+        room[..8].copy_from_slice(&block[..8]);
+        room[unit..unit + 8].copy_from_slice(&block[8..]);
+    }
+    let (initial, key) = room.expose().split_at(8);
+    let right = bool::from(initial.ct_eq(&[0xA6; 8]));
+    Ok(right.then(|| Secret::copy_of(key)))
+}
+
 fn one_key_wrap<C>(key: &[u8], under: &[u8]) -> Result<Vec<u8>, EngineError>
 where
     C: KeyInit + cipher::BlockCipherEncrypt<BlockSize = cipher::consts::U16>,
@@ -106,4 +157,25 @@ where
     let mut room = LockedBytes::zeroed(key.len() + aes_kw::IV_LEN);
     let wrapped = kw.wrap_key(key, room.expose_mut()).map_err(|_| EngineError::TooLong)?;
     Ok(wrapped.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 3394, section 4.1.
+    #[test]
+    fn the_rfc_s_example_is_unwrapped_and_an_altered_one_is_not() {
+        let bytes = |text: &str| hex::decode(text).unwrap();
+        let secret = Secret::taking(bytes("000102030405060708090A0B0C0D0E0F"));
+        let under = PlainKey { algorithm: Algorithm::Aes128, secret };
+        let mut wrapped = bytes("1FA68B0A8112B447AEF34BD8FB5A7B829D3E862371D2CFE5");
+        let key = unwrap_key(&under, &wrapped).unwrap().unwrap();
+        assert_eq!(key.expose(), bytes("00112233445566778899AABBCCDDEEFF"));
+        wrapped[20] ^= 1;
+        assert!(unwrap_key(&under, &wrapped).unwrap().is_none());
+        assert!(unwrap_key(&under, &wrapped[..16]).is_err());
+        let sm4 = PlainKey { algorithm: Algorithm::Sm4, ..under };
+        assert!(matches!(unwrap_key(&sm4, &wrapped), Err(EngineError::NoKeyWrap(Algorithm::Sm4))));
+    }
 }

@@ -9,14 +9,14 @@ use claviger_hsm_api::{
     KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
 };
 use claviger_hsm_engine::lowering::{exposure, split};
-use claviger_hsm_engine::{Device, EngineError, check_key, platform, run_on};
+use claviger_hsm_engine::{Device, Direction, EngineError, check_key, key_unwrap, platform, run_on};
 use cryptoki_sys as ck;
 
 use crate::config::Config;
 use crate::device::{Keep, OnSession};
 use crate::findings::findings;
 use crate::library::{Mechanism, Template};
-use crate::object::{Flags, Object, find, has_left_half, left_half, left_id, stored, value};
+use crate::object::{Flags, Object, find, has_left_half, left_half, left_id, named, object_id, stored, value};
 use crate::probe::{proofs, prove};
 use crate::proven::{Proven, Skill};
 use crate::seal::{seal, unseal};
@@ -73,6 +73,11 @@ impl Pkcs11Driver {
         }
     }
 
+    fn find_open(&self, handle: &KeyHandle) -> Result<OpenKey, DriverError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.get(&handle.object).copied().filter(|key| key.epoch == handle.epoch).ok_or_else(not_open)
+    }
+
     /// Does something on a session of its own.
     fn with<T>(
         &self,
@@ -109,6 +114,16 @@ impl Pkcs11Driver {
         })
     }
 
+    /// Destroys a key's objects. The half goes first: a crash in between leaves a key that can be destroyed again.
+    fn remove(&self, lent: &Lent<'_>, id: &[u8]) -> Result<(), DriverError> {
+        for id in [left_id(id), id.to_vec()] {
+            if let Some(handle) = find(lent, &id)? {
+                lent.check(lent.connection.library.destroy(lent.session, handle))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a stored key by `make`, which is told whether it is the left half and what the object is to be.
     fn store(
         &self,
@@ -118,8 +133,10 @@ impl Pkcs11Driver {
     ) -> Result<StoredKey, DriverError> {
         let lent = device.lent;
         let mechanisms = device.mechanisms(key.attributes.algorithm)?;
-        let mut id = [0; 16];
-        lent.check(lent.connection.library.random(lent.session, &mut id))?;
+        let id = object_id(&key.id);
+        if find(lent, &id)?.is_some() {
+            return Err(DriverError::caller(NAME, "C_FindObjects", "the token holds an object of this key already"));
+        }
         let left = if has_left_half(&key.attributes) {
             match make(true, stored(&key, &mechanisms, &left_id(&id))) {
                 Ok(left) => Some(left),
@@ -226,25 +243,12 @@ impl HsmDriver for Pkcs11Driver {
             let reason = format!("{leaves} would leave the token for a key whose ceiling is {ceiling}");
             return Err(DriverError::unsupported(NAME, "run", reason));
         }
-        let opened = {
-            let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-            let find = |handle: &KeyHandle| {
-                open.get(&handle.object).copied().filter(|key| key.epoch == handle.epoch).ok_or_else(not_open)
-            };
-            keys.iter().map(find).collect::<Result<Vec<_>, _>>()?
-        };
+        let opened = keys.iter().map(|handle| self.find_open(handle)).collect::<Result<Vec<_>, _>>()?;
         self.with(|lent, device| {
-            // No handle of another epoch reaches the token: it may be another key's by now.
-            if opened.iter().any(|key| key.epoch != lent.connection.epoch) {
-                return Err(not_open());
-            }
+            opened.iter().try_for_each(|key| current(key, lent))?;
             let objects: Vec<Object<'_>> = opened.iter().map(|key| key.object()).collect();
             let objects: Vec<&Object<'_>> = objects.iter().collect();
-            run_on(device, &objects, recipe, &cuts, batch).map_err(|error| match error {
-                EngineError::Device(error) => error,
-                EngineError::Random | EngineError::NotKept(_) => DriverError::backend(NAME, "run", error),
-                _ => DriverError::caller(NAME, "run", error),
-            })
+            run_on(device, &objects, recipe, &cuts, batch).map_err(of_engine)
         })
     }
 
@@ -280,6 +284,39 @@ impl HsmDriver for Pkcs11Driver {
         })
     }
 
+    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &[u8]) -> Result<StoredKey, DriverError> {
+        under.attributes.check_unwrapper()?;
+        let opened = self.find_open(under)?;
+        if !matches!(opened.algorithm, Algorithm::Aes128 | Algorithm::Aes192 | Algorithm::Aes256) {
+            return Err(DriverError::caller(NAME, "unwrap", "AES key wrap is under an AES key"));
+        }
+        // Few tokens unwrap DES keys, so the token only deciphers: the key passes through this process, as one that
+        // is brought in from components does.
+        let secret = self.with(|lent, device| {
+            current(&opened, lent)?;
+            let object = opened.object();
+            key_unwrap(wrapped, |block| Ok(device.ecb(&object, Direction::Decrypt, block)?)).map_err(of_engine)
+        })?;
+        let foreign = || DriverError::caller(NAME, "unwrap", "the blob is not of this wrapping key");
+        self.import(key, secret.ok_or_else(foreign)?)
+    }
+
+    fn adopt(&self, key: NewKey, object: &str) -> Result<StoredKey, DriverError> {
+        key.check_kcv()?;
+        self.with(|lent, device| {
+            let (handle, id) = named(lent, object)?;
+            let beyond = Flags::read(lent, handle)?.beyond(Flags::of(&key.attributes));
+            if !beyond.is_empty() {
+                let reason = format!("the object `{object}` may more than the key's ceiling: {}", beyond.join(", "));
+                return Err(DriverError::caller(NAME, "adopt", reason));
+            }
+            let (algorithm, encrypts) = (key.attributes.algorithm, Flags::of(&key.attributes).encrypt);
+            let found = Object { handle, algorithm, encrypts, left: None, temporary: None };
+            let kcv = check_value(device, &found, key.kcv_rule)?;
+            seal(device, &id, key, kcv)
+        })
+    }
+
     fn open(&self, key: &StoredKey) -> Result<KeyHandle, DriverError> {
         let opened = self.with(|lent, device| {
             let failed = |reason: String| DriverError::backend(NAME, "open", format!("key {} {reason}", key.key.id));
@@ -297,7 +334,8 @@ impl HsmDriver for Pkcs11Driver {
             let algorithm = key.key.attributes.algorithm;
             let opened = OpenKey { epoch: lent.connection.epoch, handle, left, algorithm, encrypts: allowed.encrypt };
             if check_value(device, &opened.object(), key.kcv.rule)? != key.kcv {
-                return Err(failed("shows another KCV than it was stored with".to_owned()));
+                let reason = format!("key {} shows another KCV than it was stored with", key.key.id);
+                return Err(DriverError::wrong_key(NAME, "open", reason));
             }
             Ok(opened)
         })?;
@@ -320,14 +358,12 @@ impl HsmDriver for Pkcs11Driver {
     fn destroy(&self, key: &StoredKey) -> Result<(), DriverError> {
         self.with(|lent, device| {
             let id = unseal(device, key)?;
-            // The half first: a crash in between leaves a key that can be destroyed again.
-            for id in [left_id(&id), id.to_vec()] {
-                if let Some(handle) = find(lent, &id)? {
-                    lent.check(lent.connection.library.destroy(lent.session, handle))?;
-                }
-            }
-            Ok(())
+            self.remove(lent, &id)
         })
+    }
+
+    fn abandon(&self, key_id: &str) -> Result<(), DriverError> {
+        self.with(|lent, _| self.remove(lent, &object_id(key_id)))
     }
 
     fn random(&self, len: usize) -> Result<Vec<u8>, DriverError> {
@@ -336,6 +372,19 @@ impl HsmDriver for Pkcs11Driver {
         lent.check(lent.connection.library.random(lent.session, &mut bytes))?;
         Ok(bytes)
     }
+}
+
+fn of_engine(error: EngineError) -> DriverError {
+    match error {
+        EngineError::Device(error) => error,
+        EngineError::Random | EngineError::NotKept(_) => DriverError::backend(NAME, "run", error),
+        _ => DriverError::caller(NAME, "run", error),
+    }
+}
+
+/// No handle of another epoch reaches the token: it may be another key's by now.
+fn current(key: &OpenKey, lent: &Lent<'_>) -> Result<(), DriverError> {
+    if key.epoch == lent.connection.epoch { Ok(()) } else { Err(not_open()) }
 }
 
 fn not_open() -> DriverError {

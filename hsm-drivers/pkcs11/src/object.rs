@@ -5,6 +5,7 @@ use claviger_hsm_api::{
     Algorithm, DriverError, Exportability, Exposure, KeyAttributes, KeyRank, ModeOfUse, NewKey, Secret,
 };
 use cryptoki_sys as ck;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::driver::NAME;
@@ -66,7 +67,8 @@ impl Flags {
         Self {
             // A CBC-MAC is the last block of a cipher text, so MAC keys encipher as well.
             encrypt: cipher,
-            decrypt: cipher && deciphers && (role || usage == b'D'),
+            // What is wrapped under a key of this kind is unwrapped by deciphering blocks.
+            decrypt: cipher && deciphers && (role || matches!(usage, b'D' | b'K')),
             sign: true,
             derive: cipher && role,
             wrap: cipher && (role || usage == b'K'),
@@ -167,6 +169,12 @@ pub(crate) fn has_left_half(key: &KeyAttributes) -> bool {
     key.algorithm == Algorithm::TripleDes && !matches!(key.rank, KeyRank::Dispersion { .. })
 }
 
+/// The `CKA_ID` of a key's object: what a creation that was interrupted left can be found by it.
+pub(crate) fn object_id(key_id: &str) -> [u8; 16] {
+    let digest: [u8; 32] = Sha256::digest(key_id).into();
+    std::array::from_fn(|at| digest[at])
+}
+
 /// The `CKA_ID` of a stored key's left half.
 pub(crate) fn left_id(id: &[u8]) -> Vec<u8> {
     [id, b"left"].concat()
@@ -179,5 +187,30 @@ pub(crate) fn find(lent: &Lent<'_>, id: &[u8]) -> Result<Option<ck::CK_OBJECT_HA
         [] => Ok(None),
         [one] => Ok(Some(*one)),
         _ => Err(DriverError::backend(NAME, "C_FindObjects", "the token shows several objects of one id")),
+    }
+}
+
+/// The one object that an operator names, by its label or by its id in hexadecimal, and its id.
+pub(crate) fn named(lent: &Lent<'_>, name: &str) -> Result<(ck::CK_OBJECT_HANDLE, Vec<u8>), DriverError> {
+    let library = &lent.connection.library;
+    let secret_key = || Template::default().number(ck::CKA_CLASS, ck::CKO_SECRET_KEY);
+    let by_label = secret_key().bytes(ck::CKA_LABEL, name.as_bytes());
+    let mut found = lent.check(library.find(lent.session, by_label))?;
+    if let (true, Ok(id)) = (found.is_empty(), hex::decode(name)) {
+        found = lent.check(library.find(lent.session, secret_key().bytes(ck::CKA_ID, &id)))?;
+    }
+    let refused = |reason: &str| DriverError::caller(NAME, "adopt", format!("object `{name}`: {reason}"));
+    let [handle] = found.as_slice() else {
+        let reason = if found.is_empty() { "the token has none of this label or id" } else { "the token has several" };
+        return Err(refused(reason));
+    };
+    let id =
+        lent.check(library.attribute(lent.session, *handle, ck::CKA_ID))?.map(|id| id.to_vec()).unwrap_or_default();
+    if id.is_empty() {
+        return Err(refused("it has no CKA_ID by which it could be found again: give it one"));
+    }
+    match find(lent, &id)? {
+        Some(_) => Ok((*handle, id)),
+        None => Err(refused("it is not found by its own CKA_ID")),
     }
 }

@@ -13,7 +13,7 @@ use crate::library::{Mechanism, Template};
 use crate::object::{Flags, Object, temporary};
 use crate::proven::Skill;
 
-/// First byte of an opaque part: the layout `version || object id (16) || MAC (16)`.
+/// First byte of an opaque part: the layout `version || MAC (16) || object id`.
 const LAYOUT: u8 = 1;
 /// The label of the key that MACs records, in each token of ours.
 pub(crate) const RECORD_KEY: &str = "claviger record key";
@@ -28,25 +28,25 @@ struct Header<'a> {
 }
 
 /// A stored key of an object.
-pub(crate) fn seal(device: &OnSession<'_>, object: &[u8; 16], key: NewKey, kcv: Kcv) -> Result<StoredKey, DriverError> {
+pub(crate) fn seal(device: &OnSession<'_>, object: &[u8], key: NewKey, kcv: Kcv) -> Result<StoredKey, DriverError> {
     let tag = tag(device, object, &key, &kcv)?;
-    let opaque = [&[LAYOUT][..], object, &tag].concat();
+    let opaque = [&[LAYOUT][..], &tag, object].concat();
     Ok(StoredKey { key, kcv, opaque })
 }
 
 /// The object's id, if the stored key is as it was sealed.
-pub(crate) fn unseal(device: &OnSession<'_>, stored: &StoredKey) -> Result<[u8; 16], DriverError> {
+pub(crate) fn unseal(device: &OnSession<'_>, stored: &StoredKey) -> Result<Vec<u8>, DriverError> {
     let changed = || {
         let reason = format!("key {} was changed in the store, or belongs to another token", stored.key.id);
-        DriverError::backend(NAME, "open", reason)
+        DriverError::wrong_key(NAME, "open", reason)
     };
-    let (&[layout, ref object @ ..], found) = stored.opaque.split_first_chunk::<17>().ok_or_else(changed)?;
+    let (&[layout, ref found @ ..], object) = stored.opaque.split_first_chunk::<17>().ok_or_else(changed)?;
     if layout != LAYOUT {
         let reason = format!("key {} has layout {layout}, which this version does not know", stored.key.id);
         return Err(DriverError::backend(NAME, "open", reason));
     }
     let wanted = tag(device, object, &stored.key, &stored.kcv)?;
-    if bool::from(wanted.as_slice().ct_eq(found)) { Ok(*object) } else { Err(changed()) }
+    if bool::from(wanted.as_slice().ct_eq(found)) { Ok(object.to_vec()) } else { Err(changed()) }
 }
 
 fn tag(device: &OnSession<'_>, object: &[u8], key: &NewKey, kcv: &Kcv) -> Result<Vec<u8>, DriverError> {

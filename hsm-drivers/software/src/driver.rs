@@ -6,7 +6,7 @@ use claviger_hsm_api::{
     Batch, DriverError, Exposure, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe, Secret,
     StoredKey,
 };
-use claviger_hsm_engine::{EngineError, PlainKey, check_key, fill_random, kcv, platform, run};
+use claviger_hsm_engine::{EngineError, PlainKey, check_key, fill_random, kcv, platform, run, unwrap_key};
 
 use crate::keys::OpenKeys;
 use crate::probe::probe;
@@ -102,11 +102,21 @@ impl HsmDriver for SoftwareDriver {
         self.keep(key, secret)
     }
 
+    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &[u8]) -> Result<StoredKey, DriverError> {
+        under.attributes.check_unwrapper()?;
+        let under = self.find(under)?;
+        let refused = |error: EngineError| DriverError::caller(NAME, "unwrap", error);
+        let unwrapped = unwrap_key(&under, wrapped).map_err(refused)?;
+        let secret =
+            unwrapped.ok_or_else(|| DriverError::caller(NAME, "unwrap", "the blob is not of this wrapping key"))?;
+        self.import(key, secret)
+    }
+
     fn open(&self, key: &StoredKey) -> Result<KeyHandle, DriverError> {
         let plain = PlainKey { algorithm: key.key.attributes.algorithm, secret: unseal(&self.storage_key, key)? };
         let shown = kcv_again(&plain, key)?;
         if shown != key.kcv {
-            return Err(DriverError::backend(
+            return Err(DriverError::wrong_key(
                 NAME,
                 "open",
                 format!("key {} shows another KCV than it was stored with", key.key.id),
@@ -126,6 +136,11 @@ impl HsmDriver for SoftwareDriver {
 
     fn destroy(&self, _: &StoredKey) -> Result<(), DriverError> {
         // The sealed key is the store's row: the keyring overwrites it.
+        Ok(())
+    }
+
+    fn abandon(&self, _: &str) -> Result<(), DriverError> {
+        // A key that the store does not have is nowhere.
         Ok(())
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn seal(storage_key: &Secret, key: NewKey, kcv: Kcv, secret: &[u8]) -
 /// Unwraps; fails if anything about the key is not as it was sealed.
 pub(crate) fn unseal(storage_key: &Secret, stored: &StoredKey) -> Result<Secret, DriverError> {
     let changed = || {
-        DriverError::backend(
+        DriverError::wrong_key(
             NAME,
             "open",
             format!("key {} was changed in the store, or sealed under another storage master key", stored.key.id),

@@ -43,10 +43,13 @@ pub(super) enum Task {
     Run { keys: Vec<KeyHandle>, recipe: Recipe, batch: Batch },
     Generate { key: NewKey },
     Import { key: NewKey, secret: Bytes },
+    Unwrap { key: NewKey, under: KeyHandle, wrapped: Vec<u8> },
+    Adopt { key: NewKey, object: String },
     Open { key: StoredKey },
     Close { handle: KeyHandle },
     Restate { key: StoredKey, state: KeyState },
     Destroy { key: StoredKey },
+    Abandon { key_id: String },
     Random { len: usize },
 }
 

@@ -83,6 +83,8 @@ fn answer(driver: &dyn HsmDriver, task: Task) -> Result<Reply, DriverError> {
         }
         Task::Generate { key } => driver.generate(key).map(Reply::Stored),
         Task::Import { key, secret } => driver.import(key, Secret::copy_of(&secret.0)).map(Reply::Stored),
+        Task::Unwrap { key, under, wrapped } => driver.unwrap(key, &under, &wrapped).map(Reply::Stored),
+        Task::Adopt { key, object } => driver.adopt(key, &object).map(Reply::Stored),
         Task::Open { key } => driver.open(&key).map(Reply::Handle),
         Task::Close { handle } => {
             driver.close(&handle);
@@ -90,6 +92,7 @@ fn answer(driver: &dyn HsmDriver, task: Task) -> Result<Reply, DriverError> {
         }
         Task::Restate { key, state } => driver.restate(&key, state).map(Reply::Stored),
         Task::Destroy { key } => driver.destroy(&key).map(|()| Reply::Done),
+        Task::Abandon { key_id } => driver.abandon(&key_id).map(|()| Reply::Done),
         Task::Random { len } => driver.random(len).map(|bytes| Reply::Bytes(Bytes(bytes.into()))),
     }
 }

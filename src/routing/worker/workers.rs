@@ -220,7 +220,7 @@ impl Workers {
         if known.proof.get_or_init(|| proof.clone()) != &proof {
             let _ = process.ask(Task::Close { handle }, deadline);
             let reason = format!("the object of key {} is another key than it was", known.stored.key.id);
-            return Err(DriverError::backend(NAME, "prove", reason));
+            return Err(DriverError::wrong_key(NAME, "prove", reason));
         }
         lock(slot).opened.insert(object, handle.clone());
         Ok(handle)
@@ -374,7 +374,7 @@ impl HsmDriver for Workers {
                     return Ok(outcome);
                 }
                 Err(error) => match error.fault {
-                    Fault::Caller | Fault::Unsupported => return Err(error),
+                    Fault::Caller | Fault::Unsupported | Fault::WrongKey => return Err(error),
                     Fault::Unknown if !recipe.is_repeatable() => return Err(error),
                     Fault::Unknown | Fault::Backend => last = error,
                 },
@@ -390,6 +390,19 @@ impl HsmDriver for Workers {
     fn import(&self, key: NewKey, secret: Secret) -> Result<StoredKey, DriverError> {
         let secret = Bytes(Zeroizing::new(secret.expose().to_vec()));
         stored(self.ask(Task::Import { key, secret })?)
+    }
+
+    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &[u8]) -> Result<StoredKey, DriverError> {
+        let known = self.known(under.object)?;
+        let slot = self.by_load().into_iter().next().ok_or_else(nobody)?;
+        let process = self.process(slot)?;
+        let under = self.handle(slot, &process, under.object, &known)?;
+        let task = Task::Unwrap { key, under, wrapped: wrapped.to_vec() };
+        stored(process.ask(task, self.options.deadline)?)
+    }
+
+    fn adopt(&self, key: NewKey, object: &str) -> Result<StoredKey, DriverError> {
+        stored(self.ask(Task::Adopt { key, object: object.to_owned() })?)
     }
 
     fn open(&self, key: &StoredKey) -> Result<KeyHandle, DriverError> {
@@ -422,6 +435,10 @@ impl HsmDriver for Workers {
 
     fn destroy(&self, key: &StoredKey) -> Result<(), DriverError> {
         self.ask(Task::Destroy { key: key.clone() }).map(drop)
+    }
+
+    fn abandon(&self, key_id: &str) -> Result<(), DriverError> {
+        self.ask(Task::Abandon { key_id: key_id.to_owned() }).map(drop)
     }
 
     fn random(&self, len: usize) -> Result<Vec<u8>, DriverError> {

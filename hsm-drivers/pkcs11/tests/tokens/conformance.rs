@@ -5,7 +5,7 @@ use std::path::Path;
 
 use claviger_hsm_conformance::Tally;
 
-use crate::parts::{self, Part, in_child};
+use crate::parts::{self, Part, run_in_child};
 
 /// Cases of each entry: SoftHSM2, NSS.
 const EXPECTED: &[(&str, usize, usize)] = &[
@@ -49,24 +49,18 @@ fn tally(part: &Part) -> Tally {
 
 #[test]
 fn softhsm_conforms() {
-    in_child("conformance::on_softhsm");
-}
-
-#[test]
-fn nss_conforms() {
-    in_child("conformance::on_nss");
-}
-
-#[test]
-#[ignore = "run by softhsm_conforms, in a process of its own"]
-fn on_softhsm() {
+    if run_in_child("conformance::softhsm_conforms") {
+        return;
+    }
     let expected: Tally = EXPECTED.iter().map(|(entry, softhsm, _)| (*entry, *softhsm)).collect();
     assert_eq!(tally(&parts::softhsm("conformance")), expected);
 }
 
 #[test]
-#[ignore = "run by nss_conforms, in a process of its own"]
-fn on_nss() {
+fn nss_conforms() {
+    if run_in_child("conformance::nss_conforms") {
+        return;
+    }
     let expected: Tally = EXPECTED.iter().map(|(entry, _, nss)| (*entry, *nss)).collect();
     assert_eq!(tally(&parts::nss()), expected);
 }

@@ -1,0 +1,302 @@
+//! The life of keys in backends: made, brought in, restated, destroyed.
+
+use std::sync::Arc;
+
+use claviger_hsm_api::{
+    Batch, DriverError, Finish, KeyAttributes, KeyPath, KeyRank, KeyState, LegValue, NewKey, Recipe, Secret, StoredKey,
+    WrapFormat,
+};
+
+use super::backends::Backend;
+use super::lanes::Lane;
+use super::proof::prove;
+use super::{Made, RouteError, Router, permitted};
+use crate::keyring::{Entry, KeyRecord, Place, Replica};
+use crate::policy::Permit;
+
+impl Router {
+    /// Where the backends of these names stand; the preferred one's place if none is named.
+    ///
+    /// # Errors
+    /// [`RouteError::NoBackend`].
+    pub fn places(&self, names: &[String]) -> Result<Vec<Place>, RouteError> {
+        let mut places = match names {
+            [] => self.backends.first().map(|backend| backend.place).into_iter().collect(),
+            names => names.iter().map(|name| Ok(self.backend(name)?.place)).collect::<Result<Vec<_>, RouteError>>()?,
+        };
+        places.sort();
+        places.dedup();
+        Ok(places)
+    }
+
+    /// The backends that a new key is to be made in: those of these names, or the preferred ones that may hold it.
+    ///
+    /// # Errors
+    /// [`RouteError`] for one that is not there, or stands where the key may not live.
+    pub fn destinations(&self, record: &KeyRecord, names: &[String]) -> Result<Vec<String>, RouteError> {
+        let may = |backend: &Backend| record.places.contains(&backend.place);
+        if names.is_empty() {
+            return Ok(self
+                .backends
+                .iter()
+                .filter(|backend| may(backend))
+                .map(|backend| backend.name.clone())
+                .collect());
+        }
+        for name in names {
+            let backend = self.backend(name)?;
+            if !may(backend) {
+                return Err(RouteError::Place { backend: name.clone(), key: record.label() });
+            }
+        }
+        Ok(names.to_vec())
+    }
+
+    /// Makes a key in the first of these backends that can.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn generate(&self, permit: &Permit, key: &NewKey, backends: &[String]) -> Result<Made, RouteError> {
+        self.may_make(permit, "generate", &key.id)?;
+        self.in_first(backends, |backend| backend.driver.generate(key.clone()))
+    }
+
+    /// Brings a plain key in: into each of these backends, or into the first that can hold it.
+    ///
+    /// # Errors
+    /// [`RouteError`]; then none of them holds it.
+    pub fn import(
+        &self,
+        permit: &Permit,
+        key: &NewKey,
+        secret: &Secret,
+        backends: &[String],
+        each: bool,
+    ) -> Result<Made, RouteError> {
+        self.may_make(permit, "import", &key.id)?;
+        let import = |backend: &Backend| backend.driver.import(key.clone(), Secret::copy_of(secret.expose()));
+        if !each {
+            return self.in_first(backends, import);
+        }
+        let mut made: Option<Made> = None;
+        for name in backends {
+            let next = self.backend(name).and_then(|backend| self.proved(backend, import(backend)?));
+            made = match (made, next) {
+                (None, next) => Some(next?),
+                (Some(first), Ok(next)) if next.stored.kcv == first.stored.kcv && next.proof == first.proof => {
+                    let replicas = first.replicas.into_iter().chain(next.replicas).collect();
+                    Some(Made { replicas, ..first })
+                }
+                (Some(first), next) => {
+                    self.undo(key, &first.replicas);
+                    return Err(next.err().unwrap_or_else(|| {
+                        let reason = "two backends do not show the same answers for the same key";
+                        RouteError::Failed(DriverError::wrong_key("router", "import", reason))
+                    }));
+                }
+            };
+        }
+        made.ok_or(RouteError::NoReplica)
+    }
+
+    fn in_first(
+        &self,
+        backends: &[String],
+        make: impl Fn(&Backend) -> Result<StoredKey, DriverError>,
+    ) -> Result<Made, RouteError> {
+        let mut refusal = RouteError::NoReplica;
+        for name in backends {
+            let backend = self.backend(name)?;
+            let _place = backend.enter(Lane::Ceremony)?;
+            match make(backend).map_err(RouteError::from) {
+                Ok(stored) => return self.proved(backend, stored),
+                // Another kind of backend may be able to; one that fails is not passed over in silence.
+                Err(error @ RouteError::Unsupported(_)) => refusal = refusal.or(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Runs a recipe that stores a child of `parent`, which stays in the backend that made it.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn derive(
+        self: &Arc<Self>,
+        permit: &Permit,
+        parent: &Arc<Entry>,
+        recipe: &Recipe,
+        batch: &Batch,
+    ) -> Result<Made, RouteError> {
+        let ran = self.run(permit, std::slice::from_ref(parent), recipe, batch)?;
+        let stored = ran.outcome.legs.into_iter().find_map(|leg| match leg.value {
+            LegValue::Stored(mut children) => children.pop(),
+            _ => None,
+        });
+        let nothing = || DriverError::backend("router", "derive", "the backend stored nothing");
+        let stored = stored.ok_or_else(|| RouteError::Failed(nothing()))?;
+        self.proved(self.backend(&ran.backend)?, stored)
+    }
+
+    /// Takes over a key that a backend holds already.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn adopt(&self, permit: &Permit, key: &NewKey, backend: &str, object: &str) -> Result<Made, RouteError> {
+        self.may_make(permit, "adopt", &key.id)?;
+        let backend = self.backend(backend)?;
+        self.proved(backend, backend.driver.adopt(key.clone(), object)?)
+    }
+
+    /// Makes a backend a copy of a key, wrapped on its way under a key that both hold, and has the copy prove itself.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn replicate(
+        &self,
+        permit: &Permit,
+        key: &Arc<Entry>,
+        under: &Arc<Entry>,
+        to: &str,
+    ) -> Result<Replica, RouteError> {
+        self.may_make(permit, "replicate", key.id())?;
+        permitted(permit, under.id())?;
+        let to = self.backend(to)?;
+        let handle_on = |backend: &Backend, entry: &Arc<Entry>| {
+            let replica = entry.replicas.iter().find(|known| known.backend == backend.name && !known.opaque.is_empty());
+            self.opened.handle(backend, entry, replica.ok_or(RouteError::NoReplica)?)
+        };
+        let there = handle_on(to, under)?;
+        let attributes = &key.record.key.attributes;
+        let steps_left = match attributes.rank {
+            KeyRank::Dispersion { steps_left } => steps_left,
+            KeyRank::Card | KeyRank::Plain => 0,
+        };
+        let path = |slot, of: &KeyAttributes, steps_left| KeyPath {
+            slot,
+            algorithm: of.algorithm,
+            steps: Vec::new(),
+            steps_left,
+        };
+        let wrapping = path(1, &under.record.key.attributes, 0);
+        let recipe = Recipe::single(
+            path(0, attributes, steps_left),
+            Finish::Wrap { under: wrapping, format: WrapFormat::KeyWrap },
+        );
+        let mut refusal = RouteError::NoReplica;
+        for from in self.backends.iter().filter(|from| from.name != to.name) {
+            let wrapped = handle_on(from, key).and_then(|key| {
+                let outcome = from.driver.run(&[key, handle_on(from, under)?], &recipe, &Batch::one(Vec::new(), 2))?;
+                let nothing = || RouteError::Failed(DriverError::backend("router", "replicate", "nothing came out"));
+                outcome.bytes(0, 0).map(<[u8]>::to_vec).ok_or_else(nothing)
+            });
+            match wrapped {
+                Ok(wrapped) => {
+                    let stored = to.driver.unwrap(key.record.key.clone(), &there, &wrapped)?;
+                    if stored.kcv != key.record.kcv {
+                        let reason = "the copy does not show the key's check value";
+                        return Err(RouteError::Failed(DriverError::wrong_key("router", "replicate", reason)));
+                    }
+                    let made = self.proved(to, stored)?;
+                    if made.proof != key.record.proof {
+                        let reason = "the copy does not show the key's known answer";
+                        return Err(RouteError::Failed(DriverError::wrong_key("router", "replicate", reason)));
+                    }
+                    return made.replicas.into_iter().next().ok_or(RouteError::NoReplica);
+                }
+                Err(error) => refusal = refusal.or(error),
+            }
+        }
+        Err(refusal)
+    }
+
+    fn may_make(&self, permit: &Permit, verb: &str, key_id: &str) -> Result<(), RouteError> {
+        permitted(permit, key_id)?;
+        if permit.admits(verb) { Ok(()) } else { Err(RouteError::NotPermitted(format!("`{verb}`"))) }
+    }
+
+    /// A key that a backend has just made, with its second known answer.
+    fn proved(&self, backend: &Backend, stored: StoredKey) -> Result<Made, RouteError> {
+        let handle = backend.driver.open(&stored)?;
+        let proof = prove(&*backend.driver, &handle);
+        backend.driver.close(&handle);
+        let replicas = vec![Replica { backend: backend.name.clone(), opaque: stored.opaque.clone() }];
+        Ok(Made { stored, replicas, proof: proof? })
+    }
+
+    /// Removes copies of a key that was not made in the end.
+    fn undo(&self, key: &NewKey, replicas: &[Replica]) {
+        for replica in replicas {
+            if let Err(error) = self.abandon(&key.id, &replica.backend) {
+                tracing::warn!(backend = replica.backend, key = key.id, %error, "a copy of a key that was not made is left");
+            }
+        }
+    }
+
+    /// Removes from a backend whatever a creation that nobody acknowledged left of a key; that there is nothing is as
+    /// good. It takes no permit: the one for the creation covers that it did not happen.
+    ///
+    /// # Errors
+    /// [`RouteError`]; then it is to be tried again.
+    pub fn abandon(&self, key_id: &str, backend: &str) -> Result<(), RouteError> {
+        Ok(self.backend(backend)?.driver.abandon(key_id)?)
+    }
+
+    /// The replicas of a key in another state, each authenticated anew. A destroyed key's are empty.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn restate(&self, permit: &Permit, key: &Entry, state: KeyState) -> Result<Vec<Replica>, RouteError> {
+        permitted(permit, key.id())?;
+        if !permit.admits(&format!("make-{state}")) {
+            return Err(RouteError::NotPermitted(format!("`{state}`")));
+        }
+        let restate = |replica: &Replica| {
+            let backend = self.backend(&replica.backend)?;
+            let stored = key.stored(replica);
+            let opaque = if state == KeyState::Destroyed {
+                backend.driver.destroy(&stored)?;
+                Vec::new()
+            } else {
+                backend.driver.restate(&stored, state)?.opaque
+            };
+            Ok(Replica { backend: replica.backend.clone(), opaque })
+        };
+        key.replicas.iter().map(restate).collect()
+    }
+
+    /// Random bytes of the preferred backend for something that is permitted to encipher.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn draw(&self, permit: &Permit, len: usize) -> Result<Vec<u8>, RouteError> {
+        if !permit.admits("encrypt") {
+            return Err(RouteError::NotPermitted("`encrypt`".to_owned()));
+        }
+        self.random_bytes(len)
+    }
+
+    /// Random bytes of the preferred backend.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn random(&self, permit: &Permit, len: usize) -> Result<Vec<u8>, RouteError> {
+        if !permit.admits("random") {
+            return Err(RouteError::NotPermitted("`random`".to_owned()));
+        }
+        self.random_bytes(len)
+    }
+
+    /// Of the first backend that gives any: one generator is as good as another.
+    fn random_bytes(&self, len: usize) -> Result<Vec<u8>, RouteError> {
+        let mut refusal = RouteError::NoReplica;
+        for backend in &self.backends {
+            match backend.driver.random(len) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => refusal = refusal.or(error.into()),
+            }
+        }
+        Err(refusal)
+    }
+}

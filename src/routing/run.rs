@@ -1,0 +1,207 @@
+//! One recipe, from permit to outcome: the backends in turn, and a second one beside the first when that is slow.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use claviger_hsm_api::{Batch, Exposure, Fault, KeyColumn, Recipe};
+use jiff::Timestamp;
+
+use super::backends::Backend;
+use super::health::{Admission, Result as Health};
+use super::lanes::Lane;
+use super::{Ran, RouteError, Router, may_repeat, permitted, replicas_on};
+use crate::keyring::{Entry, Purpose};
+use crate::policy::Permit;
+
+/// Hedges that may be made at once out of nothing, in hundredths: twenty.
+pub(super) const HEDGES: u32 = 2000;
+/// What each call adds, in hundredths: one hedge in twenty calls.
+const HEDGE_SHARE: u32 = 5;
+/// A batch of more rows is not worth a second backend's time.
+const HEDGED_ROWS: usize = 64;
+/// The least and the most that the first backend is waited for before the second is asked.
+const HEDGE_AFTER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+impl Router {
+    /// Runs a recipe; blocks. `keys` are numbered as the batch's key columns number them.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn run(
+        self: &Arc<Self>,
+        permit: &Permit,
+        keys: &[Arc<Entry>],
+        recipe: &Recipe,
+        batch: &Batch,
+    ) -> Result<Ran, RouteError> {
+        if let Some(leg) = recipe.legs.iter().find(|leg| !permit.admits(leg.finish.verb())) {
+            return Err(RouteError::NotPermitted(format!("`{}`", leg.finish.verb())));
+        }
+        let now = Timestamp::now();
+        let protects = recipe.legs.iter().any(|leg| leg.finish.protects());
+        let purpose = if protects { Purpose::Protect } else { Purpose::Process };
+        for key in keys {
+            permitted(permit, key.id())?;
+            key.record.admits(purpose, now)?;
+        }
+        let lane = Lane::of(permit.action());
+        let candidates: Vec<&Arc<Backend>> =
+            self.backends.iter().filter(|backend| replicas_on(keys, backend).is_some()).collect();
+        let mut refusal = RouteError::NoReplica;
+        for (number, backend) in candidates.iter().enumerate() {
+            let next = candidates.get(number + 1).filter(|_| batch.rows <= HEDGED_ROWS && recipe.is_repeatable());
+            let result = match next {
+                Some(next) if backend.is_remote() => self.hedged(backend, next, lane, keys, recipe, batch),
+                _ => self.run_on(backend, lane, keys, recipe, batch),
+            };
+            match result {
+                Ok(ran) => return Ok(ran),
+                // The caller's fault is the same everywhere; other failures let the next backend try, if the
+                // recipe did not run or may run twice.
+                Err(error) if error.is_final() || !may_repeat(recipe, &error) => return Err(error),
+                Err(error) => {
+                    if number + 1 < candidates.len() {
+                        metrics::counter!("claviger_failovers_total", "backend" => backend.name.clone()).increment(1);
+                    }
+                    refusal = refusal.or(error);
+                }
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Asks the first backend, and after a while the second as well; the first good answer counts. In the long run one
+    /// call in twenty takes this much.
+    fn hedged(
+        self: &Arc<Self>,
+        first: &Arc<Backend>,
+        second: &Arc<Backend>,
+        lane: Lane,
+        keys: &[Arc<Entry>],
+        recipe: &Recipe,
+        batch: &Batch,
+    ) -> Result<Ran, RouteError> {
+        if !first.health.would_admit(Instant::now()) {
+            return self.run_on(first, lane, keys, recipe, batch);
+        }
+        let _ = self
+            .hedges
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some((left + HEDGE_SHARE).min(HEDGES)));
+        let (tell, answer) = channel();
+        let (router, backend) = (Arc::clone(self), Arc::clone(first));
+        let (keys_there, recipe_there, mut batch_there) = (keys.to_vec(), recipe.clone(), batch.clone());
+        let begun = std::thread::Builder::new().name("call".to_owned()).spawn(move || {
+            let result = router.run_on(&backend, lane, &keys_there, &recipe_there, &batch_there);
+            batch_there.wipe();
+            // Whoever asked may have another answer by now.
+            let _ = tell.send(result);
+        });
+        if begun.is_err() {
+            return self.run_on(first, lane, keys, recipe, batch);
+        }
+        let (least, most) = HEDGE_AFTER;
+        let patience = first.health.p95().map_or(most, |p95| (2 * p95).clamp(least, most));
+        let lost = || RouteError::Failed(claviger_hsm_api::DriverError::unknown("router", "run", "the call was lost"));
+        match answer.recv_timeout(patience) {
+            Ok(result) => return result,
+            Err(RecvTimeoutError::Disconnected) => return Err(lost()),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let spent = self.hedges.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(100));
+        if spent.is_ok() {
+            metrics::counter!("claviger_hedges_total", "backend" => first.name.clone()).increment(1);
+            if let Ok(ran) = self.run_on(second, lane, keys, recipe, batch) {
+                // Somebody else had to answer in its place: that counts as a failure, unless it has come meanwhile.
+                if answer.try_recv().is_err() {
+                    first.health.record(Instant::now(), Health::Failed);
+                }
+                return Ok(ran);
+            }
+        }
+        answer.recv().unwrap_or_else(|_| Err(lost()))
+    }
+
+    /// Runs on one backend, if it admits, has room, and lets out no more than the keys allow.
+    fn run_on(
+        &self,
+        backend: &Arc<Backend>,
+        lane: Lane,
+        keys: &[Arc<Entry>],
+        recipe: &Recipe,
+        batch: &Batch,
+    ) -> Result<Ran, RouteError> {
+        let Some(replicas) = replicas_on(keys, backend) else { return Err(RouteError::NoReplica) };
+        if keys.iter().any(|key| self.opened.is_quarantined(key.id(), &backend.name)) {
+            return Err(RouteError::NoReplica);
+        }
+        if let Admission::Resting(left) = backend.health.admit(Instant::now()) {
+            return Err(RouteError::Resting { backend: backend.name.clone(), seconds: left.as_secs() + 1 });
+        }
+        let result = backend.enter(lane).and_then(|_place| {
+            let begun = Instant::now();
+            let result = self.run_there(backend, keys, &replicas, recipe, batch);
+            let failed =
+                |error: &RouteError| matches!(error, RouteError::Failed(error) if error.fault != Fault::WrongKey);
+            let health = match &result {
+                Err(error) if failed(error) => Health::Failed,
+                _ => Health::Answered(begun.elapsed()),
+            };
+            backend.health.record(Instant::now(), health);
+            result
+        });
+        if let Err(RouteError::Busy { .. }) = &result {
+            backend.health.give_back_trial();
+        }
+        result
+    }
+
+    fn run_there(
+        &self,
+        backend: &Arc<Backend>,
+        keys: &[Arc<Entry>],
+        replicas: &[&crate::keyring::Replica],
+        recipe: &Recipe,
+        batch: &Batch,
+    ) -> Result<Ran, RouteError> {
+        let ceiling = |number: u16| Some(keys.get(usize::from(number))?.record.key.attributes.ceiling);
+        let ceilings = recipe.ceilings(batch, ceiling);
+        let exposures = backend.driver.exposure(recipe, &ceilings)?;
+        for (slot, exposure) in exposures.iter().enumerate() {
+            let used = batch.keys.get(slot).map(KeyColumn::used).unwrap_or_default();
+            let over = used
+                .iter()
+                .filter_map(|number| keys.get(usize::from(*number)))
+                .find(|key| *exposure > key.record.key.attributes.ceiling);
+            if let Some(key) = over {
+                let (backend, key_name) = (backend.name.clone(), key.record.label());
+                let ceiling = key.record.key.attributes.ceiling;
+                return Err(RouteError::Ceiling { backend, exposure: *exposure, key: key_name, ceiling });
+            }
+        }
+        let handles = keys
+            .iter()
+            .zip(replicas)
+            .map(|(key, replica)| self.opened.handle(backend, key, replica))
+            .collect::<Result<Vec<_>, _>>()?;
+        let outcome = backend.driver.run(&handles, recipe, batch).map_err(|error| match self.opened.purged(keys) {
+            // A key was closed while the request was on its way to it: no fault of the backend's.
+            Some(key) if error.fault == Fault::Backend => RouteError::Stale(key),
+            _ if error.fault == Fault::WrongKey => {
+                self.distrust(backend, keys, &error.reason);
+                error.into()
+            }
+            _ => error.into(),
+        })?;
+        let most = exposures.into_iter().max().unwrap_or(Exposure::Nothing);
+        Ok(Ran { outcome, backend: backend.name.clone(), on: format!("{} exposing {most}", backend.name) })
+    }
+
+    /// One of these keys is another key in the backend: finds out which.
+    fn distrust(&self, backend: &Arc<Backend>, keys: &[Arc<Entry>], reason: &str) {
+        for key in keys.iter().filter(|key| keys.len() == 1 || reason.contains(key.id())) {
+            self.opened.quarantine(backend, key.id(), &key.record.label(), reason);
+        }
+    }
+}

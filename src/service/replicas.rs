@@ -1,0 +1,125 @@
+//! Copies of keys: adopted from a device, moved between backends, and what interruptions left of them.
+
+use std::sync::Arc;
+
+use claviger_hsm_api::Exportability;
+
+use super::keys::{key_event, shows};
+use super::{Caller, Service, ServiceError, blocking};
+use crate::audit::Event;
+use crate::keyring::{Entry, Origin};
+use crate::operation::{KeyRef, KeyRequest};
+use crate::policy::Resource;
+
+impl Service {
+    /// Registers a key that a device holds already.
+    pub(super) async fn adopt_key(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        request: KeyRequest,
+        object: String,
+        kcv: Option<String>,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let router = self.router()?;
+        self.enter(caller, request.name.tenant()).await?;
+        let draft = self.draft(&request, Origin::Adopted)?;
+        let permit = Arc::new(self.decide(caller, action, &[Resource::of(&draft)], 1).await?);
+        let [backend] = request.backends.as_slice() else {
+            return Err(ServiceError::field("backends", "must name the one backend that holds the key"));
+        };
+        router.destinations(&draft.record, &request.backends)?;
+        let (key, inside, there) = (draft.record.key.clone(), Arc::clone(&permit), backend.clone());
+        let adopted = blocking(move || {
+            let made = router.adopt(&inside, &key, &there, &object)?;
+            shows(&made, kcv.as_deref())?;
+            Ok(made)
+        });
+        // Nothing is made in the device, so there is nothing to undo there.
+        let result = match adopted.await {
+            Ok(made) => {
+                let record = crate::keyring::KeyRecord { kcv: made.stored.kcv, proof: made.proof, ..draft.record };
+                self.keyring.insert(record, made.replicas).await.map_err(ServiceError::from)
+            }
+            Err(error) => Err(error),
+        };
+        self.settle_key(caller, &permit, &request, result).await
+    }
+
+    /// Makes another backend a copy of a key, wrapped on its way under a key that both hold.
+    pub(super) async fn replicate_key(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+        to: String,
+        under: KeyRef,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let router = self.router()?;
+        let entry = self.known(caller, id).await?;
+        let under = self.referenced(&under)?;
+        let permit = Arc::new(self.decide(caller, action, &[Resource::of(&entry), Resource::of(&under)], 1).await?);
+        let result = async {
+            if entry.record.key.attributes.exportability == Exportability::None {
+                return Err(ServiceError::field("key", "may not move: that was not said when it was made"));
+            }
+            if entry.replicas.iter().any(|replica| replica.backend == to && !replica.opaque.is_empty()) {
+                return Err(ServiceError::field("to", "holds the key already"));
+            }
+            router.destinations(&entry.record, std::slice::from_ref(&to))?;
+            self.store.intend(entry.id(), std::slice::from_ref(&to)).await?;
+            let (inside, key, destination) = (Arc::clone(&permit), Arc::clone(&entry), to.clone());
+            let copied = match blocking(move || Ok(router.replicate(&inside, &key, &under, &destination)?)).await {
+                Ok(replica) => self.keyring.add_replica(&entry, replica).await.map_err(ServiceError::from),
+                Err(error) => Err(error),
+            };
+            if copied.is_err() {
+                self.undo(entry.id(), std::slice::from_ref(&to)).await;
+            }
+            copied
+        }
+        .await;
+        let event = Event { backends: vec![to.clone()], ..key_event(&entry.record) };
+        self.settle(caller, &permit, event, result).await
+    }
+
+    /// Undoes what backends have made of a key that is not kept. What cannot be undone now is undone at the next start.
+    pub(super) async fn undo(&self, key_id: &str, backends: &[String]) {
+        for backend in backends {
+            let Ok(router) = self.router() else { return };
+            let (id, there) = (key_id.to_owned(), backend.clone());
+            let abandoned = blocking(move || Ok(router.abandon(&id, &there)?)).await;
+            let forgotten = match abandoned {
+                Ok(()) => self.store.forget(key_id, backend).await.map_err(ServiceError::from),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = forgotten {
+                tracing::warn!(key = key_id, backend, %error, "what was begun of a key is undone later");
+            }
+        }
+    }
+
+    /// Undoes the copies that were begun and never acknowledged, because the daemon ended in between.
+    pub(super) async fn finish_what_was_interrupted(&self) {
+        let intents = match self.store.intents().await {
+            Ok(intents) => intents,
+            Err(error) => {
+                tracing::error!(%error, "what was begun before the last end cannot be read");
+                return;
+            }
+        };
+        for (key_id, backend) in intents {
+            let kept = self.keyring.find(&key_id).is_some_and(|entry| {
+                entry.replicas.iter().any(|replica| replica.backend == backend && !replica.opaque.is_empty())
+            });
+            if kept {
+                if let Err(error) = self.store.forget(&key_id, &backend).await {
+                    tracing::warn!(key = key_id, backend, %error, "a copy that is kept is still noted as begun");
+                }
+            } else {
+                tracing::info!(key = key_id, backend, "a copy of a key that was begun and not kept is removed");
+                self.undo(&key_id, std::slice::from_ref(&backend)).await;
+            }
+        }
+    }
+}
