@@ -100,6 +100,8 @@ pub enum Operation {
         /// Its id.
         id: String,
     },
+    /// How each backend is.
+    ListBackends,
     /// Random bytes from a backend.
     Random {
         /// How many, 1 to 1024.
@@ -359,6 +361,7 @@ impl Operation {
                 GenericTask::VerifySignature { .. } => "verify_signature",
             },
             Self::ShowScheme { .. } => "show_scheme",
+            Self::ListBackends => "list_backends",
             Self::Random { .. } => "random",
         }
     }

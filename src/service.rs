@@ -177,6 +177,7 @@ impl Service {
             Operation::PsamDebit(request) => self.psam_debit(caller, action, request).await,
             Operation::Purse(request) => self.purse(caller, action, request).await,
             Operation::ShowScheme { id } => self.show_scheme(caller, action, &id).await.map(Outcome::Scheme),
+            Operation::ListBackends => self.list_backends(caller, action).await.map(Outcome::Backends),
             Operation::Random { len } => self.random(caller, action, len).await.map(Outcome::Bytes),
         }
     }

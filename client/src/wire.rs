@@ -21,7 +21,7 @@ pub use keys::{
 };
 pub use purse::{PsamDebit, PsamResult, Purse, PurseResult};
 pub use status::{
-    Health, Problem, RandomBytes, RandomRequest, Scheme, SchemeItem, SchemeLayout, SchemeRole, SchemeTransaction,
-    Unseal,
+    Backend, BackendList, Health, Problem, RandomBytes, RandomRequest, Scheme, SchemeItem, SchemeLayout, SchemeRole,
+    SchemeTransaction, Unseal,
 };
 pub use transactions::{Verdict, VerdictCounts, VerifyParameters, VerifyRecords, VerifyResult};

@@ -73,6 +73,7 @@ pub fn router(state: State) -> Router {
         .routes(routes!(status::openapi))
         .routes(routes!(status::unseal))
         .routes(routes!(status::random))
+        .routes(routes!(status::backends))
         .routes(routes!(keys::generate))
         .routes(routes!(keys::import))
         .routes(routes!(keys::adopt))

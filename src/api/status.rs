@@ -8,12 +8,13 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use claviger_client::{Health, RandomBytes, RandomRequest, Unseal};
+use claviger_client::{Backend, BackendList, Health, RandomBytes, RandomRequest, Unseal};
 use claviger_hsm_api::Secret;
 
 use super::problem::Problems;
 use super::{Refusal, State, body, execute};
 use crate::operation::Operation;
+use crate::routing::BackendStatus;
 use crate::service::{Caller, Outcome};
 
 /// The rendered OpenAPI document.
@@ -64,6 +65,24 @@ pub(super) async fn unseal(
     let passphrase = Secret::copy_of(passphrase.as_bytes());
     execute(&state.service, caller, Operation::Unseal { passphrase }).await?;
     Ok(Json(Health { status: "ok".to_owned() }))
+}
+
+/// How each backend is, the preferred one first.
+#[utoipa::path(get, path = "/v1/backends", tag = "status",
+    responses((status = 200, description = "The backends", body = BackendList), Problems))]
+pub(super) async fn backends(Shared(state): Shared<State>, caller: Caller) -> Result<Json<BackendList>, Refusal> {
+    let Outcome::Backends(backends) = execute(&state.service, caller, Operation::ListBackends).await? else {
+        return Err(Refusal::unexpected());
+    };
+    let view = |status: BackendStatus| Backend {
+        name: status.name,
+        place: status.place.as_str().to_owned(),
+        resting: status.resting,
+        p95_ms: status.p95.map(|p95| p95.as_secs_f64() * 1000.0),
+        workers: status.workers,
+        quarantined: status.quarantined,
+    };
+    Ok(Json(BackendList { backends: backends.into_iter().map(view).collect() }))
 }
 
 /// Random bytes from a backend's generator.

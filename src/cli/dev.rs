@@ -27,7 +27,7 @@ use crate::store::Store;
 /// under a key file in the same directory. There is a tenant `demo`, with no keys.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  claviger dev --data ./dev\n  claviger dev --data ./dev --listen 127.0.0.1:9443 --tenant shenzhen\n  claviger --data ./dev --as officer keys list --tenant demo"
+    after_help = "Examples:\n  claviger dev --data ./dev\n  claviger dev --data ./dev --listen 127.0.0.1:9443 --tenant shenzhen\n  claviger dev --data ./dev --backends tokens.toml\n  claviger --data ./dev --as officer keys list --tenant demo"
 )]
 pub(super) struct Dev {
     /// Address to serve on; port 0 takes any free one
@@ -36,7 +36,13 @@ pub(super) struct Dev {
     /// Another tenant beside `demo`; may be given several times
     #[arg(long, value_name = "NAME")]
     tenant: Vec<String>,
+    /// A TOML file with the [[backend]] tables to use in place of the embedded one
+    #[arg(long, value_name = "FILE")]
+    backends: Option<PathBuf>,
 }
+
+/// The backend of a development daemon that was given none.
+pub(super) const EMBEDDED: &str = "[[backend]]\nname = \"embedded\"\ndriver = \"software\"\n";
 
 /// A development daemon's directory.
 pub(super) struct Directory(PathBuf);
@@ -61,7 +67,11 @@ impl Dev {
         serve::log_to_stderr();
         claviger_locked_memory::forbid_core_dumps()?;
         let directory = Directory::at(global.data.as_deref().unwrap_or(Path::new("claviger-dev")));
-        let daemon = directory.start(self.listen, &self.tenant).await?;
+        let backends = match &self.backends {
+            Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
+            None => EMBEDDED.to_owned(),
+        };
+        let daemon = directory.start(self.listen, &self.tenant, &backends).await?;
         let url = directory.url()?;
         let words = || {
             let data = directory.0.display();
@@ -87,7 +97,7 @@ impl Directory {
     }
 
     /// Makes what is missing, starts the daemon and leaves its address for clients.
-    pub(super) async fn start(&self, listen: SocketAddr, tenants: &[String]) -> anyhow::Result<Daemon> {
+    pub(super) async fn start(&self, listen: SocketAddr, tenants: &[String], backends: &str) -> anyhow::Result<Daemon> {
         make_private_directory(&self.0)?;
         if !self.0.join("ca.pem").exists() {
             certificates::make(&self.0, CLIENTS)?;
@@ -103,7 +113,7 @@ impl Directory {
                 .await?;
         }
         let path = self.0.join("claviger.toml");
-        self.put("claviger.toml", self.configuration(listen, tenants).as_bytes())?;
+        self.put("claviger.toml", self.configuration(listen, tenants, backends).as_bytes())?;
         let daemon = Daemon::start(Config::load(&path)?).await?;
         let address = Address { url: format!("https://{}", daemon.address()) };
         self.put("dev.json", &serde_json::to_vec(&address)?)?;
@@ -146,15 +156,14 @@ impl Directory {
         })
     }
 
-    fn configuration(&self, listen: SocketAddr, tenants: &[String]) -> String {
+    fn configuration(&self, listen: SocketAddr, tenants: &[String], backends: &str) -> String {
         let mut tenants: Vec<&str> = tenants.iter().map(String::as_str).collect();
         tenants.insert(0, "demo");
         let mut text = format!(
             "# Written by `claviger dev` at each start; for a real daemon see docs/configuration.md.\n\
              listen = \"{listen}\"\ndata = \".\"\npolicies = \"dev\"\n\n\
              [tls]\ncertificate = \"server.pem\"\nkey = \"server-key.pem\"\nclient_ca = \"ca.pem\"\n\n\
-             [seal]\nkey_file = \"storage.key\"\n\n\
-             [[backend]]\nname = \"embedded\"\ndriver = \"software\"\n"
+             [seal]\nkey_file = \"storage.key\"\n\n{backends}"
         );
         for (name, kind, role) in CLIENTS {
             text += &format!(

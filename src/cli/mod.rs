@@ -3,6 +3,7 @@
 //! Exit codes: 0, all is well; 1, the answer is no (some records are not valid, a profile does not hold);
 //! 2, it could not be done.
 
+mod backends;
 mod cards;
 mod connection;
 mod demo;
@@ -77,6 +78,8 @@ enum Command {
     Serve(serve::Serve),
     /// Say what each backend can do and what leaves it
     Doctor(doctor::Doctor),
+    /// Say how the daemon's backends are
+    Backends(backends::Backends),
     /// Open the seal of a daemon that was sealed with a passphrase
     Unseal(unseal::Unseal),
     /// Make, bring in, list and end keys
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
             Command::Init(init) => init.run(&output).await,
             Command::Serve(serve) => serve.run(&output).await,
             Command::Doctor(doctor) => tokio::task::block_in_place(|| doctor.run(&output)),
+            Command::Backends(backends) => backends.run(&global, &output).await,
             Command::Unseal(unseal) => unseal.run(&global, &output).await,
             Command::Keys(keys) => keys.run(&global, &output).await,
             Command::Transactions(transactions) => transactions.run(&global, &output).await,

@@ -6,6 +6,7 @@ use claviger_card_schemes::CardScheme;
 
 use super::{PersonaliseJob, VerifyJob};
 use crate::keyring::Entry;
+use crate::routing::BackendStatus;
 
 /// A ciphertext, and the initial value or nonce it was made with.
 pub struct Sealed {
@@ -35,6 +36,8 @@ pub enum Outcome {
     Verdicts(Vec<bool>),
     /// A card scheme.
     Scheme(Arc<CardScheme>),
+    /// How the backends are.
+    Backends(Vec<BackendStatus>),
     /// Bytes that are not secret.
     Bytes(Vec<u8>),
     /// Whether the card's MAC was right and, only then, the answer's MAC.

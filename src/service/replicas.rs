@@ -10,6 +10,7 @@ use crate::audit::Event;
 use crate::keyring::{Entry, Origin};
 use crate::operation::{KeyRef, KeyRequest};
 use crate::policy::Resource;
+use crate::routing::BackendStatus;
 
 impl Service {
     /// Registers a key that a device holds already.
@@ -81,6 +82,16 @@ impl Service {
         .await;
         let event = Event { backends: vec![to.clone()], ..key_event(&entry.record) };
         self.settle(caller, &permit, event, result).await
+    }
+
+    pub(super) async fn list_backends(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+    ) -> Result<Vec<BackendStatus>, ServiceError> {
+        let router = self.router()?;
+        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        self.settle(caller, &permit, Event::default(), Ok(router.status())).await
     }
 
     /// Undoes what backends have made of a key that is not kept. What cannot be undone now is undone at the next start.

@@ -28,6 +28,20 @@ impl Daemon {
         Self { process, folder }
     }
 
+    /// One with these `[[backend]]` tables in place of the embedded backend.
+    pub(crate) fn with_backends(backends: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("backends.toml");
+        std::fs::write(&file, backends).unwrap();
+        let process = launch_with(&folder.path().join("dev"), &["--backends", file.to_str().unwrap()]);
+        Self { process, folder }
+    }
+
+    /// The daemon's process id.
+    pub(crate) fn process(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Ends the process and serves the same data by another configuration.
     pub(crate) fn serve(mut self, configuration: &str) -> Self {
         self.process.kill().unwrap();
@@ -54,7 +68,9 @@ impl Daemon {
     pub(crate) fn kill_and_restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        self.process = launch(&self.data());
+        let file = self.folder.path().join("backends.toml");
+        let backends = if file.exists() { vec!["--backends", file.to_str().unwrap()] } else { Vec::new() };
+        self.process = launch_with(&self.data(), &backends);
     }
 
     pub(crate) fn data(&self) -> PathBuf {

@@ -17,4 +17,6 @@ mod reference;
 mod refusals;
 mod serving;
 mod tiers;
+mod token_days;
+mod tokens;
 mod vectors;

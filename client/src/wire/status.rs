@@ -162,3 +162,34 @@ pub struct SchemeLayout {
     #[schema(example = 64)]
     pub record_bytes: Option<usize>,
 }
+
+/// How a backend is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Backend {
+    /// As configured.
+    #[schema(example = "room-1")]
+    pub name: String,
+    /// `on-prem`, `hosted` or `cloud`.
+    #[schema(example = "on-prem")]
+    pub place: String,
+    /// Whether it failed too often and is left alone for a while.
+    #[schema(example = false)]
+    pub resting: bool,
+    /// Below which nineteen of twenty answers take, in milliseconds; absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 0.8)]
+    pub p95_ms: Option<f64>,
+    /// Process ids of the workers that run its vendor's library.
+    #[schema(example = json!([4711]))]
+    pub workers: Vec<u32>,
+    /// Ids of keys whose replica there is another key.
+    #[schema(example = json!([]))]
+    pub quarantined: Vec<String>,
+}
+
+/// Every backend, the preferred one first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BackendList {
+    /// In order of preference.
+    pub backends: Vec<Backend>,
+}
