@@ -47,12 +47,10 @@ impl Doctor {
         anyhow::ensure!(!wanted.is_empty(), "{shown} names no [[backend]]");
         let launcher = Arc::new(Launcher::new());
         let found: Vec<Examination> = wanted.iter().map(|backend| examine(backend, &launcher)).collect();
-        if output.is_json() {
-            found.iter().for_each(|backend| output.result(&object(backend), String::new));
-        } else if self.markdown {
-            output.say(table(&found));
+        if self.markdown && !output.is_json() {
+            output.result(&(), || table(&found));
         } else {
-            found.iter().for_each(|backend| output.say(words(backend)));
+            found.iter().for_each(|backend| output.result(&object(backend), || words(backend)));
         }
         let all = found.iter().all(|backend| backend.report.is_ok());
         Ok(if all { ExitCode::SUCCESS } else { ExitCode::from(1) })

@@ -72,6 +72,31 @@ impl Router {
         Err(refusal)
     }
 
+    /// Whether some backend could ever run a recipe on a key: what a job asks before it begins. A backend that does not
+    /// answer now may.
+    ///
+    /// # Errors
+    /// [`RouteError`] if none could, however often it was asked.
+    pub fn may_run(&self, key: &Arc<Entry>, recipe: &Recipe) -> Result<(), RouteError> {
+        let keys = std::slice::from_ref(key);
+        let ceiling = key.record.key.attributes.ceiling;
+        let mut refusal = RouteError::NoReplica;
+        for backend in self.backends.iter().filter(|backend| replicas_on(keys, backend).is_some()) {
+            match backend.driver.exposure(recipe, &vec![ceiling; recipe.slots()]) {
+                Ok(exposures) => match exposures.into_iter().find(|exposure| *exposure > ceiling) {
+                    None => return Ok(()),
+                    Some(exposure) => {
+                        let (backend, key) = (backend.name.clone(), key.record.label());
+                        refusal = refusal.or(RouteError::Ceiling { backend, exposure, key, ceiling });
+                    }
+                },
+                Err(error) if error.fault == Fault::Unsupported => refusal = refusal.or(error.into()),
+                Err(_) => return Ok(()),
+            }
+        }
+        Err(refusal)
+    }
+
     /// Asks the first backend, and after a while the second as well; the first good answer counts. In the long run one
     /// call in twenty takes this much.
     fn hedged(

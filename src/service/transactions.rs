@@ -8,8 +8,9 @@ use claviger_hsm_api::{Batch, KeyName, Outcome, Recipe};
 use jiff::Timestamp;
 
 use super::job::{BATCH, Record};
-use super::perform::no_key;
-use super::{Caller, Service, ServiceError};
+use super::perform::{event_of, no_key};
+use super::{Caller, Service, ServiceError, blocking};
+use crate::audit::Event;
 use crate::keyring::{Entry, Purpose};
 use crate::policy::{Permit, Resource};
 
@@ -47,6 +48,11 @@ impl VerifyJob {
         let name = KeyName::new(tenant, scheme.id(), role)?;
         let (entries, generation) = usable(service, &name)?;
         let permit = service.decide(caller, action, &resources(&entries), 0).await?;
+        let possible = possible(service, &scheme, &entries).await;
+        if possible.is_err() {
+            let event = Event { tenant: tenant.to_owned(), ..event_of(&entries) };
+            service.settle(caller, &permit, event, possible).await?;
+        }
         let verifier = TacVerifier::new(Arc::clone(&scheme), selectable(&entries));
         let record = Record::open(service, caller, action, tenant, &entries, &permit).await?;
         let keys = Arc::new(Keys { permit, entries, generation });
@@ -178,6 +184,21 @@ fn usable(service: &Service, name: &KeyName) -> Result<(Vec<Arc<Entry>>, u64), S
         return Err(no_key(name));
     }
     Ok((entries, generation))
+}
+
+/// Whether every key's TACs could be verified by some backend: a job that never can be done is not begun.
+async fn possible(service: &Service, scheme: &Arc<CardScheme>, entries: &[Arc<Entry>]) -> Result<(), ServiceError> {
+    let (router, scheme, entries) = (service.router()?, Arc::clone(scheme), entries.to_vec());
+    blocking(move || {
+        for entry in &entries {
+            let key = &entry.record.key;
+            if let Some(recipe) = scheme.tac_recipe(key.attributes.algorithm, key.factors.len()) {
+                router.may_run(entry, &recipe)?;
+            }
+        }
+        Ok(())
+    })
+    .await
 }
 
 fn selectable(entries: &[Arc<Entry>]) -> Vec<SelectableKey> {
