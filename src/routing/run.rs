@@ -50,11 +50,12 @@ impl Router {
         let candidates: Vec<&Arc<Backend>> =
             self.backends.iter().filter(|backend| replicas_on(keys, backend).is_some()).collect();
         let mut refusal = RouteError::NoReplica;
+        let mut resting: Vec<&Arc<Backend>> = Vec::new();
         for (number, backend) in candidates.iter().enumerate() {
             let next = candidates.get(number + 1).filter(|_| batch.rows <= HEDGED_ROWS && recipe.is_repeatable());
             let result = match next {
                 Some(next) if backend.is_remote() => self.hedged(backend, next, lane, keys, recipe, batch),
-                _ => self.run_on(backend, lane, keys, recipe, batch),
+                _ => self.run_on(backend, lane, keys, recipe, batch, false),
             };
             match result {
                 Ok(ran) => return Ok(ran),
@@ -65,8 +66,19 @@ impl Router {
                     if number + 1 < candidates.len() {
                         metrics::counter!("claviger_failovers_total", "backend" => backend.name.clone()).increment(1);
                     }
+                    if matches!(error, RouteError::Resting { .. }) {
+                        resting.push(*backend);
+                    }
                     refusal = refusal.or(error);
                 }
+            }
+        }
+        // Nobody else could: better one that failed a while ago than none.
+        for backend in resting {
+            match self.run_on(backend, lane, keys, recipe, batch, true) {
+                Ok(ran) => return Ok(ran),
+                Err(error) if error.is_final() || !may_repeat(recipe, &error) => return Err(error),
+                Err(error) => refusal = refusal.or(error),
             }
         }
         Err(refusal)
@@ -109,7 +121,7 @@ impl Router {
         batch: &Batch,
     ) -> Result<Ran, RouteError> {
         if !first.health.would_admit(Instant::now()) {
-            return self.run_on(first, lane, keys, recipe, batch);
+            return self.run_on(first, lane, keys, recipe, batch, false);
         }
         let _ = self
             .hedges
@@ -118,13 +130,13 @@ impl Router {
         let (router, backend) = (Arc::clone(self), Arc::clone(first));
         let (keys_there, recipe_there, mut batch_there) = (keys.to_vec(), recipe.clone(), batch.clone());
         let begun = std::thread::Builder::new().name("call".to_owned()).spawn(move || {
-            let result = router.run_on(&backend, lane, &keys_there, &recipe_there, &batch_there);
+            let result = router.run_on(&backend, lane, &keys_there, &recipe_there, &batch_there, false);
             batch_there.wipe();
             // Whoever asked may have another answer by now.
             let _ = tell.send(result);
         });
         if begun.is_err() {
-            return self.run_on(first, lane, keys, recipe, batch);
+            return self.run_on(first, lane, keys, recipe, batch, false);
         }
         let (least, most) = HEDGE_AFTER;
         let patience = first.health.p95().map_or(most, |p95| (2 * p95).clamp(least, most));
@@ -137,7 +149,7 @@ impl Router {
         let spent = self.hedges.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(100));
         if spent.is_ok() {
             metrics::counter!("claviger_hedges_total", "backend" => first.name.clone()).increment(1);
-            if let Ok(ran) = self.run_on(second, lane, keys, recipe, batch) {
+            if let Ok(ran) = self.run_on(second, lane, keys, recipe, batch, false) {
                 // Somebody else had to answer in its place: that counts as a failure, unless it has come meanwhile.
                 if answer.try_recv().is_err() {
                     first.health.record(Instant::now(), Health::Failed);
@@ -148,7 +160,8 @@ impl Router {
         answer.recv().unwrap_or_else(|_| Err(lost()))
     }
 
-    /// Runs on one backend, if it admits, has room, and lets out no more than the keys allow.
+    /// Runs on one backend, if it admits (or `rested` says that it must), has room, and lets out no more than the keys
+    /// allow.
     fn run_on(
         &self,
         backend: &Arc<Backend>,
@@ -156,12 +169,15 @@ impl Router {
         keys: &[Arc<Entry>],
         recipe: &Recipe,
         batch: &Batch,
+        rested: bool,
     ) -> Result<Ran, RouteError> {
         let Some(replicas) = replicas_on(keys, backend) else { return Err(RouteError::NoReplica) };
         if keys.iter().any(|key| self.opened.is_quarantined(key.id(), &backend.name)) {
             return Err(RouteError::NoReplica);
         }
-        if let Admission::Resting(left) = backend.health.admit(Instant::now()) {
+        if let Admission::Resting(left) = backend.health.admit(Instant::now())
+            && !rested
+        {
             return Err(RouteError::Resting { backend: backend.name.clone(), seconds: left.as_secs() + 1 });
         }
         let result = backend.enter(lane).and_then(|_place| {

@@ -18,5 +18,6 @@ mod refusals;
 mod serving;
 mod tiers;
 mod token_days;
+mod token_faults;
 mod tokens;
 mod vectors;

@@ -7,11 +7,11 @@ use claviger_client::{Client, ClientError, ImportKey, Key, NewKey, PsamDebit, Ps
 use crate::daemon::{Daemon, components};
 
 /// `pboc-purse-3des.json`, cases pub-load-*: a card's own load key, MAC1 and MAC2.
-const DLK: &str = "11223344556677888877665544332211";
+pub(crate) const DLK: &str = "11223344556677888877665544332211";
 const ASN: &str = "1150491934206620";
 
 /// The example's key as one card's: both dispersion steps of the scheme are in it.
-fn card_key() -> NewKey {
+pub(crate) fn card_key() -> NewKey {
     NewKey {
         tenant: "demo".to_owned(),
         scheme: "cjt166".to_owned(),
@@ -37,7 +37,7 @@ async fn import_card_key(officer: &Client) {
         officer.post("/v1/keys/import", &ImportKey { key, components, kcv: None, odd_parity: false }).await.unwrap();
 }
 
-fn load(mac: &str, amount: &str) -> Purse {
+pub(crate) fn load(mac: &str, amount: &str) -> Purse {
     let fields = [
         ("city_code", "1150"),
         ("asn", ASN),
