@@ -441,7 +441,7 @@ impl<'d, D: Device> Row<'_, 'd, D> {
         match mode {
             CipherMode::Ecb => device.ecb(key, direction, &mut text)?,
             CipherMode::Cbc { initial } => {
-                device.cbc(key, direction, &self.initial(Some(initial), block)?, &mut text)?
+                device.cbc(key, direction, &self.initial(Some(initial), block)?, &mut text)?;
             }
             CipherMode::Gcm { .. } => return Err(EngineError::NoBlockCipher(algorithm)),
         }

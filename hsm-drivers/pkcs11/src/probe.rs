@@ -216,7 +216,7 @@ impl<'a> Trial<'a> {
         let direction = if back { Direction::Decrypt } else { Direction::Encrypt };
         match &mode {
             CipherMode::Cbc { initial: Input::Constant(initial) } => {
-                device.cbc(&key, direction, initial, &mut found)?
+                device.cbc(&key, direction, initial, &mut found)?;
             }
             _ => device.ecb(&key, direction, &mut found)?,
         }

@@ -48,9 +48,12 @@ pub(in crate::routing) struct Workers {
     keys: RwLock<HashMap<u64, Arc<Known>>>,
     next: AtomicU64,
     /// What recipes let out, as long as the tokens are those that said so.
-    exposures: Mutex<(u64, HashMap<(Recipe, Vec<Exposure>), Result<Vec<Exposure>, DriverError>>)>,
+    exposures: Mutex<(u64, Exposures)>,
     stopped: AtomicBool,
 }
+
+/// For recipes and ceilings, what the tokens let out.
+type Exposures = HashMap<(Recipe, Vec<Exposure>), Result<Vec<Exposure>, DriverError>>;
 
 /// A place for one worker.
 struct Slot {
@@ -336,9 +339,9 @@ impl HsmDriver for Workers {
         let answer = match self.ask(task) {
             Ok(Reply::Exposure(exposure)) if exposure.len() == recipe.slots() => Ok(exposure),
             Ok(_) => return Err(unexpected()),
-            Err(error) if error.fault == Fault::Unsupported => Err(error),
-            // What is wrong with the worker now may be mended in a moment.
-            Err(error) => return Err(error),
+            Err(error) if error.fault != Fault::Unsupported => return Err(error),
+            // Unlike what is wrong with a worker, this is not mended in a moment.
+            Err(error) => Err(error),
         };
         let mut known = self.exposures.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0 == self.generation() {
