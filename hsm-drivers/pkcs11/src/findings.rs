@@ -36,7 +36,7 @@ fn objects_beyond_their_ceiling(lent: &Lent<'_>) -> Result<Vec<Finding>, DriverE
         let flags = Flags::read(lent, object)?;
         // A key that derives is a master key: it deciphers never, and enciphers only if card keys may leave.
         let too_much = flags.extractable && ceiling < Exposure::MasterKey
-            || ceiling < Exposure::CardKey && flags.encrypt && flags.decrypt;
+            || ceiling < Exposure::CardKey && (flags.encrypt || flags.decrypt);
         if too_much {
             let cause = format!("the object `{label}` may be used beyond its ceiling");
             found.push(finding(
