@@ -60,6 +60,18 @@ impl Rv {
         matches!(self.0, ck::CKR_MECHANISM_INVALID | ck::CKR_KEY_SIZE_RANGE | ck::CKR_FUNCTION_NOT_SUPPORTED)
     }
 
+    /// Whether the token refused the PIN: each further try brings it nearer to locking itself.
+    pub(crate) fn is_refused_pin(self) -> bool {
+        matches!(
+            self.0,
+            ck::CKR_PIN_INCORRECT
+                | ck::CKR_PIN_INVALID
+                | ck::CKR_PIN_LEN_RANGE
+                | ck::CKR_PIN_EXPIRED
+                | ck::CKR_PIN_LOCKED
+        )
+    }
+
     /// Whether the token has no room for another session.
     pub(crate) fn is_exhaustion(self) -> bool {
         matches!(self.0, ck::CKR_SESSION_COUNT | ck::CKR_DEVICE_MEMORY | ck::CKR_HOST_MEMORY)

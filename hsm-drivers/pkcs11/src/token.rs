@@ -26,6 +26,8 @@ struct State {
     idle: Vec<ck::CK_SESSION_HANDLE>,
     /// Sessions lent out, of any connection.
     lent: usize,
+    /// How the token refused the PIN: it is not tried again.
+    pin_refused: Option<DriverError>,
 }
 
 /// A token that answered, and its pinned session, which keeps the login.
@@ -132,13 +134,16 @@ impl Token {
         if let Some(connection) = &state.connection {
             return Ok(Arc::clone(connection));
         }
-        let connection = Arc::new(self.connect()?);
+        let connection = Arc::new(self.connect(state)?);
         self.epoch.store(connection.epoch, Ordering::Release);
         state.connection = Some(Arc::clone(&connection));
         Ok(connection)
     }
 
-    fn connect(&self) -> Result<Connection, DriverError> {
+    fn connect(&self, state: &mut State) -> Result<Connection, DriverError> {
+        if let Some(refused) = &state.pin_refused {
+            return Err(refused.clone());
+        }
         let unusable = |error: Unusable| DriverError::backend(NAME, "load", error);
         let library = Library::open(&self.config.module, self.config.init.as_deref()).map_err(unusable)?;
         let info = self.find(&library)?;
@@ -146,7 +151,12 @@ impl Token {
         let pinned = library.open_session(info.slot).map_err(error)?;
         if let Err(failed) = library.login(pinned, &pin) {
             library.close_session(pinned);
-            return Err(error(failed));
+            if failed.rv.is_refused_pin() {
+                // A token locks itself after a few wrong PINs, and connecting is tried again and again.
+                let reason = format!("{}; it is not tried again: correct the PIN and restart the daemon", failed.rv);
+                state.pin_refused = Some(DriverError::backend(NAME, failed.function, reason));
+            }
+            return Err(state.pin_refused.clone().unwrap_or_else(|| error(failed)));
         }
         let most = info.sessions.unwrap_or(usize::MAX).min(self.config.sessions);
         Ok(Connection { library, info, epoch: self.epoch() + 1, pinned, most })

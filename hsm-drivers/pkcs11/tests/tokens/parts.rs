@@ -10,7 +10,7 @@ pub(crate) const PIN: &str = "246810";
 /// A token in a directory of its own.
 pub(crate) struct Part {
     pub(crate) config: Config,
-    _directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Part {
@@ -74,7 +74,7 @@ pub(crate) fn softhsm(label: &str) -> Part {
         .args(["--init-token", "--free", "--label", label])
         .args(["--pin", PIN, "--so-pin", "13579111"]));
     let config = config(&PathBuf::from("/usr/lib/softhsm/libsofthsm2.so"), label, directory.path(), None);
-    Part { config, _directory: directory }
+    Part { config, directory }
 }
 
 /// NSS softokn: one database a process.
@@ -91,5 +91,5 @@ pub(crate) fn nss() -> Part {
     );
     let database = format!("sql:{}", directory.path().display());
     run(Command::new("certutil").args(["-N", "-d", &database, "-f"]).arg(directory.path().join("pin")));
-    Part { config, _directory: directory }
+    Part { config, directory }
 }

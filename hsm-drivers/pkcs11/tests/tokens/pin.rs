@@ -1,0 +1,26 @@
+//! A wrong PIN.
+
+use claviger_driver_pkcs11::{PinSource, Pkcs11Driver};
+use claviger_hsm_api::HsmDriver;
+
+use crate::parts::{self, run_in_child};
+
+/// Tokens lock themselves after a few wrong PINs, and a daemon connects again and again.
+#[test]
+fn a_refused_pin_is_tried_once() {
+    if run_in_child("pin::a_refused_pin_is_tried_once") {
+        return;
+    }
+    let part = parts::softhsm("pin");
+    let wrong = part.directory.path().join("wrong");
+    std::fs::write(&wrong, "000000").unwrap();
+    let mut config = part.config.clone();
+    config.pin = PinSource::File(wrong.clone());
+    let driver = Pkcs11Driver::new(config);
+    let refused = driver.probe().unwrap_err();
+    assert!(refused.reason.contains("CKR_PIN_INCORRECT") && refused.reason.contains("restart"), "{refused}");
+    // It would be right now, and is not tried all the same.
+    std::fs::write(&wrong, parts::PIN).unwrap();
+    assert_eq!(driver.probe().unwrap_err(), refused);
+    assert!(part.driver().probe().is_ok(), "another driver logs in");
+}
