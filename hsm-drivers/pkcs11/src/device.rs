@@ -44,10 +44,7 @@ impl OnSession<'_> {
             return Ok(());
         }
         let library = &self.lent.connection.library;
-        self.lent.check(match direction {
-            Direction::Encrypt => library.encrypt(self.lent.session, mechanism, key.handle, data),
-            Direction::Decrypt => library.decrypt(self.lent.session, mechanism, key.handle, data),
-        })
+        self.lent.check(library.cipher(self.lent.session, direction, mechanism, key.handle, data))
     }
 
     /// The mechanism by which a key of this kind derives.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::{NonNull, null_mut};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use claviger_hsm_engine::Direction;
 use cryptoki_sys as ck;
 use zeroize::Zeroizing;
 
@@ -334,35 +335,29 @@ impl Library {
         Ok(object)
     }
 
-    /// Enciphers whole blocks in place.
-    pub(crate) fn encrypt(
+    /// Enciphers or deciphers whole blocks in place, which the standard allows.
+    pub(crate) fn cipher(
         &self,
         session: Session,
+        direction: Direction,
         mechanism: Mechanism<'_>,
         key: Object,
         data: &mut [u8],
     ) -> Result<(), Failed> {
-        mechanism.with(|mechanism| call!(self, C_EncryptInit, session, mechanism, key))?;
         let (at, len) = (data.as_mut_ptr(), data.len() as ck::CK_ULONG);
         let mut written = len;
-        // The standard allows input and output to be the same place.
-        call!(self, C_Encrypt, session, at, len, at, &raw mut written)?;
-        whole("C_Encrypt", written, len)
-    }
-
-    /// Deciphers whole blocks in place.
-    pub(crate) fn decrypt(
-        &self,
-        session: Session,
-        mechanism: Mechanism<'_>,
-        key: Object,
-        data: &mut [u8],
-    ) -> Result<(), Failed> {
-        mechanism.with(|mechanism| call!(self, C_DecryptInit, session, mechanism, key))?;
-        let (at, len) = (data.as_mut_ptr(), data.len() as ck::CK_ULONG);
-        let mut written = len;
-        call!(self, C_Decrypt, session, at, len, at, &raw mut written)?;
-        whole("C_Decrypt", written, len)
+        match direction {
+            Direction::Encrypt => {
+                mechanism.with(|mechanism| call!(self, C_EncryptInit, session, mechanism, key))?;
+                call!(self, C_Encrypt, session, at, len, at, &raw mut written)?;
+                whole("C_Encrypt", written, len)
+            }
+            Direction::Decrypt => {
+                mechanism.with(|mechanism| call!(self, C_DecryptInit, session, mechanism, key))?;
+                call!(self, C_Decrypt, session, at, len, at, &raw mut written)?;
+                whole("C_Decrypt", written, len)
+            }
+        }
     }
 
     /// A MAC; never longer than 64 bytes.
