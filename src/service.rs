@@ -59,6 +59,8 @@ pub struct Service {
     launcher: Arc<Launcher>,
     /// Absent while the daemon is sealed.
     router: OnceLock<Arc<Router>>,
+    /// Held while a key is copied: of two that copy the same, one would undo what the other has made.
+    copying: tokio::sync::Mutex<()>,
     /// Places for streamed jobs: each holds a thread.
     jobs: Arc<Semaphore>,
     /// Held as long as the service lives.
@@ -91,6 +93,7 @@ impl Service {
             backends,
             launcher,
             router: OnceLock::new(),
+            copying: tokio::sync::Mutex::default(),
             jobs: Arc::new(Semaphore::new(JOBS)),
             _lock: lock,
         }))

@@ -57,6 +57,7 @@ impl Service {
         under: KeyRef,
     ) -> Result<Arc<Entry>, ServiceError> {
         let router = self.router()?;
+        let _alone = self.copying.lock().await;
         let entry = self.known(caller, id).await?;
         let under = self.referenced(&under)?;
         let permit = Arc::new(self.decide(caller, action, &[Resource::of(&entry), Resource::of(&under)], 1).await?);

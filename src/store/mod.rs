@@ -255,7 +255,11 @@ impl Store {
             return Err(StoreError::Conflict);
         }
         write_replicas(&mut transaction, replicas).await?;
-        settle(&mut transaction, &key.id).await?;
+        // A copy that is on its way to another backend is still to be settled.
+        for replica in replicas {
+            let made = sqlx::query("DELETE FROM intents WHERE key_id = ? AND backend = ?");
+            made.bind(&replica.key_id).bind(&replica.backend).execute(&mut *transaction).await?;
+        }
         transaction.commit().await?;
         if replicas.iter().any(|replica| replica.opaque.is_empty()) {
             self.scrub_log().await;
@@ -298,7 +302,7 @@ impl Store {
     }
 }
 
-/// With a key's record in the store, what was begun of it is done.
+/// With a new key's record in the store, what was begun of it is done.
 async fn settle(connection: &mut SqliteConnection, key_id: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM intents WHERE key_id = ?").bind(key_id).execute(connection).await?;
     Ok(())

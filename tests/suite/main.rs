@@ -19,5 +19,6 @@ mod serving;
 mod tiers;
 mod token_days;
 mod token_faults;
+mod token_keys;
 mod tokens;
 mod vectors;

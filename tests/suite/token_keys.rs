@@ -1,0 +1,129 @@
+//! Keys that move between backends, and keys that a token held before.
+
+use claviger_client::{ImportKey, Key, KeyReference, NewKey, ReplicateKey};
+use serde_json::json;
+
+use crate::daemon::{Daemon, components, problem};
+use crate::purse::card_key;
+use crate::tokens::Token;
+
+const DTK: &str = "0123456789ABCDEFFEDCBA9876543210";
+const EMBEDDED: &str = "[[backend]]\nname = \"embedded\"\ndriver = \"software\"\n";
+
+async fn import(daemon: &Daemon, key: NewKey, value: &str) -> Key {
+    let import = ImportKey { key, components: components(value), kcv: None, odd_parity: false };
+    daemon.client("officer").post("/v1/keys/import", &import).await.unwrap()
+}
+
+fn dtk() -> NewKey {
+    NewKey { role: "DTK".to_owned(), factors: Vec::new(), ..card_key() }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_moves_from_the_embedded_backend_to_softhsm_to_nss() {
+    let (room, hosted) = (Token::softhsm(), Token::nss());
+    let tables = [EMBEDDED.to_owned(), room.backend("room", "on-prem", ""), hosted.backend("hosted", "hosted", "")];
+    let daemon = Daemon::with_backends(&tables.concat());
+    let officer = daemon.client("officer");
+    let kek = NewKey {
+        scheme: "generic".to_owned(),
+        role: "KEK".to_owned(),
+        algorithm: "aes256".to_owned(),
+        factors: Vec::new(),
+        backends: words(&["embedded", "room", "hosted"]),
+        ..card_key()
+    };
+    let NewKey { tenant, scheme, role, version, algorithm, factors, .. } = kek.clone();
+    let under = || KeyReference {
+        tenant: tenant.clone(),
+        scheme: scheme.clone(),
+        role: role.clone(),
+        version: version.clone(),
+        algorithm: algorithm.clone(),
+        factors: factors.clone(),
+    };
+    import(&daemon, kek, &DTK.repeat(2)).await;
+    let places = words(&["on-prem", "hosted"]);
+    let moves = NewKey { places: places.clone(), movable: true, backends: words(&["embedded"]), ..dtk() };
+    let key = import(&daemon, moves, DTK).await;
+    let to = |to: &str| ReplicateKey { to: to.to_owned(), under: under() };
+    let at = format!("/v1/keys/{}/replicas", key.id);
+    for (backend, holders) in [("room", 2), ("hosted", 3)] {
+        let copied: Key = officer.post(&at, &to(backend)).await.unwrap();
+        assert_eq!((copied.backends.len(), &copied.kcv), (holders, &key.kcv));
+        let again = problem(officer.post::<Key>(&at, &to(backend)).await);
+        assert_eq!((again.code.as_str(), again.field.as_deref()), ("bad_field", Some("to")));
+    }
+    let unknown = problem(officer.post::<Key>(&at, &to("attic")).await);
+    assert_eq!(unknown.code, "no_backend");
+
+    let stays = NewKey { version: "02".to_owned(), places, backends: words(&["embedded"]), ..dtk() };
+    let stays = import(&daemon, stays, DTK).await;
+    let refused = problem(officer.post::<Key>(&format!("/v1/keys/{}/replicas", stays.id), &to("room")).await);
+    assert_eq!((refused.code.as_str(), refused.field.as_deref()), ("bad_field", Some("key")));
+    let bound = NewKey { version: "03".to_owned(), movable: true, backends: words(&["embedded"]), ..dtk() };
+    let bound = import(&daemon, bound, DTK).await;
+    let refused = problem(officer.post::<Key>(&format!("/v1/keys/{}/replicas", bound.id), &to("hosted")).await);
+    assert_eq!(refused.code, "place", "on-prem is all that it was made for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_copy_the_same_key_do_not_undo_each_other() {
+    let (room, hosted) = (Token::softhsm(), Token::nss());
+    let tables = [room.backend("room", "on-prem", ""), hosted.backend("hosted", "on-prem", "")];
+    let daemon = Daemon::with_backends(&tables.concat());
+    let kek = NewKey {
+        scheme: "generic".to_owned(),
+        role: "KEK".to_owned(),
+        algorithm: "aes128".to_owned(),
+        factors: Vec::new(),
+        backends: words(&["room", "hosted"]),
+        ..card_key()
+    };
+    import(&daemon, kek, DTK).await;
+    let key = NewKey { algorithm: "aes128".to_owned(), scheme: "generic".to_owned(), role: "CMAC".to_owned(), ..dtk() };
+    let key = import(&daemon, NewKey { movable: true, backends: words(&["room"]), ..key }, DTK).await;
+    let body = json!({ "to": "hosted", "under": {
+        "tenant": "demo", "scheme": "generic", "role": "KEK", "version": "01", "algorithm": "aes128" } });
+    let at = format!("/v1/keys/{}/replicas", key.id);
+    let (one, other) = (daemon.client("officer"), daemon.client("officer"));
+    let (one, other) = tokio::join!(one.post::<Key>(&at, &body), other.post::<Key>(&at, &body));
+    assert_eq!([one.is_ok(), other.is_ok()].iter().filter(|ok| **ok).count(), 1);
+    // The copy that was acknowledged is there: its state can be changed in both tokens.
+    let suspended: Key = daemon
+        .client("officer")
+        .post(&format!("/v1/keys/{}/state", key.id), &json!({ "state": "suspended" }))
+        .await
+        .unwrap();
+    assert_eq!((suspended.state.as_str(), suspended.backends.len()), ("suspended", 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_adopts_what_a_token_holds() {
+    for token in [Token::softhsm(), Token::nss()] {
+        let backend = token.backend("room", "on-prem", "");
+        let first = Daemon::with_backends(&backend);
+        let made = import(&first, dtk(), DTK).await;
+        drop(first);
+        let daemon = Daemon::with_backends(&backend);
+        let officer = daemon.client("officer");
+        let adopt = |object: &str, ceiling: Option<&str>, kcv: &str| {
+            let key = NewKey { backends: words(&["room"]), ceiling: ceiling.map(str::to_owned), ..dtk() };
+            json!({ "key": key, "object": object, "kcv": kcv })
+        };
+        let label = "demo/cjt166/DTK 3des 01 ceiling card-key";
+        let refused = async |body| problem(officer.post::<Key>("/v1/keys/adopt", &body).await);
+        assert_eq!(refused(adopt(label, None, "000000")).await.code, "kcv_mismatch");
+        let absent = refused(adopt("nobody", None, &made.kcv)).await;
+        assert!(absent.code == "refused" && absent.detail.contains("none of this label or id"), "{}", absent.detail);
+        // The object enciphers, since it was made for card keys that may leave.
+        let too_much = refused(adopt(label, Some("nothing"), &made.kcv)).await;
+        assert!(too_much.code == "refused" && too_much.detail.contains("CKA_ENCRYPT"), "{}", too_much.detail);
+        let adopted: Key = officer.post("/v1/keys/adopt", &adopt(label, None, &made.kcv)).await.unwrap();
+        assert_eq!((adopted.origin.as_str(), &adopted.kcv), ("adopted", &made.kcv));
+    }
+}
