@@ -69,11 +69,15 @@ impl OpenKeys {
     /// A replica that is not the key it should be serves nobody, until it is that key again.
     pub(super) fn quarantine(&self, backend: &Backend, key_id: &str, label: &str, reason: &str) {
         let place = (key_id.to_owned(), backend.name.clone());
-        let mut opened = self.write();
-        if let Some(known) = opened.handles.remove(&place) {
+        let (known, new) = {
+            let mut opened = self.write();
+            (opened.handles.remove(&place), opened.quarantine.insert(place))
+        };
+        // A backend may take its time: nobody waits for it with the lock held.
+        if let Some(known) = known {
             backend.driver.close(&known.handle);
         }
-        if opened.quarantine.insert(place) {
+        if new {
             metrics::counter!("claviger_replicas_quarantined_total", "backend" => backend.name.clone()).increment(1);
             tracing::error!(backend = backend.name, key = label, reason, "a replica is another key and is quarantined");
         }
@@ -128,24 +132,25 @@ impl Router {
     /// Closes a key everywhere, and for ever in all its records before `oldest`: it and all that was derived
     /// from it are gone when this returns.
     pub fn purge(&self, key_id: &str, oldest: i64) {
-        let mut opened = self.opened.write();
-        let floor = opened.oldest.entry(key_id.to_owned()).or_insert(oldest);
-        *floor = oldest.max(*floor);
-        opened.quarantine.retain(|(id, _)| id != key_id);
-        opened.handles.retain(|(id, name), known| {
-            if id != key_id || known.version >= oldest {
-                return true;
-            }
-            if let Some(backend) = self.backends.iter().find(|backend| backend.name == *name) {
+        let closed: Vec<(Place, Known)> = {
+            let mut opened = self.opened.write();
+            let floor = opened.oldest.entry(key_id.to_owned()).or_insert(oldest);
+            *floor = oldest.max(*floor);
+            opened.quarantine.retain(|(id, _)| id != key_id);
+            opened.handles.extract_if(|(id, _), known| id == key_id && known.version < oldest).collect()
+        };
+        // Nobody finds them any more; a backend that takes its time to close them holds nobody else up.
+        for ((_, name), known) in closed {
+            if let Some(backend) = self.backends.iter().find(|backend| backend.name == name) {
                 backend.driver.close(&known.handle);
             }
-            false
-        });
+        }
     }
 
-    /// Has every replica that is in use prove again that it is the key it was, and forgets quarantines: whoever is
-    /// wrong still is found out at the next use.
+    /// Forgets quarantines, since whoever is wrong still is found out at the next use, and has every replica that is in
+    /// use and has a second known answer show it again.
     pub fn sweep(&self) {
+        self.opened.write().quarantine.clear();
         for backend in &self.backends {
             let known: Vec<(String, KeyHandle, Option<String>, String)> = {
                 let opened = self.opened.read();
@@ -167,6 +172,5 @@ impl Router {
                 }
             }
         }
-        self.opened.write().quarantine.clear();
     }
 }
