@@ -4,6 +4,7 @@ use claviger_client::{ClientError, ImportKey, Key, NewKey};
 
 use crate::daemon::{Daemon, components, problem, words};
 use crate::main_job::verify_day_on;
+use crate::purse::card_key;
 use crate::tokens::Token;
 
 fn on(token: &Token, place: &str, days: &[&str]) {
@@ -25,19 +26,11 @@ fn days_of_3des_pass_on_nss() {
 
 fn key(algorithm: &str, ceiling: Option<&str>) -> NewKey {
     NewKey {
-        tenant: "demo".to_owned(),
-        scheme: "cjt166".to_owned(),
         role: "DTK".to_owned(),
-        version: "01".to_owned(),
         algorithm: algorithm.to_owned(),
         factors: Vec::new(),
         ceiling: ceiling.map(str::to_owned),
-        protect_from: None,
-        protect_until: None,
-        verify_until: None,
-        backends: Vec::new(),
-        places: Vec::new(),
-        movable: false,
+        ..card_key()
     }
 }
 

@@ -36,7 +36,7 @@ fn reference() -> KeyReference {
 }
 
 /// Brings a key into both tokens.
-pub(crate) async fn into_both(daemon: &Daemon, key: NewKey, value: &str) -> Key {
+async fn into_both(daemon: &Daemon, key: NewKey, value: &str) -> Key {
     let backends = ["room", "hosted"].map(str::to_owned).to_vec();
     let import =
         ImportKey { key: NewKey { backends, ..key }, components: components(value), kcv: None, odd_parity: false };
