@@ -3,7 +3,7 @@
 use claviger_card_schemes::FieldSet;
 use claviger_hsm_api::{Algorithm, Exposure, KcvRule, KeyName, KeyState, KeyVersion, Padding, Secret};
 
-use crate::keyring::{Place, Validity};
+use crate::keyring::{MoveStep, Place, Validity};
 
 /// What is asked.
 pub enum Operation {
@@ -42,6 +42,18 @@ pub enum Operation {
         to: String,
         /// The wrapping key that both backends hold.
         under: KeyRef,
+    },
+    /// Takes a step of a key's move between two backends that hold it.
+    MoveKey {
+        /// Its id.
+        id: String,
+        /// Which.
+        step: MoveStep,
+    },
+    /// How a key's move stands.
+    ShowMove {
+        /// Its id.
+        id: String,
     },
     /// Every key of a tenant.
     ListKeys {
@@ -333,6 +345,8 @@ impl Operation {
             Self::ImportKey { .. } => "import_key",
             Self::AdoptKey { .. } => "adopt_key",
             Self::ReplicateKey { .. } => "replicate_key",
+            Self::MoveKey { .. } => "move_key",
+            Self::ShowMove { .. } => "show_move",
             Self::ListKeys { .. } => "list_keys",
             Self::ShowKey { .. } => "show_key",
             Self::SetKeyState { state, .. } => match state {

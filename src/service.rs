@@ -32,7 +32,7 @@ use crate::seal::{self, Opener};
 use crate::store::Store;
 pub use error::ServiceError;
 pub use job::BATCH;
-pub use outcome::{Outcome, Sealed};
+pub use outcome::{Moving, Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};
 pub use transactions::VerifyJob;
 
@@ -158,6 +158,8 @@ impl Service {
             Operation::ReplicateKey { id, to, under } => {
                 self.replicate_key(caller, action, &id, to, under).await.map(Outcome::Key)
             }
+            Operation::MoveKey { id, step } => self.move_key(caller, action, &id, step).await.map(Outcome::Moving),
+            Operation::ShowMove { id } => self.show_move(caller, action, &id).await.map(Outcome::Moving),
             Operation::ListKeys { tenant } => self.list_keys(caller, action, tenant).await.map(Outcome::Keys),
             Operation::ShowKey { id } => self.show_key(caller, action, &id).await.map(Outcome::Key),
             Operation::SetKeyState { id, state } => {

@@ -16,8 +16,8 @@ pub use generic::{
     SignatureItem, Valid, VerifySignature,
 };
 pub use keys::{
-    AdoptKey, ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey,
-    ReplicateKey, SetKeyState,
+    AdoptKey, ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyMove, KeyReference, MoveKey,
+    NewKey, ReplicateKey, SetKeyState,
 };
 pub use purse::{PsamDebit, PsamResult, Purse, PurseResult};
 pub use status::{

@@ -8,6 +8,7 @@ mod cards;
 mod document;
 mod generic;
 mod keys;
+mod moves;
 mod problem;
 mod purse;
 pub mod schemes;
@@ -78,6 +79,7 @@ pub fn router(state: State) -> Router {
         .routes(routes!(keys::import))
         .routes(routes!(keys::adopt))
         .routes(routes!(keys::replicate))
+        .routes(routes!(moves::take_step, moves::show))
         .routes(routes!(keys::list))
         .routes(routes!(keys::show))
         .routes(routes!(keys::set_state))

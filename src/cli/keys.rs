@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use claviger_client::{
-    AdoptKey, Client, ImportKey, Key, KeyFilter, KeyList, KeyReference, NewKey, ReplicateKey, SetKeyState,
+    AdoptKey, Client, ImportKey, Key, KeyFilter, KeyList, KeyMove, KeyReference, MoveKey, NewKey, ReplicateKey,
+    SetKeyState,
 };
 use zeroize::Zeroizing;
 
@@ -46,6 +47,13 @@ pub(super) enum Keys {
   claviger --data ./dev --as officer keys replicate --to room-2 --under generic/KEK/01/aes256 --tenant demo \\
       --scheme cjt166 --role DTK --version 01 --algorithm 3des")]
     Replicate(Replicate),
+    /// Move a key to another backend that holds it: both answer, then the other one answers callers
+    #[command(after_help = "Examples:
+  claviger --data ./dev --as officer keys move begin --to room-2 --tenant demo \\
+      --scheme cjt166 --role DTK --version 01 --algorithm 3des
+  claviger --data ./dev --as officer keys move cut-over e032f0e228e9077e2d7baac0902af7d9
+  claviger --data ./dev --as officer keys move roll-back e032f0e228e9077e2d7baac0902af7d9")]
+    Move(MoveArguments),
     /// List a tenant's keys
     #[command(after_help = "Example:
   claviger --data ./dev --as officer keys list --tenant demo --scheme cjt166 --role DTK")]
@@ -154,6 +162,32 @@ pub(super) struct Replicate {
 }
 
 #[derive(Args)]
+pub(super) struct MoveArguments {
+    /// Which step
+    #[arg(value_enum)]
+    step: Step,
+    #[command(flatten)]
+    selection: Selection,
+    /// Of `begin`: the backend that the key moves to
+    #[arg(long, value_name = "NAME", required_if_eq("step", "begin"))]
+    to: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Step {
+    /// Say how the move stands
+    Show,
+    /// Have another backend answer beside the one that callers hear, and compare
+    Begin,
+    /// Have callers hear the other one
+    CutOver,
+    /// Take one step back
+    RollBack,
+    /// Ask the former one no more
+    Finish,
+}
+
+#[derive(Args)]
 pub(super) struct Import {
     #[command(flatten)]
     description: Description,
@@ -224,6 +258,7 @@ impl Keys {
         let client = global.client()?;
         let key = match self {
             Self::List(list) => return list.run(&client, output).await,
+            Self::Move(step) => return step.run(&client, output).await,
             Self::Generate(description) => client.post("/v1/keys", &description.body()?).await?,
             Self::Import(import) => client.post("/v1/keys/import", &import.body()?).await?,
             Self::Adopt(adopt) => client.post("/v1/keys/adopt", &adopt.body()?).await?,
@@ -288,6 +323,26 @@ impl Replicate {
         let [scheme, role, version, algorithm] = [scheme, role, version, algorithm].map(str::to_owned);
         let under = KeyReference { tenant: key.tenant, scheme, role, version, algorithm, factors: Vec::new() };
         Ok(client.post(&format!("/v1/keys/{}/replicas", key.id), &ReplicateKey { to: self.to, under }).await?)
+    }
+}
+
+impl MoveArguments {
+    async fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
+        let key = self.selection.find(client).await?;
+        let at = format!("/v1/keys/{}/move", key.id);
+        let step = match self.step {
+            Step::Show => None,
+            Step::Begin => Some("begin"),
+            Step::CutOver => Some("cut-over"),
+            Step::RollBack => Some("roll-back"),
+            Step::Finish => Some("finish"),
+        };
+        let stands: KeyMove = match step {
+            None => client.get(&at, &()).await?,
+            Some(step) => client.post(&at, &MoveKey { step: step.to_owned(), to: self.to }).await?,
+        };
+        output.result(&stands, || move_line(&stands));
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -372,6 +427,16 @@ fn read_component(path: &Path) -> anyhow::Result<Zeroizing<String>> {
         .flat_map(str::chars)
         .filter(|c| !c.is_whitespace());
     Ok(Zeroizing::new(digits.collect()))
+}
+
+fn move_line(stands: &KeyMove) -> String {
+    let KeyMove { answers, from, to, compared, diverged, failed, skipped } = stands;
+    match (from, to) {
+        (Some(from), Some(to)) => format!(
+            "{from} -> {to}: {answers} answers; {compared} compared, {diverged} differ, {failed} failed, {skipped} skipped"
+        ),
+        _ => format!("{answers} answers; the key is not on its way anywhere"),
+    }
 }
 
 /// A key on one line.

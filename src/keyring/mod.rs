@@ -1,5 +1,6 @@
 //! The keys' records: whose, for what, in which state, in which backends. Never key bytes.
 
+mod course;
 mod record;
 
 use std::collections::HashMap;
@@ -9,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use claviger_hsm_api::{Algorithm, KeyName, KeyState, KeyVersion, StoredKey};
 
 use crate::store::{KeyRow, ReplicaRow, Store, StoreError};
+pub use course::{Course, CourseError, Move, MoveStep};
 pub use record::{KeyRecord, KeyUnusable, Origin, Place, Purpose, Replica, Validity};
 
 /// A key as it is now. Changing it makes a new one.
@@ -18,18 +20,25 @@ pub struct Entry {
     pub record: KeyRecord,
     /// Its copies.
     pub replicas: Vec<Replica>,
+    /// Where calls for it go first.
+    pub course: Course,
     version: i64,
 }
 
 impl Entry {
     /// A key that no backend has made yet.
     pub fn draft(record: KeyRecord) -> Self {
-        Self { record, replicas: Vec::new(), version: 0 }
+        Self { record, replicas: Vec::new(), course: Course::default(), version: 0 }
     }
 
     /// The key as a backend is asked to open it.
     pub fn stored(&self, replica: &Replica) -> StoredKey {
         StoredKey { key: self.record.key.clone(), kcv: self.record.kcv.clone(), opaque: replica.opaque.clone() }
+    }
+
+    /// The same key on another course.
+    pub fn on_course(&self, course: Course) -> Self {
+        Self { course, ..self.clone() }
     }
 
     /// Its id.
@@ -57,6 +66,9 @@ pub enum KeyringError {
         /// Why.
         error: serde_json::Error,
     },
+    /// The step of a move is not the next one.
+    #[error(transparent)]
+    Course(#[from] CourseError),
     /// SP 800-57 does not allow the step.
     #[error("a key that is {from} cannot become {to}")]
     State {
@@ -86,10 +98,11 @@ impl Keyring {
         }
         let mut keys = HashMap::new();
         for row in store.keys().await? {
-            let record = serde_json::from_str(&row.record)
-                .map_err(|error| KeyringError::Record { id: row.id.clone(), error })?;
+            let unreadable = |error| KeyringError::Record { id: row.id.clone(), error };
+            let record = serde_json::from_str(&row.record).map_err(unreadable)?;
+            let course = serde_json::from_str(&row.course).map_err(unreadable)?;
             let replicas = replicas.remove(&row.id).unwrap_or_default();
-            keys.insert(row.id, Arc::new(Entry { record, replicas, version: row.record_version }));
+            keys.insert(row.id, Arc::new(Entry { record, replicas, course, version: row.record_version }));
         }
         Ok(Self { store, keys: RwLock::new(keys), generation: AtomicU64::new(0) })
     }
@@ -140,7 +153,7 @@ impl Keyring {
     /// # Errors
     /// [`StoreError::Exists`] if its identity is taken.
     pub async fn insert(&self, record: KeyRecord, replicas: Vec<Replica>) -> Result<Arc<Entry>, KeyringError> {
-        let entry = Entry { record, replicas, version: 1 };
+        let entry = Entry { record, replicas, course: Course::default(), version: 1 };
         self.store.insert_key(&row(&entry)?, &replica_rows(&entry)).await?;
         Ok(self.publish(entry))
     }
@@ -160,7 +173,7 @@ impl Keyring {
             return Err(KeyringError::State { from: record.key.state, to: state });
         }
         record.key.state = state;
-        let changed = Entry { record, replicas, version: entry.version + 1 };
+        let changed = Entry { record, replicas, version: entry.version + 1, course: entry.course.clone() };
         self.store.replace_key(&row(&changed)?, &replica_rows(&changed)).await?;
         Ok(self.publish(changed))
     }
@@ -172,9 +185,25 @@ impl Keyring {
     pub async fn add_replica(&self, entry: &Entry, replica: Replica) -> Result<Arc<Entry>, KeyringError> {
         let others = entry.replicas.iter().filter(|known| known.backend != replica.backend).cloned();
         let replicas = others.chain([replica.clone()]).collect();
-        let changed = Entry { record: entry.record.clone(), replicas, version: entry.version + 1 };
+        let changed = Entry { replicas, version: entry.version + 1, ..entry.clone() };
         self.store.replace_key(&row(&changed)?, &replica_rows(&changed)).await?;
         Ok(self.publish(changed))
+    }
+
+    /// Gives a key another course. Its record stays as it is: what is open of it stays open.
+    ///
+    /// # Errors
+    /// [`KeyringError`].
+    pub async fn set_course(&self, key_id: &str, course: Course) -> Result<(), KeyringError> {
+        let text = serde_json::to_string(&course)
+            .map_err(|error| KeyringError::Record { id: key_id.to_owned(), error })?;
+        self.store.set_course(key_id, &text).await?;
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = keys.get_mut(key_id) {
+            *entry = Arc::new(entry.on_course(course));
+        }
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 
     /// The store behind it.
@@ -182,9 +211,14 @@ impl Keyring {
         &self.store
     }
 
-    fn publish(&self, entry: Entry) -> Arc<Entry> {
+    fn publish(&self, mut entry: Entry) -> Arc<Entry> {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        // A course that was set since the entry was read stays.
+        if let Some(known) = keys.get(entry.id()) {
+            entry.course = known.course.clone();
+        }
         let entry = Arc::new(entry);
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(entry.id().to_owned(), Arc::clone(&entry));
+        keys.insert(entry.id().to_owned(), Arc::clone(&entry));
         self.generation.fetch_add(1, Ordering::Release);
         entry
     }
@@ -198,7 +232,9 @@ fn row(entry: &Entry) -> Result<KeyRow, KeyringError> {
     let id = entry.id().to_owned();
     let record =
         serde_json::to_string(&entry.record).map_err(|error| KeyringError::Record { id: id.clone(), error })?;
-    Ok(KeyRow { id, identity: entry.record.identity(), record_version: entry.version, record })
+    let course =
+        serde_json::to_string(&entry.course).map_err(|error| KeyringError::Record { id: id.clone(), error })?;
+    Ok(KeyRow { id, identity: entry.record.identity(), record_version: entry.version, record, course })
 }
 
 fn replica_rows(entry: &Entry) -> Vec<ReplicaRow> {

@@ -84,9 +84,9 @@ pub enum BackendError {
     /// Two of one name: replicas could not be told apart.
     #[error("the configuration names two backends `{0}`")]
     Twice(String),
-    /// The thread that proves replicas again.
-    #[error("replicas could not be proved again from time to time: {0}")]
-    Sweep(String),
+    /// The threads that prove replicas again and compare answers.
+    #[error("the router's threads could not be started: {0}")]
+    Thread(String),
     /// A known answer came out wrong.
     #[error("backend `{backend}` does not show its known answer for {capability}")]
     Unproved {

@@ -14,6 +14,7 @@ mod life;
 mod opened;
 mod proof;
 mod run;
+mod shadow;
 pub mod worker;
 
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub use backends::{Backend, BackendConfig, BackendError};
 pub use examination::{Examination, Report, examine};
 use opened::OpenKeys;
 pub use proof::prove;
+pub use shadow::Comparison;
+use shadow::Shadows;
 pub use worker::Launcher;
 
 /// Why no backend ran a recipe.
@@ -144,6 +147,7 @@ pub struct Router {
     opened: OpenKeys,
     /// Calls that a second backend may still be asked to answer beside the first, in hundredths.
     hedges: AtomicU32,
+    shadows: Shadows,
 }
 
 /// A key that backends have made: what the store keeps, the copies, and the second known answer.
@@ -180,7 +184,14 @@ impl Router {
             return Err(BackendError::Twice(twice.name.clone()));
         }
         backends.sort_by_key(|backend| backend.place);
-        let router = Arc::new(Self { backends, opened: OpenKeys::default(), hedges: AtomicU32::new(run::HEDGES) });
+        let (shadows, attend) = Shadows::new();
+        let (opened, hedges) = (OpenKeys::default(), AtomicU32::new(run::HEDGES));
+        let router = Arc::new(Self { backends, opened, hedges, shadows });
+        let of = Arc::downgrade(&router);
+        std::thread::Builder::new()
+            .name("shadow".to_owned())
+            .spawn(move || attend(of))
+            .map_err(|error| BackendError::Thread(error.to_string()))?;
         let of = Arc::downgrade(&router);
         let sweep = std::thread::Builder::new().name("sweep".to_owned()).spawn(move || {
             loop {
@@ -189,7 +200,7 @@ impl Router {
                 router.sweep();
             }
         });
-        sweep.map_err(|error| BackendError::Sweep(error.to_string()))?;
+        sweep.map_err(|error| BackendError::Thread(error.to_string()))?;
         Ok(router)
     }
 

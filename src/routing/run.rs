@@ -47,8 +47,7 @@ impl Router {
             key.record.admits(purpose, now)?;
         }
         let lane = Lane::of(permit.action());
-        let candidates: Vec<&Arc<Backend>> =
-            self.backends.iter().filter(|backend| replicas_on(keys, backend).is_some()).collect();
+        let candidates = self.candidates(keys);
         let mut refusal = RouteError::NoReplica;
         let mut resting: Vec<&Arc<Backend>> = Vec::new();
         for (number, backend) in candidates.iter().enumerate() {
@@ -58,7 +57,10 @@ impl Router {
                 _ => self.run_on(backend, lane, keys, recipe, batch, false),
             };
             match result {
-                Ok(ran) => return Ok(ran),
+                Ok(ran) => {
+                    self.shadow(keys, recipe, batch, &ran);
+                    return Ok(ran);
+                }
                 // The caller's fault is the same everywhere; other failures let the next backend try, if the
                 // recipe did not run or may run twice.
                 Err(error) if error.is_final() || !may_repeat(recipe, &error) => return Err(error),
@@ -82,6 +84,20 @@ impl Router {
             }
         }
         Err(refusal)
+    }
+
+    /// The backends that hold every key, in the order in which they are asked: first the one that a key was moved to.
+    fn candidates(&self, keys: &[Arc<Entry>]) -> Vec<&Arc<Backend>> {
+        let mut found: Vec<_> = self.backends.iter().filter(|backend| replicas_on(keys, backend).is_some()).collect();
+        if let Some(first) = keys.iter().find_map(|key| key.course.first()) {
+            found.sort_by_key(|backend| backend.name != first);
+        }
+        found
+    }
+
+    /// The backend that is asked first for a key.
+    pub fn first(&self, key: &Arc<Entry>) -> Option<String> {
+        self.candidates(std::slice::from_ref(key)).first().map(|backend| backend.name.clone())
     }
 
     /// Whether some backend could ever run a recipe on a key: what a job asks before it begins. A backend that does not
@@ -162,7 +178,7 @@ impl Router {
 
     /// Runs on one backend, if it admits (or `rested` says that it must), has room, and lets out no more than the keys
     /// allow.
-    fn run_on(
+    pub(super) fn run_on(
         &self,
         backend: &Arc<Backend>,
         lane: Lane,

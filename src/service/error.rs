@@ -76,6 +76,9 @@ pub enum ServiceError {
     /// A key changed while a job that needs all its keys was running.
     #[error("key {0} was changed while the job was running")]
     Changed(String),
+    /// Two backends answered differently: moving on would change answers.
+    #[error("the two backends answered differently {0} times: roll back, find out why, and begin again")]
+    Diverged(u64),
     /// The keys are not those that the caller counted on.
     #[error("the keys have changed since: {0}")]
     OtherKeys(String),
@@ -114,6 +117,8 @@ impl ServiceError {
             Self::Keyring(KeyringError::Store(StoreError::Exists)) => "key_exists",
             Self::Keyring(KeyringError::Store(StoreError::Conflict)) => "conflict",
             Self::Keyring(KeyringError::State { .. }) => "key_state",
+            Self::Keyring(KeyringError::Course(_)) => "not_the_next_step",
+            Self::Diverged(_) => "diverged",
             Self::Keyring(_) => "store_failed",
             Self::Route(RouteError::Ceiling { .. }) => "exposure_above_ceiling",
             Self::Route(RouteError::NoReplica) => "no_replica",
@@ -156,6 +161,8 @@ impl ServiceError {
             "key_exists"
             | "conflict"
             | "key_state"
+            | "not_the_next_step"
+            | "diverged"
             | "key_unusable"
             | "keys_changed"
             | "exposure_above_ceiling"

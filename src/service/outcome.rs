@@ -5,8 +5,8 @@ use std::sync::Arc;
 use claviger_card_schemes::CardScheme;
 
 use super::{PersonaliseJob, VerifyJob};
-use crate::keyring::Entry;
-use crate::routing::BackendStatus;
+use crate::keyring::{Entry, Move};
+use crate::routing::{BackendStatus, Comparison};
 
 /// A ciphertext, and the initial value or nonce it was made with.
 pub struct Sealed {
@@ -14,6 +14,16 @@ pub struct Sealed {
     pub text: Option<Vec<u8>>,
     /// None in ECB.
     pub iv: Option<Vec<u8>>,
+}
+
+/// Which backend answers for a key, and how its move stands.
+pub struct Moving {
+    /// The backend that is asked first.
+    pub answers: String,
+    /// None if the key is not on its way.
+    pub moving: Option<Move>,
+    /// What came of asking both.
+    pub comparison: Comparison,
 }
 
 /// What is answered.
@@ -36,6 +46,8 @@ pub enum Outcome {
     Verdicts(Vec<bool>),
     /// A card scheme.
     Scheme(Arc<CardScheme>),
+    /// How a key's move stands.
+    Moving(Moving),
     /// How the backends are.
     Backends(Vec<BackendStatus>),
     /// Bytes that are not secret.

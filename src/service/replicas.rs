@@ -5,12 +5,12 @@ use std::sync::Arc;
 use claviger_hsm_api::Exportability;
 
 use super::keys::{key_event, shows};
-use super::{Caller, Service, ServiceError, blocking};
+use super::{Caller, Moving, Service, ServiceError, blocking};
 use crate::audit::Event;
-use crate::keyring::{Entry, Origin};
+use crate::keyring::{Entry, KeyringError, MoveStep, Origin};
 use crate::operation::{KeyRef, KeyRequest};
 use crate::policy::Resource;
-use crate::routing::BackendStatus;
+use crate::routing::{BackendStatus, RouteError};
 
 impl Service {
     /// Registers a key that a device holds already.
@@ -83,6 +83,59 @@ impl Service {
         .await;
         let event = Event { backends: vec![to.clone()], ..key_event(&entry.record) };
         self.settle(caller, &permit, event, result).await
+    }
+
+    /// Takes a step of a key's move from one backend to another.
+    pub(super) async fn move_key(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+        step: MoveStep,
+    ) -> Result<Moving, ServiceError> {
+        let router = self.router()?;
+        let _alone = self.copying.lock().await;
+        let entry = self.known(caller, id).await?;
+        let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
+        let result = async {
+            let now = router.first(&entry).ok_or(RouteError::NoReplica)?;
+            if let MoveStep::Begin { to } = &step
+                && !entry.replicas.iter().any(|replica| replica.backend == *to && !replica.opaque.is_empty())
+            {
+                return Err(ServiceError::field("to", "does not hold the key: replicate it there first"));
+            }
+            let diverged = router.comparison(id).diverged;
+            if step == MoveStep::CutOver && diverged > 0 {
+                return Err(ServiceError::Diverged(diverged));
+            }
+            let course = entry.course.after(step.clone(), &now).map_err(KeyringError::from)?;
+            if matches!(step, MoveStep::Begin { .. }) {
+                router.forget_comparison(id);
+            }
+            self.keyring.set_course(id, course.clone()).await?;
+            let changed = Arc::new(entry.on_course(course));
+            let answers = router.first(&changed).ok_or(RouteError::NoReplica)?;
+            tracing::info!(key = entry.record.label(), ?step, answers, "a key moves");
+            Ok(Moving { answers, moving: changed.course.moving().cloned(), comparison: router.comparison(id) })
+        }
+        .await;
+        self.settle(caller, &permit, key_event(&entry.record), result).await
+    }
+
+    /// How a key's move stands.
+    pub(super) async fn show_move(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+    ) -> Result<Moving, ServiceError> {
+        let router = self.router()?;
+        let entry = self.known(caller, id).await?;
+        let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
+        let answers = router.first(&entry).ok_or(ServiceError::from(RouteError::NoReplica));
+        let moving = entry.course.moving().cloned();
+        let result = answers.map(|answers| Moving { answers, moving, comparison: router.comparison(id) });
+        self.settle(caller, &permit, key_event(&entry.record), result).await
     }
 
     pub(super) async fn list_backends(

@@ -43,6 +43,8 @@ pub struct KeyRow {
     pub record_version: i64,
     /// The record, as the keyring writes it.
     pub record: String,
+    /// Which backend is asked first, as the keyring writes it; it changes by itself.
+    pub course: String,
 }
 
 /// One backend's copy of a key.
@@ -62,7 +64,7 @@ pub struct Store {
     pool: SqlitePool,
 }
 
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 const MIGRATIONS: [&str; SCHEMA as usize] = [
     "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -92,6 +94,7 @@ const MIGRATIONS: [&str; SCHEMA as usize] = [
         PRIMARY KEY (key_id, backend)
     ) STRICT;
 ",
+    "ALTER TABLE keys ADD COLUMN course TEXT NOT NULL DEFAULT '{}';",
 ];
 
 impl Store {
@@ -123,7 +126,7 @@ impl Store {
         for step in MIGRATIONS.iter().skip(found as usize) {
             sqlx::raw_sql(*step).execute(&mut *transaction).await?;
         }
-        sqlx::raw_sql(const { "PRAGMA user_version = 2" }).execute(&mut *transaction).await?;
+        sqlx::raw_sql(const { "PRAGMA user_version = 3" }).execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -154,7 +157,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn keys(&self) -> Result<Vec<KeyRow>, StoreError> {
-        let rows = sqlx::query("SELECT id, identity, record_version, record FROM keys ORDER BY identity")
+        let rows = sqlx::query("SELECT id, identity, record_version, record, course FROM keys ORDER BY identity")
             .fetch_all(&self.pool)
             .await?;
         let read = |row: &sqlx::sqlite::SqliteRow| {
@@ -163,6 +166,7 @@ impl Store {
                 identity: row.try_get(1)?,
                 record_version: row.try_get(2)?,
                 record: row.try_get(3)?,
+                course: row.try_get(4)?,
             })
         };
         rows.iter().map(read).collect()
@@ -186,11 +190,12 @@ impl Store {
     /// [`StoreError::Exists`] if a key of this identity is there.
     pub async fn insert_key(&self, key: &KeyRow, replicas: &[ReplicaRow]) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let inserted = sqlx::query("INSERT INTO keys (id, identity, record_version, record) VALUES (?, ?, ?, ?)")
+        let inserted = sqlx::query("INSERT INTO keys (id, identity, record_version, record, course) VALUES (?, ?, ?, ?, ?)")
             .bind(&key.id)
             .bind(&key.identity)
             .bind(key.record_version)
             .bind(&key.record)
+            .bind(&key.course)
             .execute(&mut *transaction)
             .await;
         match inserted {
@@ -264,6 +269,15 @@ impl Store {
         if replicas.iter().any(|replica| replica.opaque.is_empty()) {
             self.scrub_log().await;
         }
+        Ok(())
+    }
+
+    /// Writes a key's course.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_course(&self, key_id: &str, course: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE keys SET course = ? WHERE id = ?").bind(course).bind(key_id).execute(&self.pool).await?;
         Ok(())
     }
 

@@ -39,6 +39,7 @@ const UNSAFE: &[&str] = &[
     "bulk-mac/src/gfni",
     "hsm-drivers/conformance",
     "hsm-drivers/pkcs11/src/library.rs",
+    "hsm-drivers/pkcs11/tests/tokens/raw.rs",
     "benches",
 ];
 

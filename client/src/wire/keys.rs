@@ -91,6 +91,49 @@ pub struct ReplicateKey {
     pub under: KeyReference,
 }
 
+/// A step of a key's move between two backends that hold it.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"step": "begin", "to": "embedded"}))]
+pub struct MoveKey {
+    /// `begin`: another backend answers beside the one that callers hear; `cut-over`: it is the one that they hear;
+    /// `roll-back`: one step back; `finish`: the former one answers no more.
+    #[schema(example = "begin")]
+    pub step: String,
+    /// Of `begin` only: the backend that the key moves to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "embedded")]
+    pub to: Option<String>,
+}
+
+/// Which backend answers for a key, and how its move stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeyMove {
+    /// The backend that is asked first.
+    #[schema(example = "embedded")]
+    pub answers: String,
+    /// Of a move: the backend that answered when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "room-1")]
+    pub from: Option<String>,
+    /// Of a move: the backend that shall answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "embedded")]
+    pub to: Option<String>,
+    /// Items that both backends answered since the move began, or since the daemon started.
+    #[schema(example = 120_000)]
+    pub compared: u64,
+    /// Those of them where the answers differ.
+    #[schema(example = 0)]
+    pub diverged: u64,
+    /// Calls that the second backend failed to answer.
+    #[schema(example = 0)]
+    pub failed: u64,
+    /// Calls that were not compared because too many waited for their second answer.
+    #[schema(example = 0)]
+    pub skipped: u64,
+}
+
 /// Joins a key from components.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -71,14 +71,14 @@ pub enum KeyColumn {
 }
 
 /// What a driver answers.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Outcome {
     /// One for each leg.
     pub legs: Vec<LegOutcome>,
 }
 
 /// What one leg did.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LegOutcome {
     /// Which rows ran: not those whose condition did not hold, and not those that did not decrypt.
     pub ran: Vec<bool>,
@@ -87,7 +87,7 @@ pub struct LegOutcome {
 }
 
 /// What a leg gives.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum LegValue {
     /// Bytes; of no meaning in rows that did not run.
     Bytes(Column),
@@ -139,6 +139,11 @@ pub enum MalformedBatch {
 }
 
 impl Column {
+    fn wipe(&mut self) {
+        let (Self::Fixed { bytes, .. } | Self::Variable { bytes, .. }) = self;
+        bytes.zeroize();
+    }
+
     /// An empty column of fixed width with room for `rows`.
     pub fn with_capacity(width: usize, rows: usize) -> Self {
         Self::Fixed { width, bytes: Vec::with_capacity(width * rows) }
@@ -237,10 +242,7 @@ impl Batch {
 
     /// Overwrites the columns: a PIN may be in one.
     pub fn wipe(&mut self) {
-        for column in &mut self.columns {
-            let (Column::Fixed { bytes, .. } | Column::Variable { bytes, .. }) = column;
-            bytes.zeroize();
-        }
+        self.columns.iter_mut().for_each(Column::wipe);
     }
 
     /// Whether columns and key columns have the rows they should, before anything indexes them.
@@ -278,6 +280,15 @@ impl Batch {
 }
 
 impl Outcome {
+    /// Overwrites the bytes that legs gave: a PIN may be among them.
+    pub fn wipe(&mut self) {
+        for leg in &mut self.legs {
+            if let LegValue::Bytes(column) = &mut leg.value {
+                column.wipe();
+            }
+        }
+    }
+
     /// The verdicts of a leg, if it verified.
     pub fn verdicts(&self, leg: usize) -> Option<&[bool]> {
         match &self.legs.get(leg)?.value {

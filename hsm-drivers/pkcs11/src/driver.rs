@@ -321,7 +321,11 @@ impl HsmDriver for Pkcs11Driver {
         let opened = self.with(|lent, device| {
             let failed = |reason: String| DriverError::backend(NAME, "open", format!("key {} {reason}", key.key.id));
             let id = unseal(device, key)?;
-            let handle = find(lent, &id)?.ok_or_else(|| failed("is not in the token".to_owned()))?;
+            let Some(handle) = find(lent, &id)? else {
+                lent.still_logged_in()?;
+                let reason = format!("the token does not hold the object of key {} any more", key.key.id);
+                return Err(DriverError::wrong_key(NAME, "open", reason));
+            };
             let left = if has_left_half(&key.key.attributes) { find(lent, &left_id(&id))? } else { None };
             let allowed = Flags::of(&key.key.attributes);
             for handle in std::iter::once(handle).chain(left) {

@@ -21,7 +21,7 @@ pub(crate) struct Library {
     /// Keeps the function list mapped.
     _module: ck::Pkcs11,
     /// Modules may keep the pointer they were initialised with.
-    _init: Option<CString>,
+    init: Option<CString>,
 }
 
 // SAFETY: the function list is constant while the module is mapped, and the module was told to lock by itself.
@@ -170,21 +170,34 @@ impl Library {
         // SAFETY: the function writes one pointer.
         let rv = unsafe { get(&raw mut list) };
         let functions = NonNull::new(list).filter(|_| rv == ck::CKR_OK).ok_or(Unusable::NoModule)?;
-        let library = Self { functions, _module: module, _init: init };
-        let parameters = library._init.as_ref().map_or(std::ptr::null(), |init| init.as_ptr());
+        let library = Self { functions, _module: module, init };
+        library.initialize().map_err(|failed| Unusable::Initialize(failed.rv))?;
+        Ok(library)
+    }
+
+    /// Initialises the module. It is never finalised: other threads may be inside.
+    fn initialize(&self) -> Result<(), Failed> {
+        let parameters = self.init.as_ref().map_or(std::ptr::null(), |init| init.as_ptr());
         let mut args =
             InitializeArgs { mutexes: [null_mut(); 4], flags: ck::CKF_OS_LOCKING_OK, parameters, reserved: null_mut() };
-        match call!(library, C_Initialize, (&raw mut args).cast()) {
+        match call!(self, C_Initialize, (&raw mut args).cast()) {
             // Somebody else in this process uses the module as well.
-            Ok(()) | Err(Failed { rv: Rv(ck::CKR_CRYPTOKI_ALREADY_INITIALIZED), .. }) => Ok(library),
-            Err(failed) => Err(Unusable::Initialize(failed.rv)),
+            Err(Failed { rv: Rv(ck::CKR_CRYPTOKI_ALREADY_INITIALIZED), .. }) => Ok(()),
+            other => other,
         }
     }
 
     /// The tokens that are there now.
     pub(crate) fn tokens(&self) -> Result<Vec<TokenInfo>, Failed> {
         let mut count = 0;
-        call!(self, C_GetSlotList, ck::CK_TRUE, null_mut(), &raw mut count)?;
+        match call!(self, C_GetSlotList, ck::CK_TRUE, null_mut(), &raw mut count) {
+            // Somebody else in this process finalised it.
+            Err(Failed { rv: Rv(ck::CKR_CRYPTOKI_NOT_INITIALIZED), .. }) => {
+                self.initialize()?;
+                call!(self, C_GetSlotList, ck::CK_TRUE, null_mut(), &raw mut count)?;
+            }
+            other => other?,
+        }
         let mut slots = vec![0; count as usize];
         call!(self, C_GetSlotList, ck::CK_TRUE, slots.as_mut_ptr(), &raw mut count)?;
         slots.truncate(count as usize);

@@ -11,6 +11,7 @@ use cryptoki_sys as ck;
 use crate::config::Config;
 use crate::driver::NAME;
 use crate::library::{Failed, Library, TokenInfo, Unusable};
+use crate::rv::Rv;
 
 /// A token, whether or not it is there now.
 pub(crate) struct Token {
@@ -199,6 +200,13 @@ impl Token {
 }
 
 impl Lent<'_> {
+    /// That the login holds: without it a token hides its objects, and seems to have lost them.
+    pub(crate) fn still_logged_in(&self) -> Result<(), DriverError> {
+        let logged_in = self.check(self.connection.library.is_logged_in(self.session))?;
+        let lost = || Failed { function: "C_GetSessionInfo", rv: Rv(ck::CKR_USER_NOT_LOGGED_IN) };
+        self.check(if logged_in { Ok(()) } else { Err(lost()) })
+    }
+
     /// Takes a call's result as the driver's, and remembers whether the session may go back.
     pub(crate) fn check<T>(&self, result: Result<T, Failed>) -> Result<T, DriverError> {
         result.map_err(|failed| {

@@ -6,6 +6,9 @@ use std::process::Command;
 use claviger_driver_pkcs11::{Config, PinSource, Pkcs11Driver, TokenName};
 
 pub(crate) const PIN: &str = "246810";
+pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+/// OpenSC's module that passes every call on and writes it down.
+pub(crate) const SPY: &str = "/usr/lib/x86_64-linux-gnu/pkcs11-spy.so";
 
 /// A token in a directory of its own.
 pub(crate) struct Part {
@@ -16,6 +19,32 @@ pub(crate) struct Part {
 impl Part {
     pub(crate) fn driver(&self) -> Pkcs11Driver {
         Pkcs11Driver::new(self.config.clone())
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        self.config.token.label.as_deref().unwrap()
+    }
+
+    /// The same token by way of the spy, and what the spy writes.
+    pub(crate) fn spied(mut self) -> (Self, Spy) {
+        self.config.module = PathBuf::from(SPY);
+        (self, Spy(PathBuf::from(std::env::var_os("PKCS11SPY_OUTPUT").unwrap())))
+    }
+}
+
+/// What a spied module was asked.
+pub(crate) struct Spy(PathBuf);
+
+impl Spy {
+    /// All that was written so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.0).unwrap()).into_owned()
+    }
+
+    /// How often a function was called.
+    pub(crate) fn count(&self, function: &str) -> usize {
+        let call = format!(": {function}");
+        self.text().lines().filter(|line| line.ends_with(&call)).count()
     }
 }
 
@@ -34,6 +63,8 @@ pub(crate) fn run_in_child(test: &str) -> bool {
         .args(["--exact", test, "--nocapture"])
         .env("CLAVIGER_TOKENS", &tokens)
         .env("SOFTHSM2_CONF", configuration)
+        .env("PKCS11SPY", SOFTHSM)
+        .env("PKCS11SPY_OUTPUT", directory.path().join("spy.log"))
         // NSS stretches the password of its database ten thousand times for each key otherwise.
         .env("NSS_MAX_MP_PBE_ITERATION_COUNT", "1")
         .status();
@@ -73,7 +104,7 @@ pub(crate) fn softhsm(label: &str) -> Part {
     run(Command::new("softhsm2-util")
         .args(["--init-token", "--free", "--label", label])
         .args(["--pin", PIN, "--so-pin", "13579111"]));
-    let config = config(&PathBuf::from("/usr/lib/softhsm/libsofthsm2.so"), label, directory.path(), None);
+    let config = config(Path::new(SOFTHSM), label, directory.path(), None);
     Part { config, directory }
 }
 
