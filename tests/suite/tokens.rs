@@ -1,5 +1,6 @@
 //! Real tokens for daemons: SoftHSM2 and NSS softokn, made for a test and gone with it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,7 +24,7 @@ impl Token {
         std::fs::create_dir(&tokens).unwrap();
         let configuration = format!("directories.tokendir = {}\n", tokens.display());
         std::fs::write(directory.path().join("softhsm2.conf"), configuration).unwrap();
-        std::fs::write(directory.path().join("pin"), PIN).unwrap();
+        write_pin(&directory.path().join("pin"));
         let token = Self { directory, module: SOFTHSM, label: "城市卡" };
         token.util(&["--init-token", "--free", "--label", token.label, "--pin", PIN, "--so-pin", "13579111"]);
         token
@@ -32,7 +33,7 @@ impl Token {
     pub(crate) fn nss() -> Self {
         let directory = directory();
         let pin = directory.path().join("pin");
-        std::fs::write(&pin, PIN).unwrap();
+        write_pin(&pin);
         let database = format!("sql:{}", directory.path().display());
         run(Command::new("certutil").args(["-N", "-d", &database, "-f"]).arg(&pin));
         Self { directory, module: NSS, label: "NSS Certificate DB" }
@@ -64,6 +65,12 @@ impl Token {
              token = {{ label = \"{label}\" }}\npin = {{ file = \"{here}/pin\" }}\n{own}{more}\n"
         )
     }
+}
+
+/// A PIN that only its owner reads.
+fn write_pin(path: &Path) {
+    std::fs::write(path, PIN).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// In memory where there is such a place: a token's database waits for the disk at each key.

@@ -95,6 +95,8 @@ pub enum Fault {
     Unsupported,
     /// This backend's: fail over, and count it.
     Backend,
+    /// The backend refused the PIN or the password: nothing is tried with it again before an operator has seen to it.
+    Credentials,
     /// The backend's copy of a key is another key: it serves nobody until it is that key again. Fail over.
     WrongKey,
     /// Nobody knows whether it ran: repeat only what is repeatable.
@@ -181,11 +183,12 @@ pub trait HsmDriver: Send + Sync {
     /// A [`DriverError`]; of [`Fault::Caller`] if the blob is not of that wrapping key.
     fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &[u8]) -> Result<StoredKey, DriverError>;
 
-    /// Registers a key that the device holds already, by its label there or its id in hexadecimal.
+    /// Registers a key that the device holds already, by its label there or its id in hexadecimal. `others` are the
+    /// opaque parts of the keys that are kept of this backend: what one of them stands for is no key's to take.
     ///
     /// # Errors
     /// A [`DriverError`]; of [`Fault::Caller`] for a key that is not there or may more than it should.
-    fn adopt(&self, _: NewKey, _: &str) -> Result<StoredKey, DriverError> {
+    fn adopt(&self, _: NewKey, _: &str, _: &[Vec<u8>]) -> Result<StoredKey, DriverError> {
         Err(DriverError::unsupported("driver", "adopt", "this backend holds no keys but those that it was given"))
     }
 
@@ -242,6 +245,11 @@ impl DriverError {
     /// An error that says that a copy of a key is another key.
     pub fn wrong_key(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
         Self::new(Fault::WrongKey, driver, function, reason)
+    }
+
+    /// An error that says that the backend refused its credentials.
+    pub fn credentials(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
+        Self::new(Fault::Credentials, driver, function, reason)
     }
 
     /// An error after which nobody knows whether it was done.

@@ -21,6 +21,7 @@ mod key_check;
 pub mod lowering;
 mod mac;
 mod on_device;
+mod open_keys;
 mod padding;
 mod run;
 mod signature;
@@ -32,6 +33,7 @@ pub use kcv::kcv;
 pub use kernels::{KERNELS, platform};
 pub use key_check::{NoKey, check_key};
 pub use on_device::run_on;
+pub use open_keys::OpenKeys;
 pub use run::{EngineError, KeepChild, PlainKey, run};
 pub use wrap::{key_unwrap, unwrap_key};
 

@@ -1,5 +1,6 @@
 //! This driver's part of the configuration.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +114,13 @@ impl PinSource {
                 .map_err(|error| failed(format!("the PIN file {} cannot be read: {error}", path.display())))
         };
         let mut pin = match self {
-            Self::File(path) => of_file(path)?,
+            Self::File(path) => {
+                let mode = std::fs::metadata(path).map(|about| about.permissions().mode()).unwrap_or_default();
+                if mode & 0o077 != 0 {
+                    return Err(failed(format!("the PIN file {} is open to others: chmod 600", path.display())));
+                }
+                of_file(path)?
+            }
             Self::Env(name) => std::env::var_os(name)
                 .map(|pin| Zeroizing::new(std::os::unix::ffi::OsStringExt::into_vec(pin)))
                 .ok_or_else(|| failed(format!("the environment variable {name} with the PIN is not set")))?,

@@ -1,15 +1,13 @@
 //! The trait, on a token.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use claviger_hsm_api::{
     Algorithm, Batch, DriverError, Exposure, Finding, HsmDriver, Identity, Kcv, KcvFunction, KcvInput, KcvRule,
     KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
 };
 use claviger_hsm_engine::lowering::{exposure, split};
-use claviger_hsm_engine::{Device, Direction, EngineError, check_key, key_unwrap, platform, run_on};
+use claviger_hsm_engine::{Device, Direction, EngineError, OpenKeys, check_key, key_unwrap, platform, run_on};
 use cryptoki_sys as ck;
 
 use crate::config::Config;
@@ -19,7 +17,7 @@ use crate::library::{Mechanism, Template};
 use crate::object::{Flags, Object, find, has_left_half, left_half, left_id, named, object_id, stored, value};
 use crate::probe::{proofs, prove};
 use crate::proven::{Proven, Skill};
-use crate::seal::{seal, unseal};
+use crate::seal::{RECORD_KEY, Sealed, held, seal, unseal};
 use crate::token::{Lent, Token};
 
 /// The driver's name in the registry.
@@ -30,12 +28,10 @@ pub struct Pkcs11Driver {
     token: Token,
     /// What was proved, and in which epoch.
     proven: Mutex<Option<(u64, Arc<Proven>)>>,
-    next: AtomicU64,
-    open: RwLock<HashMap<u64, OpenKey>>,
+    open: OpenKeys<OpenKey>,
 }
 
 /// An opened key, as the token numbers its objects in one epoch.
-#[derive(Clone, Copy)]
 struct OpenKey {
     epoch: u64,
     handle: ck::CK_OBJECT_HANDLE,
@@ -45,7 +41,7 @@ struct OpenKey {
 }
 
 impl OpenKey {
-    fn object<'a>(self) -> Object<'a> {
+    fn object<'a>(&self) -> Object<'a> {
         let part =
             |handle, left| Object { handle, algorithm: self.algorithm, encrypts: self.encrypts, left, temporary: None };
         part(self.handle, self.left.map(|left| Box::new(part(left, None))))
@@ -55,8 +51,7 @@ impl OpenKey {
 impl Pkcs11Driver {
     /// A backend on the token that the configuration names. It need not be there yet.
     pub fn new(config: Config) -> Self {
-        let open = RwLock::default();
-        Self { token: Token::new(config), proven: Mutex::default(), next: AtomicU64::new(0), open }
+        Self { token: Token::new(config), proven: Mutex::default(), open: OpenKeys::default() }
     }
 
     /// What the token was proved to do since it was connected.
@@ -66,16 +61,16 @@ impl Pkcs11Driver {
         match &*proven {
             Some((of, known)) if *of == epoch => Ok(Arc::clone(known)),
             _ => {
-                let found = Arc::new(prove(&self.token)?);
-                *proven = Some((self.token.connection()?.epoch, Arc::clone(&found)));
+                let (epoch, found) = prove(&self.token)?;
+                let found = Arc::new(found);
+                *proven = Some((epoch, Arc::clone(&found)));
                 Ok(found)
             }
         }
     }
 
-    fn find_open(&self, handle: &KeyHandle) -> Result<OpenKey, DriverError> {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.get(&handle.object).copied().filter(|key| key.epoch == handle.epoch).ok_or_else(not_open)
+    fn find_open(&self, handle: &KeyHandle) -> Result<Arc<OpenKey>, DriverError> {
+        self.open.get(handle.object).filter(|key| key.epoch == handle.epoch).ok_or_else(not_open)
     }
 
     /// Does something on a session of its own.
@@ -153,7 +148,10 @@ impl Pkcs11Driver {
         let made = make(false, stored(&key, &mechanisms, &id)).and_then(|handle| {
             let (algorithm, encrypts) = (key.attributes.algorithm, Flags::of(&key.attributes).encrypt);
             let object = Object { handle, algorithm, encrypts, left: None, temporary: None };
-            let sealed = check_value(device, &object, key.kcv_rule).and_then(|kcv| seal(device, &id, key, kcv));
+            let sealed = left_check_value(device, left).and_then(|left| {
+                let kcv = check_value(device, &object, key.kcv_rule)?;
+                seal(device, Sealed { object: id.to_vec(), left }, key, kcv)
+            });
             sealed.inspect_err(|_| destroy(handle))
         });
         made.inspect_err(|_| left.into_iter().for_each(destroy))
@@ -173,6 +171,13 @@ fn sized(template: Template, len: Option<usize>) -> Template {
 
 fn nothing_to_keep() -> DriverError {
     DriverError::backend(NAME, "keep", "a child keeps no child")
+}
+
+/// What a left half shows; zeros for a key without one.
+fn left_check_value(device: &OnSession<'_>, left: Option<ck::CK_OBJECT_HANDLE>) -> Result<[u8; 3], DriverError> {
+    let Some(handle) = left else { return Ok([0; 3]) };
+    let half = Object { handle, algorithm: Algorithm::TripleDes, encrypts: true, left: None, temporary: None };
+    Ok(device.check_block(&half, 0)?.first_chunk().copied().unwrap_or_default())
 }
 
 /// The check value of an object by a rule.
@@ -301,10 +306,17 @@ impl HsmDriver for Pkcs11Driver {
         self.import(key, secret.ok_or_else(foreign)?)
     }
 
-    fn adopt(&self, key: NewKey, object: &str) -> Result<StoredKey, DriverError> {
+    fn adopt(&self, key: NewKey, object: &str, others: &[Vec<u8>]) -> Result<StoredKey, DriverError> {
         key.check_kcv()?;
         self.with(|lent, device| {
             let (handle, id) = named(lent, object)?;
+            // Two records of one object would be two keys of which one can end the other.
+            let label = lent.check(lent.connection.library.attribute(lent.session, handle, ck::CKA_LABEL))?;
+            let ours = label.is_some_and(|label| label.as_slice() == RECORD_KEY.as_bytes());
+            if ours || others.iter().any(|opaque| held(opaque) == Some(&id)) {
+                let reason = format!("the object `{object}` is in use here already");
+                return Err(DriverError::caller(NAME, "adopt", reason));
+            }
             let beyond = Flags::read(lent, handle)?.beyond(Flags::of(&key.attributes));
             if !beyond.is_empty() {
                 let reason = format!("the object `{object}` may more than the key's ceiling: {}", beyond.join(", "));
@@ -313,14 +325,13 @@ impl HsmDriver for Pkcs11Driver {
             let (algorithm, encrypts) = (key.attributes.algorithm, Flags::of(&key.attributes).encrypt);
             let found = Object { handle, algorithm, encrypts, left: None, temporary: None };
             let kcv = check_value(device, &found, key.kcv_rule)?;
-            seal(device, &id, key, kcv)
+            seal(device, Sealed { object: id, left: [0; 3] }, key, kcv)
         })
     }
 
     fn open(&self, key: &StoredKey) -> Result<KeyHandle, DriverError> {
         let opened = self.with(|lent, device| {
-            let failed = |reason: String| DriverError::backend(NAME, "open", format!("key {} {reason}", key.key.id));
-            let id = unseal(device, key)?;
+            let Sealed { object: id, left: left_kcv } = unseal(device, key)?;
             let Some(handle) = find(lent, &id)? else {
                 lent.still_logged_in()?;
                 let reason = format!("the token does not hold the object of key {} any more", key.key.id);
@@ -331,38 +342,39 @@ impl HsmDriver for Pkcs11Driver {
             for handle in std::iter::once(handle).chain(left) {
                 let beyond = Flags::read(lent, handle)?.beyond(allowed);
                 if !beyond.is_empty() {
-                    let reason = format!("is an object that may more than its ceiling: {}", beyond.join(", "));
-                    return Err(failed(reason));
+                    let beyond = beyond.join(", ");
+                    let reason = format!("key {} is an object that may more than its ceiling: {beyond}", key.key.id);
+                    return Err(DriverError::wrong_key(NAME, "open", reason));
                 }
             }
             let algorithm = key.key.attributes.algorithm;
             let opened = OpenKey { epoch: lent.connection.epoch, handle, left, algorithm, encrypts: allowed.encrypt };
-            if check_value(device, &opened.object(), key.kcv.rule)? != key.kcv {
+            let shown = check_value(device, &opened.object(), key.kcv.rule)?;
+            if shown != key.kcv || left_check_value(device, left)? != left_kcv {
                 let reason = format!("key {} shows another KCV than it was stored with", key.key.id);
                 return Err(DriverError::wrong_key(NAME, "open", reason));
             }
             Ok(opened)
         })?;
-        let object = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open.write().unwrap_or_else(PoisonError::into_inner).insert(object, opened);
-        Ok(KeyHandle { object, epoch: opened.epoch, attributes: key.key.attributes.clone() })
+        let epoch = opened.epoch;
+        Ok(KeyHandle { object: self.open.insert(opened), epoch, attributes: key.key.attributes.clone() })
     }
 
     fn close(&self, handle: &KeyHandle) {
-        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(&handle.object);
+        self.open.remove(handle.object);
     }
 
     fn restate(&self, key: &StoredKey, state: KeyState) -> Result<StoredKey, DriverError> {
         self.with(|_, device| {
-            let id = unseal(device, key)?;
-            seal(device, &id, NewKey { state, ..key.key.clone() }, key.kcv.clone())
+            let sealed = unseal(device, key)?;
+            seal(device, sealed, NewKey { state, ..key.key.clone() }, key.kcv.clone())
         })
     }
 
     fn destroy(&self, key: &StoredKey) -> Result<(), DriverError> {
         self.with(|lent, device| {
-            let id = unseal(device, key)?;
-            self.remove(lent, &id)
+            let sealed = unseal(device, key)?;
+            self.remove(lent, &sealed.object)
         })
     }
 

@@ -2,7 +2,7 @@
 //! published vectors. A token's list of mechanisms is not read at all: some list what they cannot run.
 
 use claviger_hsm_api::{
-    Algorithm, Batch, CipherMode, Column, DispersionRule, DriverError, Finish, Input, KcvRule, KeyPath, MacAlgorithm,
+    Algorithm, Batch, CipherMode, Column, DispersionRule, DriverError, Fault, Finish, Input, KcvRule, KeyPath, MacAlgorithm,
     MacSpec, Message, Padding, Parity, Proof, Recipe, Secret, Step, Truncation, WrapFormat,
 };
 use claviger_hsm_engine::lowering::algorithm_after;
@@ -28,24 +28,40 @@ const TRIED: [Algorithm; 8] = [
 ];
 
 /// Tries everything.
-///
-/// # Errors
-/// Only if the token does not answer at all.
-pub(crate) fn prove(token: &Token) -> Result<Proven, DriverError> {
+fn try_everything(token: &Token) -> Proven {
     let mut proven = Proven::new(token.config.sm4);
-    token.keep_alive()?;
     for algorithm in TRIED {
         for skill in Skill::ALL {
-            // A session of its own for each: what a token leaves active after a refusal must not meet the next.
-            let lent = token.lend_for_probe()?;
-            if (Trial { lent: &lent, proven: &proven, algorithm }).shows(skill) {
+            let attempt = || {
+                // A session of its own for each: what a token leaves active after a refusal must not meet the next.
+                let lent = token.lend_for_probe()?;
+                (Trial { lent: &lent, proven: &proven, algorithm }).shows(skill)
+            };
+            // One that fails in another way than by saying no may have met a moment's trouble.
+            let shown = attempt().or_else(|_| attempt()).unwrap_or(false);
+            if shown {
                 proven.add(algorithm, skill);
             }
         }
     }
-    // Was it the token that said no, or was it gone?
-    token.keep_alive()?;
-    Ok(proven)
+    proven
+}
+
+/// What a token can do, and the epoch in which it was tried: whole, or the token was not there all the time.
+///
+/// # Errors
+/// If the token does not answer, or does not stay for as long as this takes.
+pub(crate) fn prove(token: &Token) -> Result<(u64, Proven), DriverError> {
+    for _ in 0..3 {
+        let epoch = token.connection()?.epoch;
+        let proven = try_everything(token);
+        // Was it the token that said no, or was it gone?
+        token.keep_alive()?;
+        if token.connection()?.epoch == epoch {
+            return Ok((epoch, proven));
+        }
+    }
+    Err(DriverError::backend(NAME, "probe", "the token was lost again and again while it was tried"))
 }
 
 /// All that was tried, for a report.
@@ -94,9 +110,15 @@ fn with_complement(x: [u8; 8]) -> [u8; 16] {
 }
 
 impl<'a> Trial<'a> {
-    fn shows(&self, skill: Skill) -> bool {
-        let numbered = self.proven.mechanisms(self.algorithm).is_ok();
-        numbered && applies(self.algorithm, skill) && self.try_it(skill).unwrap_or(false)
+    /// Whether it can; an error is none of the answers.
+    fn shows(&self, skill: Skill) -> Result<bool, DriverError> {
+        if self.proven.mechanisms(self.algorithm).is_err() || !applies(self.algorithm, skill) {
+            return Ok(false);
+        }
+        match self.try_it(skill) {
+            Err(error) if error.fault == Fault::Unsupported => Ok(false),
+            other => other,
+        }
     }
 
     fn device(&self) -> OnSession<'a> {

@@ -13,8 +13,9 @@ use crate::library::{Mechanism, Template};
 use crate::object::{Flags, Object, temporary};
 use crate::proven::Skill;
 
-/// First byte of an opaque part: the layout `version || MAC (16) || object id`.
-const LAYOUT: u8 = 1;
+/// First byte of an opaque part: the layout `version || MAC (16) || check value of the left half (3) || object id`; zeros
+/// for a key without a left half.
+const LAYOUT: u8 = 2;
 /// The label of the key that MACs records, in each token of ours.
 pub(crate) const RECORD_KEY: &str = "claviger record key";
 
@@ -22,40 +23,68 @@ pub(crate) const RECORD_KEY: &str = "claviger record key";
 #[derive(Serialize)]
 struct Header<'a> {
     layout: u8,
-    object: &'a [u8],
+    sealed: &'a Sealed,
     key: &'a NewKey,
     kcv: &'a Kcv,
 }
 
+/// A key's objects in the token.
+#[derive(Serialize)]
+pub(crate) struct Sealed {
+    /// The id of its object.
+    pub(crate) object: Vec<u8>,
+    /// What its left half shows; zeros for a key without one.
+    pub(crate) left: [u8; 3],
+}
+
 /// A stored key of an object.
-pub(crate) fn seal(device: &OnSession<'_>, object: &[u8], key: NewKey, kcv: Kcv) -> Result<StoredKey, DriverError> {
-    let tag = tag(device, object, &key, &kcv)?;
-    let opaque = [&[LAYOUT][..], &tag, object].concat();
+pub(crate) fn seal(device: &OnSession<'_>, sealed: Sealed, key: NewKey, kcv: Kcv) -> Result<StoredKey, DriverError> {
+    let record_key = record_key(device)?;
+    let tag = tag(device, &record_key, &sealed, &key, &kcv)?;
+    let opaque = [&[LAYOUT][..], &tag, &sealed.left, &sealed.object].concat();
     Ok(StoredKey { key, kcv, opaque })
 }
 
-/// The object's id, if the stored key is as it was sealed.
-pub(crate) fn unseal(device: &OnSession<'_>, stored: &StoredKey) -> Result<Vec<u8>, DriverError> {
+/// The object that an opaque part speaks of, whether it is authentic or not.
+pub(crate) fn held(opaque: &[u8]) -> Option<&[u8]> {
+    opaque.get(20..)
+}
+
+/// The key's objects, if the stored key is as it was sealed.
+pub(crate) fn unseal(device: &OnSession<'_>, stored: &StoredKey) -> Result<Sealed, DriverError> {
     let changed = || {
         let reason = format!("key {} was changed in the store, or belongs to another token", stored.key.id);
         DriverError::wrong_key(NAME, "open", reason)
     };
-    let (&[layout, ref found @ ..], object) = stored.opaque.split_first_chunk::<17>().ok_or_else(changed)?;
+    let (&[layout, ref found @ ..], rest) = stored.opaque.split_first_chunk::<17>().ok_or_else(changed)?;
+    let (left, object) = rest.split_first_chunk::<3>().ok_or_else(changed)?;
     if layout != LAYOUT {
         let reason = format!("key {} has layout {layout}, which this version does not know", stored.key.id);
         return Err(DriverError::backend(NAME, "open", reason));
     }
-    let wanted = tag(device, object, &stored.key, &stored.kcv)?;
-    if bool::from(wanted.as_slice().ct_eq(found)) { Ok(object.to_vec()) } else { Err(changed()) }
+    let sealed = Sealed { object: object.to_vec(), left: *left };
+    // Two processes that found none may have made one each.
+    for record_key in record_keys(device)? {
+        let wanted = tag(device, &record_key, &sealed, &stored.key, &stored.kcv)?;
+        if bool::from(wanted.as_slice().ct_eq(found)) {
+            return Ok(sealed);
+        }
+    }
+    Err(changed())
 }
 
-fn tag(device: &OnSession<'_>, object: &[u8], key: &NewKey, kcv: &Kcv) -> Result<Vec<u8>, DriverError> {
-    let header = serde_json::to_vec(&Header { layout: LAYOUT, object, key, kcv })
+fn tag(
+    device: &OnSession<'_>,
+    record_key: &Object<'_>,
+    sealed: &Sealed,
+    key: &NewKey,
+    kcv: &Kcv,
+) -> Result<Vec<u8>, DriverError> {
+    let header = serde_json::to_vec(&Header { layout: LAYOUT, sealed, key, kcv })
         .map_err(|error| DriverError::caller(NAME, "seal", error))?;
-    let record_key = record_key(device)?;
     let mut tag = match record_key.algorithm {
-        Algorithm::HmacSha256 => device.hmac(&record_key, &header)?,
-        _ => device.cmac(&record_key, &header)?,
+        Algorithm::HmacSha256 => device.hmac(record_key, &header)?,
+        _ => device.cmac(record_key, &header)?,
     };
     tag.truncate(16);
     Ok(tag)
@@ -75,36 +104,33 @@ fn algorithm(device: &OnSession<'_>) -> Result<Algorithm, DriverError> {
     }
 }
 
-/// The token's record key, made by whoever needs it first.
+/// The token's record key that new records get, made by whoever needs it first.
 fn record_key<'a>(device: &OnSession<'a>) -> Result<Object<'a>, DriverError> {
-    let algorithm = algorithm(device)?;
-    let handle = match first(device)? {
-        Some(handle) => handle,
-        None => {
-            make(device, algorithm)?;
-            // Another process may have made one as well: everybody takes the same.
-            first(device)?.ok_or_else(|| DriverError::backend(NAME, "C_GenerateKey", "the record key is not there"))?
-        }
-    };
-    Ok(Object { handle, algorithm, encrypts: false, left: None, temporary: None })
+    if let Some(key) = record_keys(device)?.into_iter().next() {
+        return Ok(key);
+    }
+    make(device, algorithm(device)?)?;
+    let made = record_keys(device)?.into_iter().next();
+    made.ok_or_else(|| DriverError::backend(NAME, "C_GenerateKey", "the record key is not there"))
 }
 
-/// The record key of the lowest id.
-fn first(device: &OnSession<'_>) -> Result<Option<ck::CK_OBJECT_HANDLE>, DriverError> {
+/// Every record key of the token, that of the lowest id first: everybody takes the same.
+fn record_keys<'a>(device: &OnSession<'a>) -> Result<Vec<Object<'a>>, DriverError> {
+    let algorithm = algorithm(device)?;
     let (lent, library) = (device.lent, &device.lent.connection.library);
     let template =
         Template::default().number(ck::CKA_CLASS, ck::CKO_SECRET_KEY).bytes(ck::CKA_LABEL, RECORD_KEY.as_bytes());
-    let found = lent.check(library.find(lent.session, template))?;
-    if let [one] = found.as_slice() {
-        return Ok(Some(*one));
-    }
-    let mut named = Vec::with_capacity(found.len());
-    for handle in found {
+    let mut named = Vec::new();
+    for handle in lent.check(library.find(lent.session, template))? {
         let id = lent.check(library.attribute(lent.session, handle, ck::CKA_ID))?;
         named.push((id.map(|id| id.to_vec()), handle));
     }
+    if named.is_empty() {
+        lent.still_logged_in()?;
+    }
     named.sort();
-    Ok(named.first().map(|(_, handle)| *handle))
+    let key = |(_, handle)| Object { handle, algorithm, encrypts: false, left: None, temporary: None };
+    Ok(named.into_iter().map(key).collect())
 }
 
 fn make(device: &OnSession<'_>, algorithm: Algorithm) -> Result<(), DriverError> {

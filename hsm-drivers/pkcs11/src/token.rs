@@ -24,6 +24,8 @@ pub(crate) struct Token {
 #[derive(Default)]
 struct State {
     connection: Option<Arc<Connection>>,
+    /// One that was lost, until the last call has left it.
+    lost: Option<Arc<Connection>>,
     idle: Vec<ck::CK_SESSION_HANDLE>,
     /// Sessions lent out, of any connection.
     lent: usize,
@@ -63,7 +65,8 @@ impl Token {
 
     /// The token as it is connected now, connecting it first if it is not. One thread connects, the others wait.
     pub(crate) fn connection(&self) -> Result<Arc<Connection>, DriverError> {
-        self.connected(&mut self.lock())
+        let deadline = Instant::now() + self.config.queue();
+        self.connected(self.lock(), deadline).map(|(_, connection)| connection)
     }
 
     /// A session for trying what the token can do.
@@ -78,7 +81,8 @@ impl Token {
         let deadline = Instant::now() + self.config.queue();
         let mut state = self.lock();
         loop {
-            let connection = self.connected(&mut state)?;
+            let connection;
+            (state, connection) = self.connected(state, deadline)?;
             if let Some(session) = state.idle.pop() {
                 state.lent += 1;
                 return Ok(Lent { token: self, connection, session, failed: Cell::new(false), probing: false });
@@ -100,29 +104,34 @@ impl Token {
                     }
                 }
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let reason = format!("no session became free in {} ms", self.config.queue_ms);
-                return Err(DriverError::backend(NAME, "C_OpenSession", reason));
-            }
-            state = self.returned.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.wait(state, deadline)?;
         }
+    }
+
+    /// Until a session comes back.
+    fn wait<'a>(&'a self, state: MutexGuard<'a, State>, deadline: Instant) -> Result<MutexGuard<'a, State>, DriverError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let reason = format!("no session became free in {} ms", self.config.queue_ms);
+            return Err(DriverError::backend(NAME, "C_OpenSession", reason));
+        }
+        Ok(self.returned.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0)
     }
 
     /// Whether the token still answers and is still logged in; a token that does not is forgotten, so that the next
     /// call connects anew.
     pub(crate) fn keep_alive(&self) -> Result<(), DriverError> {
-        let mut state = self.lock();
-        let connection = self.connected(&mut state)?;
+        let deadline = Instant::now() + self.config.queue();
+        let (mut state, connection) = self.connected(self.lock(), deadline)?;
         match connection.library.is_logged_in(connection.pinned) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 self.lose(&mut state);
-                self.connected(&mut state).map(drop)
+                self.connected(state, deadline).map(drop)
             }
             Err(failed) => {
                 self.lose(&mut state);
-                self.connected(&mut state).map(drop).map_err(|_| error(failed))
+                self.connected(state, deadline).map(drop).map_err(|_| error(failed))
             }
         }
     }
@@ -131,14 +140,30 @@ impl Token {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn connected(&self, state: &mut State) -> Result<Arc<Connection>, DriverError> {
-        if let Some(connection) = &state.connection {
-            return Ok(Arc::clone(connection));
+    /// The connection; a new one only when the last call has left the lost one. A module numbers sessions and objects
+    /// anew, so that a call which goes on with old numbers would meet somebody else's.
+    fn connected<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        deadline: Instant,
+    ) -> Result<(MutexGuard<'a, State>, Arc<Connection>), DriverError> {
+        loop {
+            if let Some(connection) = &state.connection {
+                let connection = Arc::clone(connection);
+                return Ok((state, connection));
+            }
+            if state.lent == 0 {
+                break;
+            }
+            state = self.wait(state, deadline)?;
         }
-        let connection = Arc::new(self.connect(state)?);
+        if let Some(lost) = state.lost.take() {
+            lost.library.close_all(lost.info.slot);
+        }
+        let connection = Arc::new(self.connect(&mut state)?);
         self.epoch.store(connection.epoch, Ordering::Release);
         state.connection = Some(Arc::clone(&connection));
-        Ok(connection)
+        Ok((state, connection))
     }
 
     fn connect(&self, state: &mut State) -> Result<Connection, DriverError> {
@@ -155,7 +180,7 @@ impl Token {
             if failed.rv.is_refused_pin() {
                 // A token locks itself after a few wrong PINs, and connecting is tried again and again.
                 let reason = format!("{}; it is not tried again: correct the PIN and restart the daemon", failed.rv);
-                state.pin_refused = Some(DriverError::backend(NAME, failed.function, reason));
+                state.pin_refused = Some(DriverError::credentials(NAME, failed.function, reason));
             }
             return Err(state.pin_refused.clone().unwrap_or_else(|| error(failed)));
         }
@@ -188,13 +213,14 @@ impl Token {
         }
     }
 
-    /// Forgets the connection and every session of it. What is lent out finds out by itself.
+    /// Forgets the connection. Its sessions are closed when the last call has left it: closing them under a running
+    /// call is what crashes modules.
     fn lose(&self, state: &mut State) {
         if let Some(connection) = state.connection.take() {
             state.idle.clear();
-            connection.library.close_all(connection.info.slot);
             // Handles die now, not when somebody connects again.
             self.epoch.store(connection.epoch + 1, Ordering::Release);
+            state.lost = Some(connection);
         }
     }
 }
@@ -232,7 +258,7 @@ impl Drop for Lent<'_> {
         } else {
             self.connection.library.close_session(self.session);
         }
-        self.token.returned.notify_one();
+        self.token.returned.notify_all();
     }
 }
 

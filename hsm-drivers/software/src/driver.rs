@@ -6,9 +6,8 @@ use claviger_hsm_api::{
     Batch, DriverError, Exposure, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe, Secret,
     StoredKey,
 };
-use claviger_hsm_engine::{EngineError, PlainKey, check_key, fill_random, kcv, platform, run, unwrap_key};
+use claviger_hsm_engine::{OpenKeys, EngineError, PlainKey, check_key, fill_random, kcv, platform, run, unwrap_key};
 
-use crate::keys::OpenKeys;
 use crate::probe::probe;
 use crate::sealing::{seal, unseal};
 
@@ -20,7 +19,7 @@ const EPOCH: u64 = 1;
 /// The embedded backend.
 pub struct SoftwareDriver {
     storage_key: Secret,
-    open: OpenKeys,
+    open: OpenKeys<PlainKey>,
 }
 
 impl SoftwareDriver {

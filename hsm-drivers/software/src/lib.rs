@@ -8,7 +8,6 @@
 
 mod config;
 mod driver;
-mod keys;
 mod probe;
 mod sealing;
 

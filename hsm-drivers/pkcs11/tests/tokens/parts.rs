@@ -1,5 +1,6 @@
 //! Real tokens, made for a test and gone with it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -80,7 +81,7 @@ fn run(command: &mut Command) {
 
 fn config(module: &Path, label: &str, directory: &Path, init: Option<String>) -> Config {
     let pin = directory.join("pin");
-    std::fs::write(&pin, format!("{PIN}\n")).unwrap();
+    write_pin(&pin, PIN);
     Config {
         module: module.to_owned(),
         token: TokenName { label: Some(label.to_owned()), serial: None },
@@ -90,6 +91,12 @@ fn config(module: &Path, label: &str, directory: &Path, init: Option<String>) ->
         init,
         sm4: None,
     }
+}
+
+/// A PIN that only its owner reads.
+pub(crate) fn write_pin(path: &Path, pin: &str) {
+    std::fs::write(path, format!("{pin}\n")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// In memory where there is such a place: a token's database waits for the disk at each key.
