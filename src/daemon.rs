@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use claviger_card_schemes::{CardScheme, ProfileError, Schemes};
 use claviger_locked_memory::Protection;
@@ -40,6 +41,9 @@ pub enum StartError {
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
 }
+
+/// How often what could not be finished is tried again.
+const TEND: Duration = Duration::from_secs(15);
 
 /// A daemon that listens and does not serve yet.
 pub struct Daemon {
@@ -92,6 +96,14 @@ impl Daemon {
 
     /// Serves until `stop`, then drains.
     pub async fn run(self, stop: impl Future<Output = ()>) {
+        let tended = Arc::downgrade(&self.service);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(TEND).await;
+                let Some(service) = tended.upgrade() else { return };
+                service.tend().await;
+            }
+        });
         let state = api::State { service: self.service, limits: self.config.limits.clone(), metrics: recorder() };
         serve(self.listener, self.tls, self.principals, api::router(state), &self.config.limits, stop).await;
     }

@@ -11,6 +11,7 @@ mod personalise;
 mod purse;
 mod replicas;
 mod transactions;
+mod under_way;
 
 use std::fs::{File, TryLockError};
 use std::net::IpAddr;
@@ -35,6 +36,7 @@ pub use job::BATCH;
 pub use outcome::{Moving, Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};
 pub use transactions::VerifyJob;
+use under_way::UnderWay;
 
 /// Streamed jobs at once, well below the threads that may wait.
 const JOBS: usize = 64;
@@ -59,8 +61,9 @@ pub struct Service {
     launcher: Arc<Launcher>,
     /// Absent while the daemon is sealed.
     router: OnceLock<Arc<Router>>,
-    /// Held while a key is copied: of two that copy the same, one would undo what the other has made.
+    /// Held while copies of a key are made or changed: of two who copy the same, one would undo what the other has made.
     copying: tokio::sync::Mutex<()>,
+    under_way: UnderWay,
     /// Places for streamed jobs: each holds a thread.
     jobs: Arc<Semaphore>,
     /// Held as long as the service lives.
@@ -94,6 +97,7 @@ impl Service {
             launcher,
             router: OnceLock::new(),
             copying: tokio::sync::Mutex::default(),
+            under_way: UnderWay::default(),
             jobs: Arc::new(Semaphore::new(JOBS)),
             _lock: lock,
         }))
@@ -133,7 +137,7 @@ impl Service {
             .await?;
         // A second unsealing finds the backends open and changes nothing.
         if self.router.set(opened?).is_ok() {
-            self.finish_what_was_interrupted().await;
+            self.tend().await;
         }
         Ok(())
     }

@@ -238,6 +238,7 @@ fn view(entry: &Entry) -> Key {
             .filter(|replica| !replica.opaque.is_empty())
             .map(|replica| replica.backend.clone())
             .collect(),
+        behind: entry.behind().into_iter().map(|replica| replica.backend.clone()).collect(),
         places: record.places.iter().map(|place| place.as_str().to_owned()).collect(),
         created: record.created.to_string(),
     }

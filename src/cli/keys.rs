@@ -446,8 +446,12 @@ pub(super) fn line(key: &Key) -> String {
     } else {
         format!("  level {} ({})", key.level, key.factors.join(" "))
     };
+    let behind = match key.behind.as_slice() {
+        [] => String::new(),
+        backends => format!("  not yet so in {}", backends.join(", ")),
+    };
     format!(
-        "{}/{}/{}  {:<6} version {}  kcv {}  {:<11} {}{factors}",
+        "{}/{}/{}  {:<6} version {}  kcv {}  {:<11} {}{factors}{behind}",
         key.tenant, key.scheme, key.role, key.algorithm, key.version, key.kcv, key.state, key.id
     )
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use claviger_hsm_api::{Algorithm, KeyName, KeyState, KeyVersion, StoredKey};
+use claviger_hsm_api::{Algorithm, KeyName, KeyState, KeyVersion, NewKey, StoredKey};
 
 use crate::store::{KeyRow, ReplicaRow, Store, StoreError};
 pub use course::{Course, CourseError, Move, MoveStep};
@@ -31,9 +31,23 @@ impl Entry {
         Self { record, replicas: Vec::new(), course: Course::default(), version: 0 }
     }
 
-    /// The key as a backend is asked to open it.
+    /// The key as a backend has it.
     pub fn stored(&self, replica: &Replica) -> StoredKey {
-        StoredKey { key: self.record.key.clone(), kcv: self.record.kcv.clone(), opaque: replica.opaque.clone() }
+        let key = NewKey { state: replica.state, ..self.record.key.clone() };
+        StoredKey { key, kcv: self.record.kcv.clone(), opaque: replica.opaque.clone() }
+    }
+
+    /// The copy in a backend, if it is of use: there, and in the key's state.
+    pub fn replica_on(&self, backend: &str) -> Option<&Replica> {
+        let of_use = |replica: &&Replica| {
+            replica.backend == backend && !replica.opaque.is_empty() && replica.state == self.record.key.state
+        };
+        self.replicas.iter().find(of_use)
+    }
+
+    /// The copies that have not followed the key to its state.
+    pub fn behind(&self) -> Vec<&Replica> {
+        self.replicas.iter().filter(|replica| replica.state != self.record.key.state).collect()
     }
 
     /// The same key on another course.
@@ -92,16 +106,21 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`].
     pub async fn load(store: Store) -> Result<Self, KeyringError> {
-        let mut replicas: HashMap<String, Vec<Replica>> = HashMap::new();
+        let mut replicas: HashMap<String, Vec<(String, Vec<u8>, String)>> = HashMap::new();
         for row in store.replicas().await? {
-            replicas.entry(row.key_id).or_default().push(Replica { backend: row.backend, opaque: row.opaque });
+            replicas.entry(row.key_id).or_default().push((row.backend, row.opaque, row.state));
         }
         let mut keys = HashMap::new();
         for row in store.keys().await? {
             let unreadable = |error| KeyringError::Record { id: row.id.clone(), error };
             let record = serde_json::from_str(&row.record).map_err(unreadable)?;
             let course = serde_json::from_str(&row.course).map_err(unreadable)?;
+            let replica = |(backend, opaque, state): (String, Vec<u8>, String)| {
+                let state = serde_json::from_value(state.into()).map_err(unreadable)?;
+                Ok(Replica { backend, opaque, state })
+            };
             let replicas = replicas.remove(&row.id).unwrap_or_default();
+            let replicas = replicas.into_iter().map(replica).collect::<Result<Vec<_>, KeyringError>>()?;
             keys.insert(row.id, Arc::new(Entry { record, replicas, course, version: row.record_version }));
         }
         Ok(Self { store, keys: RwLock::new(keys), generation: AtomicU64::new(0) })
@@ -154,40 +173,37 @@ impl Keyring {
     /// [`StoreError::Exists`] if its identity is taken.
     pub async fn insert(&self, record: KeyRecord, replicas: Vec<Replica>) -> Result<Arc<Entry>, KeyringError> {
         let entry = Entry { record, replicas, course: Course::default(), version: 1 };
-        self.store.insert_key(&row(&entry)?, &replica_rows(&entry)).await?;
+        let replicas: Vec<ReplicaRow> =
+            entry.replicas.iter().map(|replica| replica_row(entry.id(), replica)).collect();
+        self.store.insert_key(&row(&entry)?, &replicas).await?;
         Ok(self.publish(entry))
     }
 
-    /// Gives a key another state; the new replicas carry it.
+    /// Gives a key another state. It counts from now on; the replicas follow, each by [`set_replica`](Self::set_replica).
     ///
     /// # Errors
     /// [`KeyringError`]; of [`StoreError::Conflict`] if the key changed since `entry` was read.
-    pub async fn set_state(
-        &self,
-        entry: &Entry,
-        state: KeyState,
-        replicas: Vec<Replica>,
-    ) -> Result<Arc<Entry>, KeyringError> {
+    pub async fn set_state(&self, entry: &Entry, state: KeyState) -> Result<Arc<Entry>, KeyringError> {
         let mut record = entry.record.clone();
         if !record.key.state.may_become(state) {
             return Err(KeyringError::State { from: record.key.state, to: state });
         }
         record.key.state = state;
-        let changed = Entry { record, replicas, version: entry.version + 1, course: entry.course.clone() };
-        self.store.replace_key(&row(&changed)?, &replica_rows(&changed)).await?;
+        let changed = Entry { record, version: entry.version + 1, ..entry.clone() };
+        self.store.replace_key(&row(&changed)?).await?;
         Ok(self.publish(changed))
     }
 
-    /// Adds a copy of a key.
+    /// Adds a copy of a key, or has one follow its state.
     ///
     /// # Errors
-    /// [`KeyringError`]; of [`StoreError::Conflict`] if the key changed since `entry` was read.
-    pub async fn add_replica(&self, entry: &Entry, replica: Replica) -> Result<Arc<Entry>, KeyringError> {
-        let others = entry.replicas.iter().filter(|known| known.backend != replica.backend).cloned();
-        let replicas = others.chain([replica.clone()]).collect();
-        let changed = Entry { replicas, version: entry.version + 1, ..entry.clone() };
-        self.store.replace_key(&row(&changed)?, &replica_rows(&changed)).await?;
-        Ok(self.publish(changed))
+    /// [`KeyringError`].
+    pub async fn set_replica(&self, key_id: &str, replica: Replica) -> Result<Option<Arc<Entry>>, KeyringError> {
+        self.store.set_replica(&replica_row(key_id, &replica)).await?;
+        Ok(self.amend(key_id, |entry| {
+            let others = entry.replicas.iter().filter(|known| known.backend != replica.backend).cloned();
+            Entry { replicas: others.chain([replica.clone()]).collect(), ..entry.clone() }
+        }))
     }
 
     /// Gives a key another course. Its record stays as it is: what is open of it stays open.
@@ -198,12 +214,29 @@ impl Keyring {
         let text = serde_json::to_string(&course)
             .map_err(|error| KeyringError::Record { id: key_id.to_owned(), error })?;
         self.store.set_course(key_id, &text).await?;
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = keys.get_mut(key_id) {
-            *entry = Arc::new(entry.on_course(course));
-        }
-        self.generation.fetch_add(1, Ordering::Release);
+        self.amend(key_id, |entry| entry.on_course(course.clone()));
         Ok(())
+    }
+
+    /// Changes what of a key changes without its record.
+    fn amend(&self, key_id: &str, change: impl Fn(&Entry) -> Entry) -> Option<Arc<Entry>> {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let entry = keys.get_mut(key_id)?;
+        *entry = Arc::new(change(entry));
+        self.generation.fetch_add(1, Ordering::Release);
+        Some(Arc::clone(entry))
+    }
+
+    /// The keys that some backend has not followed to their state.
+    pub fn behind(&self) -> Vec<Arc<Entry>> {
+        self.read().values().filter(|entry| !entry.behind().is_empty()).cloned().collect()
+    }
+
+    /// The opaque parts of all keys in a backend.
+    pub fn held(&self, backend: &str) -> Vec<Vec<u8>> {
+        let keys = self.read();
+        let replicas = keys.values().flat_map(|entry| &entry.replicas);
+        replicas.filter(|replica| replica.backend == backend).map(|replica| replica.opaque.clone()).collect()
     }
 
     /// The store behind it.
@@ -213,9 +246,9 @@ impl Keyring {
 
     fn publish(&self, mut entry: Entry) -> Arc<Entry> {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        // A course that was set since the entry was read stays.
+        // What was set beside the record since the entry was read stays.
         if let Some(known) = keys.get(entry.id()) {
-            entry.course = known.course.clone();
+            (entry.course, entry.replicas) = (known.course.clone(), known.replicas.clone());
         }
         let entry = Arc::new(entry);
         keys.insert(entry.id().to_owned(), Arc::clone(&entry));
@@ -237,11 +270,11 @@ fn row(entry: &Entry) -> Result<KeyRow, KeyringError> {
     Ok(KeyRow { id, identity: entry.record.identity(), record_version: entry.version, record, course })
 }
 
-fn replica_rows(entry: &Entry) -> Vec<ReplicaRow> {
-    let row = |replica: &Replica| ReplicaRow {
-        key_id: entry.id().to_owned(),
+fn replica_row(key_id: &str, replica: &Replica) -> ReplicaRow {
+    ReplicaRow {
+        key_id: key_id.to_owned(),
         backend: replica.backend.clone(),
         opaque: replica.opaque.clone(),
-    };
-    entry.replicas.iter().map(row).collect()
+        state: replica.state.to_string(),
+    }
 }

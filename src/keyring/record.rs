@@ -61,8 +61,10 @@ pub struct Validity {
 pub struct Replica {
     /// The backend's configured name.
     pub backend: String,
-    /// The backend's own.
+    /// The backend's own; empty once the key is destroyed there.
     pub opaque: Vec<u8>,
+    /// The key's state as the backend has it. The record's counts: a replica that has not followed yet serves nobody.
+    pub state: KeyState,
 }
 
 /// Metadata of a key. Never its bytes.

@@ -38,10 +38,12 @@ pub struct BackendConfig {
     /// Calls a second that its licence allows.
     #[serde(default)]
     pub rate: Option<std::num::NonZeroU32>,
-    /// Milliseconds after which a call of the vendor's library is given up and its process killed; a batch has a tenth of
-    /// a millisecond a row more.
+    /// Milliseconds after which a call of the vendor's library is given up and its process killed.
     #[serde(default = "deadline_ms")]
     pub deadline_ms: u64,
+    /// Microseconds that a batch has more for each row: of some recipes the token is asked row by row.
+    #[serde(default = "deadline_row_us")]
+    pub deadline_row_us: u64,
     /// For the driver.
     #[serde(flatten)]
     pub settings: toml::Table,
@@ -113,6 +115,10 @@ pub struct Backend {
 
 /// How long a call waits for a place or for its turn under a rate.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+fn deadline_row_us() -> u64 {
+    2000
+}
 
 impl Backend {
     /// Opens a backend. One that lives in workers need not answer yet: it is asked again until it does.
@@ -209,6 +215,7 @@ impl BackendConfig {
             user: self.user.as_ref().map(user).transpose()?,
             count: self.workers,
             deadline: Duration::from_millis(self.deadline_ms),
+            deadline_row: Duration::from_micros(self.deadline_row_us),
         })
     }
 }

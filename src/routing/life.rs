@@ -1,18 +1,25 @@
 //! The life of keys in backends: made, brought in, restated, destroyed.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use claviger_hsm_api::{
-    Batch, DriverError, Finish, KeyAttributes, KeyPath, KeyRank, KeyState, LegValue, NewKey, Recipe, Secret, StoredKey,
+    Batch, DriverError, Fault, Finish, KeyAttributes, KeyPath, KeyRank, KeyState, LegValue, NewKey, Recipe, Secret, StoredKey,
     WrapFormat,
 };
 
+use jiff::Timestamp;
+
 use super::backends::Backend;
+use super::health::{Admission, Result as Health};
 use super::lanes::Lane;
 use super::proof::prove;
 use super::{Made, RouteError, Router, permitted};
-use crate::keyring::{Entry, KeyRecord, Place, Replica};
+use crate::keyring::{Entry, KeyRecord, Place, Purpose, Replica};
 use crate::policy::Permit;
+
+/// A backend that takes longer for random bytes, and gives none, is not well.
+const SLOW: Duration = Duration::from_millis(100);
 
 impl Router {
     /// Where the backends of these names stand; the preferred one's place if none is named.
@@ -139,14 +146,22 @@ impl Router {
         self.proved(self.backend(&ran.backend)?, stored)
     }
 
-    /// Takes over a key that a backend holds already.
+    /// Takes over a key that a backend holds already, unless it is one of `others`, the opaque parts of what it holds
+    /// for keys that there are.
     ///
     /// # Errors
     /// [`RouteError`].
-    pub fn adopt(&self, permit: &Permit, key: &NewKey, backend: &str, object: &str) -> Result<Made, RouteError> {
+    pub fn adopt(
+        &self,
+        permit: &Permit,
+        key: &NewKey,
+        backend: &str,
+        object: &str,
+        others: &[Vec<u8>],
+    ) -> Result<Made, RouteError> {
         self.may_make(permit, "adopt", &key.id)?;
         let backend = self.backend(backend)?;
-        self.proved(backend, backend.driver.adopt(key.clone(), object)?)
+        self.proved(backend, backend.driver.adopt(key.clone(), object, others)?)
     }
 
     /// Makes a backend a copy of a key, wrapped on its way under a key that both hold, and has the copy prove itself.
@@ -163,9 +178,11 @@ impl Router {
         self.may_make(permit, "replicate", key.id())?;
         permitted(permit, under.id())?;
         let to = self.backend(to)?;
+        let now = Timestamp::now();
+        key.record.admits(Purpose::Process, now)?;
+        under.record.admits(Purpose::Protect, now)?;
         let handle_on = |backend: &Backend, entry: &Arc<Entry>| {
-            let replica = entry.replicas.iter().find(|known| known.backend == backend.name && !known.opaque.is_empty());
-            self.opened.handle(backend, entry, replica.ok_or(RouteError::NoReplica)?)
+            self.opened.handle(backend, entry, entry.replica_on(&backend.name).ok_or(RouteError::NoReplica)?)
         };
         let there = handle_on(to, under)?;
         let attributes = &key.record.key.attributes;
@@ -221,49 +238,72 @@ impl Router {
         let handle = backend.driver.open(&stored)?;
         let proof = prove(&*backend.driver, &handle);
         backend.driver.close(&handle);
-        let replicas = vec![Replica { backend: backend.name.clone(), opaque: stored.opaque.clone() }];
+        let (backend, opaque, state) = (backend.name.clone(), stored.opaque.clone(), stored.key.state);
+        let replicas = vec![Replica { backend, opaque, state }];
         Ok(Made { stored, replicas, proof: proof? })
     }
 
     /// Removes copies of a key that was not made in the end.
     fn undo(&self, key: &NewKey, replicas: &[Replica]) {
         for replica in replicas {
-            if let Err(error) = self.abandon(&key.id, &replica.backend) {
+            if let Err(error) = self.abandon(&key.id, &replica.backend, &[]) {
                 tracing::warn!(backend = replica.backend, key = key.id, %error, "a copy of a key that was not made is left");
             }
         }
     }
 
     /// Removes from a backend whatever a creation that nobody acknowledged left of a key; that there is nothing is as
-    /// good. It takes no permit: the one for the creation covers that it did not happen.
+    /// good. It takes no permit: the one for the creation covers that it did not happen. `kept` are the backends that hold
+    /// the key for good: two of them may reach one device, whose objects are found by the key's id.
     ///
     /// # Errors
     /// [`RouteError`]; then it is to be tried again.
-    pub fn abandon(&self, key_id: &str, backend: &str) -> Result<(), RouteError> {
-        Ok(self.backend(backend)?.driver.abandon(key_id)?)
+    pub fn abandon(&self, key_id: &str, backend: &str, kept: &[&str]) -> Result<(), RouteError> {
+        let backend = self.backend(backend)?;
+        if !kept.is_empty() {
+            let device = |backend: &Backend| backend.driver.identity().serial;
+            let here = device(backend);
+            for other in kept {
+                let there = device(self.backend(other)?);
+                if here.is_empty() || there.is_empty() || here == there {
+                    let reason = format!("`{}` and `{other}` may be one device", backend.name);
+                    return Err(RouteError::Failed(DriverError::backend("router", "abandon", reason)));
+                }
+            }
+        }
+        Ok(backend.driver.abandon(key_id)?)
     }
 
-    /// The replicas of a key in another state, each authenticated anew. A destroyed key's are empty.
+    /// Whether a key may be given a state.
     ///
     /// # Errors
-    /// [`RouteError`].
-    pub fn restate(&self, permit: &Permit, key: &Entry, state: KeyState) -> Result<Vec<Replica>, RouteError> {
-        permitted(permit, key.id())?;
-        if !permit.admits(&format!("make-{state}")) {
-            return Err(RouteError::NotPermitted(format!("`{state}`")));
+    /// [`RouteError::NotPermitted`].
+    pub fn may_restate(&self, permit: &Permit, key_id: &str, state: KeyState) -> Result<(), RouteError> {
+        self.may_make(permit, &format!("make-{state}"), key_id)
+    }
+
+    /// A replica in the state of its key's record, authenticated anew; a destroyed key's is empty. It takes no permit: the
+    /// record was changed by one.
+    ///
+    /// # Errors
+    /// [`RouteError`]; then it is to be tried again.
+    pub fn follow(&self, key: &Entry, replica: &Replica) -> Result<Replica, RouteError> {
+        let backend = self.backend(&replica.backend)?;
+        let state = key.record.key.state;
+        if let Admission::Resting(left) = backend.health.admit(Instant::now()) {
+            return Err(RouteError::Resting { backend: backend.name.clone(), seconds: left.as_secs() + 1 });
         }
-        let restate = |replica: &Replica| {
-            let backend = self.backend(&replica.backend)?;
-            let stored = key.stored(replica);
-            let opaque = if state == KeyState::Destroyed {
-                backend.driver.destroy(&stored)?;
-                Vec::new()
-            } else {
-                backend.driver.restate(&stored, state)?.opaque
-            };
-            Ok(Replica { backend: replica.backend.clone(), opaque })
+        let stored = key.stored(replica);
+        let begun = Instant::now();
+        let opaque = if state == KeyState::Destroyed {
+            backend.driver.destroy(&stored).map(|()| Vec::new())
+        } else {
+            backend.driver.restate(&stored, state).map(|stored| stored.opaque)
         };
-        key.replicas.iter().map(restate).collect()
+        let failed = opaque.as_ref().is_err_and(|error| matches!(error.fault, Fault::Backend | Fault::Unknown));
+        let health = if failed { Health::Failed } else { Health::Answered(begun.elapsed()) };
+        backend.health.record(Instant::now(), health);
+        Ok(Replica { backend: replica.backend.clone(), opaque: opaque?, state })
     }
 
     /// Random bytes of the preferred backend for something that is permitted to encipher.
@@ -291,10 +331,19 @@ impl Router {
     /// Of the first backend that gives any: one generator is as good as another.
     fn random_bytes(&self, len: usize) -> Result<Vec<u8>, RouteError> {
         let mut refusal = RouteError::NoReplica;
-        for backend in &self.backends {
+        // One that rests is asked when no other is left.
+        let (resting, well): (Vec<_>, Vec<_>) = self.backends.iter().partition(|backend| backend.health.is_resting());
+        for backend in well.into_iter().chain(resting) {
+            let begun = Instant::now();
             match backend.driver.random(len) {
                 Ok(bytes) => return Ok(bytes),
-                Err(error) => refusal = refusal.or(error.into()),
+                Err(error) => {
+                    // One that answers at once that it does not is left to the calls that need it.
+                    if begun.elapsed() > SLOW {
+                        backend.health.record(Instant::now(), Health::Failed);
+                    }
+                    refusal = refusal.or(error.into());
+                }
             }
         }
         Err(refusal)

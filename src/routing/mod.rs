@@ -101,7 +101,7 @@ impl From<DriverError> for RouteError {
         match error.fault {
             Fault::Caller => Self::Refused(error),
             Fault::Unsupported => Self::Unsupported(error),
-            Fault::Backend | Fault::Unknown | Fault::WrongKey => Self::Failed(error),
+            Fault::Backend | Fault::Unknown | Fault::WrongKey | Fault::Credentials => Self::Failed(error),
         }
     }
 }
@@ -245,9 +245,7 @@ fn permitted(permit: &Permit, key_id: &str) -> Result<(), RouteError> {
 }
 
 fn replicas_on<'a>(keys: &'a [Arc<Entry>], backend: &Backend) -> Option<Vec<&'a Replica>> {
-    keys.iter()
-        .map(|key| key.replicas.iter().find(|replica| replica.backend == backend.name && !replica.opaque.is_empty()))
-        .collect()
+    keys.iter().map(|key| key.replica_on(&backend.name)).collect()
 }
 
 /// Whether a recipe may be run twice.

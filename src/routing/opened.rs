@@ -107,24 +107,29 @@ impl OpenKeys {
             Fault::WrongKey => wrong(&error.reason),
             _ => error.into(),
         })?;
-        let proof = prove(&*backend.driver, &handle)?;
+        let proof = prove(&*backend.driver, &handle).inspect_err(|_| backend.driver.close(&handle))?;
         if proof != key.record.proof {
             backend.driver.close(&handle);
             return Err(wrong("it does not show the known answer"));
         }
-        let mut opened = self.write();
         // Somebody may have opened or changed the key while this thread did.
-        match current(&opened) {
-            Ok(None) => {
-                let known = Known { version, handle: handle.clone(), proof, label: key.record.label() };
-                opened.handles.insert(place, known);
-                Ok(handle)
+        let (result, superfluous) = {
+            let mut opened = self.write();
+            match current(&opened) {
+                Ok(None) => {
+                    let known = Known { version, handle: handle.clone(), proof, label: key.record.label() };
+                    let older = opened.handles.insert(place, known).map(|known| known.handle);
+                    (Ok(handle), older)
+                }
+                Ok(Some(theirs)) => (Ok(theirs), Some(handle)),
+                Err(stale) => (Err(stale), Some(handle)),
             }
-            other => {
-                backend.driver.close(&handle);
-                other.map(|theirs| theirs.unwrap_or(handle))
-            }
+        };
+        // A backend may take its time: nobody waits for it with the lock held.
+        if let Some(handle) = superfluous {
+            backend.driver.close(&handle);
         }
+        result
     }
 }
 

@@ -1,5 +1,6 @@
 //! One recipe, from permit to outcome: the backends in turn, and a second one beside the first when that is slow.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -47,6 +48,28 @@ impl Router {
             key.record.admits(purpose, now)?;
         }
         let lane = Lane::of(permit.action());
+        match self.run_somewhere(lane, keys, recipe, batch) {
+            // No backend holds all the keys of a role: one may hold those that the rows need.
+            Err(RouteError::NoReplica) => match only_used(keys, batch) {
+                Some((keys, mut batch)) => {
+                    let ran = self.run_somewhere(lane, &keys, recipe, &batch);
+                    batch.wipe();
+                    ran
+                }
+                None => Err(RouteError::NoReplica),
+            },
+            other => other,
+        }
+    }
+
+    /// Asks the backends that hold all the keys, one after another.
+    fn run_somewhere(
+        self: &Arc<Self>,
+        lane: Lane,
+        keys: &[Arc<Entry>],
+        recipe: &Recipe,
+        batch: &Batch,
+    ) -> Result<Ran, RouteError> {
         let candidates = self.candidates(keys);
         let mut refusal = RouteError::NoReplica;
         let mut resting: Vec<&Arc<Backend>> = Vec::new();
@@ -199,16 +222,19 @@ impl Router {
         let result = backend.enter(lane).and_then(|_place| {
             let begun = Instant::now();
             let result = self.run_there(backend, keys, &replicas, recipe, batch);
-            let failed =
-                |error: &RouteError| matches!(error, RouteError::Failed(error) if error.fault != Fault::WrongKey);
             let health = match &result {
-                Err(error) if failed(error) => Health::Failed,
-                _ => Health::Answered(begun.elapsed()),
+                Ok(_) => Some(Health::Answered(begun.elapsed())),
+                Err(RouteError::Failed(error)) if error.fault != Fault::WrongKey => Some(Health::Failed),
+                // What was refused here says nothing about the backend.
+                Err(_) => None,
             };
-            backend.health.record(Instant::now(), health);
+            if let Some(health) = health {
+                backend.health.record(Instant::now(), health);
+            }
             result
         });
-        if let Err(RouteError::Busy { .. }) = &result {
+        // Whoever did not get as far as an answer has tried nothing.
+        if result.is_err() {
             backend.health.give_back_trial();
         }
         result
@@ -261,4 +287,20 @@ impl Router {
             self.opened.quarantine(backend, key.id(), &key.record.label(), reason);
         }
     }
+}
+
+/// The same batch over no more keys than its rows use; none if they use them all.
+fn only_used(keys: &[Arc<Entry>], batch: &Batch) -> Option<(Vec<Arc<Entry>>, Batch)> {
+    let used: BTreeSet<u16> = batch.keys.iter().flat_map(KeyColumn::used).copied().collect();
+    if used.len() == keys.len() {
+        return None;
+    }
+    let number = |old: &u16| used.iter().position(|known| known == old).unwrap_or_default() as u16;
+    let renumbered = batch.keys.iter().map(|column| match column {
+        KeyColumn::Same(key) => KeyColumn::Same(number(key)),
+        KeyColumn::PerRow(keys) => KeyColumn::PerRow(keys.iter().map(number).collect()),
+    });
+    let kept = used.iter().map(|old| keys.get(usize::from(*old)).cloned()).collect::<Option<Vec<_>>>()?;
+    let keys = renumbered.collect();
+    Some((kept, Batch { rows: batch.rows, columns: batch.columns.clone(), keys }))
 }

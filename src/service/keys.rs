@@ -100,13 +100,19 @@ impl Service {
         state: KeyState,
     ) -> Result<Arc<Entry>, ServiceError> {
         let router = self.router()?;
+        let _alone = self.copying.lock().await;
         let entry = self.known(caller, id).await?;
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
-        let result = self.restate(&router, &permit, &entry, state).await;
-        if let Ok(changed) = &result {
+        let result = async {
+            router.may_restate(&permit, id, state)?;
+            // The record counts: a backend that does not answer now follows later.
+            let changed = self.keyring.set_state(&entry, state).await?;
             // Whatever is open of the key is gone before anybody hears of the change.
-            tokio::task::block_in_place(|| router.purge(entry.id(), changed.record_version()));
+            tokio::task::block_in_place(|| router.purge(id, changed.record_version()));
+            self.follow(&router, &changed).await;
+            Ok(self.keyring.find(id).unwrap_or(changed))
         }
+        .await;
         let event = Event { counts: [(state.to_string(), 1)].into(), ..key_event(&entry.record) };
         self.settle(caller, &permit, event, result).await
     }
@@ -173,21 +179,6 @@ impl Service {
         self.perform(caller, permit, vec![entry], Ok((recipe, Batch::one(Vec::new(), 1))), read).await
     }
 
-    async fn restate(
-        &self,
-        router: &crate::routing::Router,
-        permit: &Permit,
-        entry: &Arc<Entry>,
-        state: KeyState,
-    ) -> Result<Arc<Entry>, ServiceError> {
-        let from = entry.record.key.state;
-        if !from.may_become(state) {
-            return Err(crate::keyring::KeyringError::State { from, to: state }.into());
-        }
-        let replicas = tokio::task::block_in_place(|| router.restate(permit, entry, state))?;
-        Ok(self.keyring.set_state(entry, state, replicas).await?)
-    }
-
     /// The key as it will be, before any backend has made it: what policy decides about.
     pub(super) fn draft(&self, request: &KeyRequest, origin: Origin) -> Result<Entry, ServiceError> {
         let scheme = self.scheme(request.name.scheme())?;
@@ -251,6 +242,7 @@ impl Service {
         make: impl FnOnce() -> Result<Made, ServiceError> + Send + 'static,
     ) -> Result<Arc<Entry>, ServiceError> {
         let id = draft.id().to_owned();
+        let _under_way = self.under_way.begin(&id);
         self.store.intend(&id, backends).await?;
         let kept = match blocking(make).await {
             Ok(made) => {

@@ -10,7 +10,7 @@ use crate::audit::Event;
 use crate::keyring::{Entry, KeyringError, MoveStep, Origin};
 use crate::operation::{KeyRef, KeyRequest};
 use crate::policy::Resource;
-use crate::routing::{BackendStatus, RouteError};
+use crate::routing::{BackendStatus, RouteError, Router};
 
 impl Service {
     /// Registers a key that a device holds already.
@@ -31,8 +31,9 @@ impl Service {
         };
         router.destinations(&draft.record, &request.backends)?;
         let (key, inside, there) = (draft.record.key.clone(), Arc::clone(&permit), backend.clone());
+        let others = self.keyring.held(backend);
         let adopted = blocking(move || {
-            let made = router.adopt(&inside, &key, &there, &object)?;
+            let made = router.adopt(&inside, &key, &there, &object, &others)?;
             shows(&made, kcv.as_deref())?;
             Ok(made)
         });
@@ -58,6 +59,7 @@ impl Service {
     ) -> Result<Arc<Entry>, ServiceError> {
         let router = self.router()?;
         let _alone = self.copying.lock().await;
+        let _under_way = self.under_way.begin(id);
         let entry = self.known(caller, id).await?;
         let under = self.referenced(&under)?;
         let permit = Arc::new(self.decide(caller, action, &[Resource::of(&entry), Resource::of(&under)], 1).await?);
@@ -65,20 +67,23 @@ impl Service {
             if entry.record.key.attributes.exportability == Exportability::None {
                 return Err(ServiceError::field("key", "may not move: that was not said when it was made"));
             }
-            if entry.replicas.iter().any(|replica| replica.backend == to && !replica.opaque.is_empty()) {
+            if entry.replica_on(&to).is_some() {
                 return Err(ServiceError::field("to", "holds the key already"));
             }
             router.destinations(&entry.record, std::slice::from_ref(&to))?;
-            self.store.intend(entry.id(), std::slice::from_ref(&to)).await?;
-            let (inside, key, destination) = (Arc::clone(&permit), Arc::clone(&entry), to.clone());
-            let copied = match blocking(move || Ok(router.replicate(&inside, &key, &under, &destination)?)).await {
-                Ok(replica) => self.keyring.add_replica(&entry, replica).await.map_err(ServiceError::from),
-                Err(error) => Err(error),
-            };
-            if copied.is_err() {
-                self.undo(entry.id(), std::slice::from_ref(&to)).await;
+            let destination = std::slice::from_ref(&to);
+            self.store.intend(entry.id(), destination).await?;
+            let (inside, key, there) = (Arc::clone(&permit), Arc::clone(&entry), to.clone());
+            match blocking(move || Ok(router.replicate(&inside, &key, &under, &there)?)).await {
+                Ok(replica) => match self.keyring.set_replica(id, replica).await? {
+                    Some(copied) => Ok(copied),
+                    None => Err(ServiceError::NoKey),
+                },
+                Err(error) => {
+                    self.undo(entry.id(), destination).await;
+                    Err(error)
+                }
             }
-            copied
         }
         .await;
         let event = Event { backends: vec![to.clone()], ..key_event(&entry.record) };
@@ -100,7 +105,7 @@ impl Service {
         let result = async {
             let now = router.first(&entry).ok_or(RouteError::NoReplica)?;
             if let MoveStep::Begin { to } = &step
-                && !entry.replicas.iter().any(|replica| replica.backend == *to && !replica.opaque.is_empty())
+                && entry.replica_on(to).is_none()
             {
                 return Err(ServiceError::field("to", "does not hold the key: replicate it there first"));
             }
@@ -148,13 +153,21 @@ impl Service {
         self.settle(caller, &permit, Event::default(), Ok(router.status())).await
     }
 
-    /// Undoes what backends have made of a key that is not kept. What cannot be undone now is undone at the next start.
+    /// Undoes what backends have made of a key that is not kept there. What cannot be undone now is undone later.
     pub(super) async fn undo(&self, key_id: &str, backends: &[String]) {
         for backend in backends {
             let Ok(router) = self.router() else { return };
-            let (id, there) = (key_id.to_owned(), backend.clone());
-            let abandoned = blocking(move || Ok(router.abandon(&id, &there)?)).await;
-            let forgotten = match abandoned {
+            let (id, there, entry) = (key_id.to_owned(), backend.clone(), self.keyring.find(key_id));
+            let abandoned = blocking(move || {
+                let kept: Vec<&str> = entry
+                    .iter()
+                    .flat_map(|entry| &entry.replicas)
+                    .filter(|replica| !replica.opaque.is_empty())
+                    .map(|replica| replica.backend.as_str())
+                    .collect();
+                Ok(router.abandon(&id, &there, &kept)?)
+            });
+            let forgotten = match abandoned.await {
                 Ok(()) => self.store.forget(key_id, backend).await.map_err(ServiceError::from),
                 Err(error) => Err(error),
             };
@@ -164,27 +177,44 @@ impl Service {
         }
     }
 
-    /// Undoes the copies that were begun and never acknowledged, because the daemon ended in between.
-    pub(super) async fn finish_what_was_interrupted(&self) {
-        let intents = match self.store.intents().await {
-            Ok(intents) => intents,
-            Err(error) => {
-                tracing::error!(%error, "what was begun before the last end cannot be read");
-                return;
+    /// Has the backends of a key follow it to its state. One that cannot now does later.
+    pub(super) async fn follow(&self, router: &Arc<Router>, entry: &Arc<Entry>) {
+        for replica in entry.behind() {
+            let (router, key, replica) = (Arc::clone(router), Arc::clone(entry), replica.clone());
+            let backend = replica.backend.clone();
+            let followed = match blocking(move || Ok(router.follow(&key, &replica)?)).await {
+                Ok(replica) => self.keyring.set_replica(entry.id(), replica).await.map_err(ServiceError::from),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = followed {
+                let (key, state) = (entry.record.label(), entry.record.key.state.as_str());
+                tracing::warn!(key, backend, state, %error, "a backend follows a key to its state later");
             }
-        };
-        for (key_id, backend) in intents {
-            let kept = self.keyring.find(&key_id).is_some_and(|entry| {
+        }
+    }
+
+    /// Finishes what was begun and could not be finished: copies that were never acknowledged are removed, and backends
+    /// follow keys to their states. To be called from time to time.
+    pub async fn tend(&self) {
+        let Ok(router) = self.router() else { return };
+        let _alone = self.copying.lock().await;
+        let intents = self.store.intents().await.unwrap_or_else(|error| {
+            tracing::error!(%error, "what was begun before cannot be read");
+            Vec::new()
+        });
+        for (key_id, backend) in intents.into_iter().filter(|(key_id, _)| !self.under_way.is_under_way(key_id)) {
+            let is_here = |entry: Arc<Entry>| {
                 entry.replicas.iter().any(|replica| replica.backend == backend && !replica.opaque.is_empty())
-            });
-            if kept {
-                if let Err(error) = self.store.forget(&key_id, &backend).await {
-                    tracing::warn!(key = key_id, backend, %error, "a copy that is kept is still noted as begun");
-                }
-            } else {
-                tracing::info!(key = key_id, backend, "a copy of a key that was begun and not kept is removed");
-                self.undo(&key_id, std::slice::from_ref(&backend)).await;
+            };
+            if self.keyring.find(&key_id).is_some_and(is_here) {
+                let _ = self.store.forget(&key_id, &backend).await;
+                continue;
             }
+            tracing::info!(key = key_id, backend, "what was begun of a key and not kept is removed");
+            self.undo(&key_id, std::slice::from_ref(&backend)).await;
+        }
+        for entry in self.keyring.behind() {
+            self.follow(&router, &entry).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use claviger_card_schemes::{CardScheme, FieldSet, LineFault, SelectableKey, TacVerifier, Verified};
 use claviger_hsm_api::{Batch, KeyName, Outcome, Recipe};
@@ -13,6 +14,7 @@ use super::{Caller, Service, ServiceError, blocking};
 use crate::audit::Event;
 use crate::keyring::{Entry, Purpose};
 use crate::policy::{Permit, Resource};
+use crate::routing::RouteError;
 
 /// An open job. Its rows run on whatever thread drives it; it keeps one batch at a time.
 pub struct VerifyJob {
@@ -34,6 +36,8 @@ struct Keys {
 
 /// How often a batch is tried under keys that change while it runs.
 const ATTEMPTS: u32 = 5;
+/// How long a batch waits for backends that are busy.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl VerifyJob {
     pub(super) async fn open(
@@ -91,7 +95,7 @@ impl VerifyJob {
             let keys = Arc::clone(&self.keys);
             let record = &mut self.record;
             let mut run = |recipe: &Recipe, batch: &Batch| -> Result<Outcome, ServiceError> {
-                let ran = router.run(&keys.permit, &keys.entries, recipe, batch)?;
+                let ran = patiently(|| router.run(&keys.permit, &keys.entries, recipe, batch))?;
                 record.ran_on(ran.on);
                 Ok(ran.outcome)
             };
@@ -153,6 +157,17 @@ impl VerifyJob {
     /// If the audit log does not take the record; then the last verdicts must not leave.
     pub fn close(self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError> {
         self.record.close(outcome)
+    }
+}
+
+/// Waits for backends that have too much to do just now: a day is not given up because card holders go first.
+fn patiently<T>(mut run: impl FnMut() -> Result<T, RouteError>) -> Result<T, RouteError> {
+    let begun = Instant::now();
+    loop {
+        match run() {
+            Err(RouteError::Busy { .. }) if begun.elapsed() < PATIENCE => std::thread::sleep(PATIENCE / 200),
+            other => return other,
+        }
     }
 }
 

@@ -56,6 +56,8 @@ pub struct ReplicaRow {
     pub backend: String,
     /// The backend's own; never a plain key.
     pub opaque: Vec<u8>,
+    /// The key's state as the backend has it.
+    pub state: String,
 }
 
 /// The open database.
@@ -94,7 +96,11 @@ const MIGRATIONS: [&str; SCHEMA as usize] = [
         PRIMARY KEY (key_id, backend)
     ) STRICT;
 ",
-    "ALTER TABLE keys ADD COLUMN course TEXT NOT NULL DEFAULT '{}';",
+    "
+    ALTER TABLE keys ADD COLUMN course TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE replicas ADD COLUMN state TEXT NOT NULL DEFAULT 'active';
+    UPDATE replicas SET state = (SELECT json_extract(record, '$.key.state') FROM keys WHERE id = key_id);
+",
 ];
 
 impl Store {
@@ -177,9 +183,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
-        let rows = sqlx::query("SELECT key_id, backend, opaque FROM replicas").fetch_all(&self.pool).await?;
+        let rows = sqlx::query("SELECT key_id, backend, opaque, state FROM replicas").fetch_all(&self.pool).await?;
         let read = |row: &sqlx::sqlite::SqliteRow| {
-            Ok(ReplicaRow { key_id: row.try_get(0)?, backend: row.try_get(1)?, opaque: row.try_get(2)? })
+            Ok(ReplicaRow {
+                key_id: row.try_get(0)?,
+                backend: row.try_get(1)?,
+                opaque: row.try_get(2)?,
+                state: row.try_get(3)?,
+            })
         };
         rows.iter().map(read).collect()
     }
@@ -202,13 +213,14 @@ impl Store {
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(StoreError::Exists),
             other => other?,
         };
-        write_replicas(&mut transaction, replicas).await?;
-        settle(&mut transaction, &key.id).await?;
+        for replica in replicas {
+            write_replica(&mut transaction, replica).await?;
+        }
         Ok(transaction.commit().await?)
     }
 
-    /// Writes down that a backend is about to make a copy of a key, before it does. What is not settled by the key's
-    /// record, or by [`forget`](Self::forget), was interrupted.
+    /// Writes down that a backend is about to make a copy of a key, before it does. What is not settled by that copy,
+    /// or by [`forget`](Self::forget), was interrupted.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -243,30 +255,30 @@ impl Store {
         Ok(())
     }
 
-    /// Replaces a key's record and replicas if it still is at the version before `key.record_version`.
+    /// Replaces a key's record if it still is at the version before `key.record_version`.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if it is not.
-    pub async fn replace_key(&self, key: &KeyRow, replicas: &[ReplicaRow]) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+    pub async fn replace_key(&self, key: &KeyRow) -> Result<(), StoreError> {
         let done = sqlx::query("UPDATE keys SET record = ?, record_version = ? WHERE id = ? AND record_version = ?")
             .bind(&key.record)
             .bind(key.record_version)
             .bind(&key.id)
             .bind(key.record_version - 1)
-            .execute(&mut *transaction)
+            .execute(&self.pool)
             .await?;
-        if done.rows_affected() != 1 {
-            return Err(StoreError::Conflict);
-        }
-        write_replicas(&mut transaction, replicas).await?;
-        // A copy that is on its way to another backend is still to be settled.
-        for replica in replicas {
-            let made = sqlx::query("DELETE FROM intents WHERE key_id = ? AND backend = ?");
-            made.bind(&replica.key_id).bind(&replica.backend).execute(&mut *transaction).await?;
-        }
+        if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict) }
+    }
+
+    /// Adds or replaces a copy of a key; that it was to be made is settled.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_replica(&self, replica: &ReplicaRow) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        write_replica(&mut transaction, replica).await?;
         transaction.commit().await?;
-        if replicas.iter().any(|replica| replica.opaque.is_empty()) {
+        if replica.opaque.is_empty() {
             self.scrub_log().await;
         }
         Ok(())
@@ -316,20 +328,21 @@ impl Store {
     }
 }
 
-/// With a new key's record in the store, what was begun of it is done.
-async fn settle(connection: &mut SqliteConnection, key_id: &str) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM intents WHERE key_id = ?").bind(key_id).execute(connection).await?;
-    Ok(())
-}
-
-async fn write_replicas(connection: &mut SqliteConnection, replicas: &[ReplicaRow]) -> Result<(), StoreError> {
-    for replica in replicas {
-        sqlx::query("INSERT INTO replicas (key_id, backend, opaque) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET opaque = excluded.opaque")
-            .bind(&replica.key_id)
-            .bind(&replica.backend)
-            .bind(&replica.opaque)
-            .execute(&mut *connection)
-            .await?;
-    }
+async fn write_replica(connection: &mut SqliteConnection, replica: &ReplicaRow) -> Result<(), StoreError> {
+    let write = "INSERT INTO replicas (key_id, backend, opaque, state) VALUES (?, ?, ?, ?)
+        ON CONFLICT DO UPDATE SET opaque = excluded.opaque, state = excluded.state";
+    sqlx::query(write)
+        .bind(&replica.key_id)
+        .bind(&replica.backend)
+        .bind(&replica.opaque)
+        .bind(&replica.state)
+        .execute(&mut *connection)
+        .await?;
+    // That a backend was about to make it is settled; what others have begun of the key is not.
+    sqlx::query("DELETE FROM intents WHERE key_id = ? AND backend = ?")
+        .bind(&replica.key_id)
+        .bind(&replica.backend)
+        .execute(connection)
+        .await?;
     Ok(())
 }

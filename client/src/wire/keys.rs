@@ -210,6 +210,11 @@ pub struct Key {
     /// Backends that hold a replica.
     #[schema(example = json!(["embedded"]))]
     pub backends: Vec<String>,
+    /// Those that have not followed the key to its state, because they did not answer: they do later, and until then do
+    /// not serve it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!([]))]
+    pub behind: Vec<String>,
     /// Where it may live.
     #[schema(example = json!(["on-prem"]))]
     pub places: Vec<String>,

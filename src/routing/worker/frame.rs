@@ -14,6 +14,9 @@ use zeroize::Zeroizing;
 /// The longest body: a batch of a streamed file is far below it.
 const LONGEST: usize = 256 << 20;
 
+/// Bodies of calls that are no batches are shorter.
+const EXPECTED: usize = 64 << 10;
+
 /// What a worker is to be; its first frame.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Assignment {
@@ -44,7 +47,7 @@ pub(super) enum Task {
     Generate { key: NewKey },
     Import { key: NewKey, secret: Bytes },
     Unwrap { key: NewKey, under: KeyHandle, wrapped: Vec<u8> },
-    Adopt { key: NewKey, object: String },
+    Adopt { key: NewKey, object: String, others: Vec<Vec<u8>> },
     Open { key: StoredKey },
     Close { handle: KeyHandle },
     Restate { key: StoredKey, state: KeyState },
@@ -112,8 +115,9 @@ pub(super) fn read<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<Opti
     if len > LONGEST {
         return Err(io::Error::other("the frame says that it is too long"));
     }
-    let mut body = Zeroizing::new(Vec::new());
-    // As much room as comes, whatever the length says.
+    // As much room as comes, whatever the length says; what fits in a page or two is not moved on the way, which would
+    // leave secrets behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(len.min(EXPECTED)));
     from.take(len as u64).read_to_end(&mut body)?;
     if body.len() != len {
         return Err(io::ErrorKind::UnexpectedEof.into());

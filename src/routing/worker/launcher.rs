@@ -11,13 +11,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use serde::{Deserialize, Serialize};
 
+/// How long the launcher may take to start a worker.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Bytes of a question; environments are short.
 const QUESTION: usize = 64 << 10;
 
@@ -119,6 +123,9 @@ enum Refused {
 
 fn spawn() -> io::Result<Running> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    // One that does not answer is as good as gone.
+    set_socket_timeout(&ours, Timeout::Recv, Some(ANSWER))?;
+    set_socket_timeout(&ours, Timeout::Send, Some(ANSWER))?;
     let process = Command::new(std::env::current_exe()?)
         .arg("launcher")
         .stdin(Stdio::from(theirs))

@@ -8,6 +8,7 @@ mod frame;
 mod launcher;
 mod process;
 mod serve;
+mod slot;
 mod workers;
 
 pub use frame::read_response;

@@ -1,6 +1,6 @@
 //! The worker's side: one driver, asked over standard input, which is a socket.
 
-use std::io::{self, BufReader, Write};
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,8 @@ use super::frame::{Assignment, Bytes, Reply, Request, Response, Task, read, writ
 pub fn serve() -> io::Result<()> {
     let socket = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
     jail()?;
-    let mut from = BufReader::new(socket.try_clone()?);
+    // No buffer in between: it would keep the keys that passed through it.
+    let mut from = socket.try_clone()?;
     let Some(assignment) = read::<Assignment>(&mut from)? else { return Ok(()) };
     let driver = claviger_hsm_registry::find(&assignment.driver)
         .ok_or_else(|| io::Error::other(format!("this build has no driver `{}`", assignment.driver)))?;
@@ -84,7 +85,7 @@ fn answer(driver: &dyn HsmDriver, task: Task) -> Result<Reply, DriverError> {
         Task::Generate { key } => driver.generate(key).map(Reply::Stored),
         Task::Import { key, secret } => driver.import(key, Secret::copy_of(&secret.0)).map(Reply::Stored),
         Task::Unwrap { key, under, wrapped } => driver.unwrap(key, &under, &wrapped).map(Reply::Stored),
-        Task::Adopt { key, object } => driver.adopt(key, &object).map(Reply::Stored),
+        Task::Adopt { key, object, others } => driver.adopt(key, &object, &others).map(Reply::Stored),
         Task::Open { key } => driver.open(&key).map(Reply::Handle),
         Task::Close { handle } => {
             driver.close(&handle);

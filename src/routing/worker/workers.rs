@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use claviger_hsm_api::{
     Batch, DriverError, Exposure, Fault, Finding, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof,
@@ -12,18 +12,16 @@ use claviger_hsm_api::{
 };
 use zeroize::Zeroizing;
 
-use super::frame::{Assignment, Bytes, Reply, Task, fits};
-use super::launcher::{Launcher, Start, User};
+use super::frame::{Bytes, Reply, Task, fits};
+use super::launcher::{Launcher, User};
 use super::process::Process;
+use super::slot::{Crew, Slot, TICK, TRYING};
 use crate::routing::proof::proof_by;
 
-const NAME: &str = "worker";
-/// How often the workers are looked at.
-const TICK: Duration = Duration::from_millis(50);
-/// How often a worker is asked whether its token is still there.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// The longest pause before a lost worker is started again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The driver's name in errors about the workers themselves.
+pub(super) const NAME: &str = "worker";
+/// How long the batches that use a key may take to end when it is closed.
+const CLOSING: Duration = Duration::from_secs(30);
 /// Beyond so many recipes their exposures are forgotten.
 const RECIPES: usize = 512;
 
@@ -36,15 +34,16 @@ pub(in crate::routing) struct Options {
     pub(in crate::routing) user: Option<User>,
     /// Processes that serve one module.
     pub(in crate::routing) count: usize,
-    /// Of a call; a long batch has more.
+    /// Of a call.
     pub(in crate::routing) deadline: Duration,
+    /// What a batch has more, for each row.
+    pub(in crate::routing) deadline_row: Duration,
 }
 
 /// The workers of a backend, as its driver.
 pub(in crate::routing) struct Workers {
-    options: Options,
-    launcher: Arc<Launcher>,
-    slots: Vec<Mutex<Slot>>,
+    crew: Arc<Crew>,
+    slots: Vec<Arc<Slot>>,
     keys: RwLock<HashMap<u64, Arc<Known>>>,
     next: AtomicU64,
     /// What recipes let out, as long as the tokens are those that said so.
@@ -54,18 +53,6 @@ pub(in crate::routing) struct Workers {
 
 /// For recipes and ceilings, what the tokens let out.
 type Exposures = HashMap<(Recipe, Vec<Exposure>), Result<Vec<Exposure>, DriverError>>;
-
-/// A place for one worker.
-struct Slot {
-    process: Option<Arc<Process>>,
-    /// Counts the processes that were here.
-    incarnation: u64,
-    failures: u32,
-    not_before: Instant,
-    asked: Instant,
-    /// The keys that are open in the process, by their numbers here.
-    opened: HashMap<u64, KeyHandle>,
-}
 
 /// An opened key, whichever worker holds it.
 struct Known {
@@ -77,21 +64,10 @@ struct Known {
 impl Workers {
     /// Starts the workers, and whatever has to be done so that there are some.
     pub(in crate::routing) fn start(options: Options, launcher: Arc<Launcher>) -> Arc<Self> {
-        let now = Instant::now();
-        let slot = || {
-            Mutex::new(Slot {
-                process: None,
-                incarnation: 0,
-                failures: 0,
-                not_before: now,
-                asked: now,
-                opened: HashMap::new(),
-            })
-        };
-        let slots = (0..options.count.max(1)).map(|_| slot()).collect();
+        let slots = (0..options.count.max(1)).map(|_| Arc::new(Slot::new())).collect();
+        let name = format!("workers {}", options.backend);
         let workers = Arc::new(Self {
-            options,
-            launcher,
+            crew: Arc::new(Crew::new(options, launcher)),
             slots,
             keys: RwLock::default(),
             next: AtomicU64::new(1),
@@ -99,10 +75,11 @@ impl Workers {
             stopped: AtomicBool::new(false),
         });
         let of = Arc::downgrade(&workers);
-        let name = format!("workers {}", workers.options.backend);
         let supervised = std::thread::Builder::new().name(name).spawn(move || {
             while let Some(workers) = of.upgrade().filter(|workers| !workers.stopped.load(Ordering::Acquire)) {
-                workers.supervise();
+                for (number, slot) in workers.slots.iter().enumerate() {
+                    slot.tend(&workers.crew, number == 0);
+                }
                 drop(workers);
                 std::thread::sleep(TICK);
             }
@@ -115,85 +92,27 @@ impl Workers {
 
     /// Process ids of the workers that live, for operators and for tests that end them.
     pub(in crate::routing) fn processes(&self) -> Vec<u32> {
-        let live = |slot: &Mutex<Slot>| live(&lock(slot)).map(|process| process.id);
-        self.slots.iter().filter_map(live).collect()
-    }
-
-    fn supervise(&self) {
-        for slot in &self.slots {
-            let idle = {
-                let mut held = lock(slot);
-                let due = held.asked.elapsed() > KEEP_ALIVE;
-                if due {
-                    held.asked = Instant::now();
-                }
-                live(&held).filter(|_| due)
-            };
-            match idle {
-                Some(process) => {
-                    if let Err(error) = process.ask(Task::KeepAlive, self.options.deadline) {
-                        tracing::warn!(backend = self.options.backend, %error, "the token does not answer");
-                    }
-                }
-                None => drop(self.process(slot)),
-            }
-        }
-    }
-
-    /// The slot's worker, started again if it is lost and the pause is over.
-    fn process(&self, slot: &Mutex<Slot>) -> Result<Arc<Process>, DriverError> {
-        let mut held = lock(slot);
-        if let Some(process) = live(&held) {
-            return Ok(process);
-        }
-        if Instant::now() < held.not_before {
-            return Err(DriverError::backend(NAME, "start", "the worker was lost and is started again soon"));
-        }
-        held.process = None;
-        held.opened.clear();
-        held.incarnation += 1;
-        let pause = TICK * 2u32.saturating_pow(held.failures.min(10));
-        held.not_before = Instant::now() + pause.min(LONGEST_PAUSE);
-        held.failures += 1;
-        let start = Start {
-            backend: self.options.backend.clone(),
-            environment: self.options.environment.clone(),
-            user: self.options.user,
-        };
-        let sessions = self.options.settings.get("sessions").and_then(toml::Value::as_integer);
-        let assignment = Assignment {
-            driver: self.options.driver.clone(),
-            settings: self.options.settings.to_string(),
-            threads: sessions.and_then(|sessions| usize::try_from(sessions).ok()).unwrap_or(8).clamp(2, 64),
-        };
-        let process = Process::start(&self.launcher, &start, &assignment)
-            .map_err(|error| DriverError::backend(NAME, "start", error))?;
-        held.process = Some(Arc::clone(&process));
-        Ok(process)
-    }
-
-    /// A worker that went well does not wait long when it is lost next.
-    fn went_well(&self, slot: &Mutex<Slot>) {
-        lock(slot).failures = 0;
+        self.slots.iter().filter_map(|slot| slot.live()).map(|process| process.id).collect()
     }
 
     /// The slots, those with the least to do first.
-    fn by_load(&self) -> Vec<&Mutex<Slot>> {
-        let mut slots: Vec<_> = self
-            .slots
-            .iter()
-            .map(|slot| (live(&lock(slot)).map_or(usize::MAX, |process| process.busy.load(Ordering::Relaxed)), slot))
-            .collect();
+    fn by_load(&self) -> Vec<&Arc<Slot>> {
+        let mut slots: Vec<_> = self.slots.iter().map(|slot| (slot.busy(), slot)).collect();
         slots.sort_by_key(|(busy, _)| *busy);
         slots.into_iter().map(|(_, slot)| slot).collect()
     }
 
     /// Asks the worker with the least to do.
     fn ask(&self, task: Task) -> Result<Reply, DriverError> {
+        self.ask_within(task, self.crew.options.deadline)
+    }
+
+    fn ask_within(&self, task: Task, deadline: Duration) -> Result<Reply, DriverError> {
         let slot = self.by_load().into_iter().next().ok_or_else(nobody)?;
-        let reply = self.process(slot)?.ask(task, self.options.deadline);
-        if reply.is_ok() {
-            self.went_well(slot);
+        let reply = slot.process(&self.crew)?.ask(task, deadline);
+        match &reply {
+            Ok(_) => slot.went_well(),
+            Err(error) => self.crew.learn(error),
         }
         reply
     }
@@ -201,15 +120,15 @@ impl Workers {
     /// The key's handle in a slot's worker, opened there and proved if it is not.
     fn handle(
         &self,
-        slot: &Mutex<Slot>,
+        slot: &Slot,
         process: &Process,
         object: u64,
         known: &Known,
     ) -> Result<KeyHandle, DriverError> {
-        if let Some(handle) = lock(slot).opened.get(&object).filter(|handle| handle.epoch == process.epoch()) {
-            return Ok(handle.clone());
+        if let Some(handle) = slot.opened(object).filter(|handle| handle.epoch == process.epoch()) {
+            return Ok(handle);
         }
-        let deadline = self.options.deadline;
+        let deadline = self.crew.options.deadline;
         let Reply::Handle(handle) = process.ask(Task::Open { key: known.stored.clone() }, deadline)? else {
             return Err(damaged(process));
         };
@@ -219,14 +138,32 @@ impl Workers {
                 Reply::Outcome(outcome) if fits(&outcome, recipe, batch.rows) => Ok(outcome),
                 _ => Err(damaged(process)),
             }
-        })?;
-        if known.proof.get_or_init(|| proof.clone()) != &proof {
-            let _ = process.ask(Task::Close { handle }, deadline);
+        });
+        let proved = proof.and_then(|proof| {
+            if known.proof.get_or_init(|| proof.clone()) == &proof {
+                return Ok(());
+            }
             let reason = format!("the object of key {} is another key than it was", known.stored.key.id);
-            return Err(DriverError::wrong_key(NAME, "prove", reason));
+            Err(DriverError::wrong_key(NAME, "prove", reason))
+        });
+        if let Err(error) = proved {
+            let _ = process.ask(Task::Close { handle }, CLOSING);
+            return Err(error);
         }
-        lock(slot).opened.insert(object, handle.clone());
+        slot.note(process, object, handle.clone());
+        if let Err(closed) = self.known(object) {
+            // Somebody closed the key meanwhile, and did not find this.
+            self.close_in(slot, object);
+            return Err(closed);
+        }
         Ok(handle)
+    }
+
+    fn close_in(&self, slot: &Slot, object: u64) {
+        if let Some((process, handle)) = slot.forget(object) {
+            // A worker that does not answer is killed, and with it whatever it holds.
+            let _ = process.ask(Task::Close { handle }, CLOSING);
+        }
     }
 
     fn known(&self, object: u64) -> Result<Arc<Known>, DriverError> {
@@ -236,7 +173,7 @@ impl Workers {
 
     fn run_in(
         &self,
-        slot: &Mutex<Slot>,
+        slot: &Slot,
         process: &Process,
         keys: &[(u64, Arc<Known>)],
         recipe: &Recipe,
@@ -246,8 +183,8 @@ impl Workers {
             .iter()
             .map(|(object, known)| self.handle(slot, process, *object, known))
             .collect::<Result<Vec<_>, _>>()?;
-        // A token takes a call for each row of some recipes: a tenth of a millisecond is generous.
-        let deadline = self.options.deadline + Duration::from_micros(100) * batch.rows as u32;
+        // A token takes a call for each row of some recipes.
+        let deadline = self.crew.options.deadline + self.crew.options.deadline_row * batch.rows as u32;
         let task = Task::Run { keys: handles, recipe: recipe.clone(), batch: batch.clone() };
         match process.ask(task, deadline)? {
             Reply::Outcome(outcome) if fits(&outcome, recipe, batch.rows) => Ok(outcome),
@@ -257,20 +194,8 @@ impl Workers {
 
     /// Changes whenever a worker or its token does.
     fn generation(&self) -> u64 {
-        let of = |slot: &Mutex<Slot>| {
-            let held = lock(slot);
-            held.incarnation * 1_000_003 + live(&held).map_or(0, |process| process.epoch())
-        };
-        self.slots.iter().map(of).sum()
+        self.slots.iter().map(|slot| slot.generation()).sum()
     }
-}
-
-fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn live(slot: &Slot) -> Option<Arc<Process>> {
-    slot.process.clone().filter(|process| !process.is_dead())
 }
 
 fn nobody() -> DriverError {
@@ -292,7 +217,7 @@ impl HsmDriver for Workers {
         match self.ask(Task::Identity) {
             Ok(Reply::Identity(identity)) => Identity { epoch: 1, ..identity },
             _ => Identity {
-                driver: self.options.driver.clone().into(),
+                driver: self.crew.options.driver.clone().into(),
                 model: String::new(),
                 serial: String::new(),
                 firmware: String::new(),
@@ -311,7 +236,8 @@ impl HsmDriver for Workers {
     }
 
     fn probe(&self) -> Result<Vec<Proof>, DriverError> {
-        match self.ask(Task::Probe)? {
+        // The worker has done it before; after a loss of its token it does it once more.
+        match self.ask_within(Task::Probe, TRYING)? {
             Reply::Proofs(proofs) => Ok(proofs),
             _ => Err(unexpected()),
         }
@@ -357,7 +283,7 @@ impl HsmDriver for Workers {
             .collect::<Result<Vec<_>, DriverError>>()?;
         let mut last = nobody();
         for slot in self.by_load() {
-            let process = match self.process(slot) {
+            let process = match slot.process(&self.crew) {
                 Ok(process) => process,
                 Err(error) => {
                     last = error;
@@ -373,13 +299,16 @@ impl HsmDriver for Workers {
             }
             match result {
                 Ok(outcome) => {
-                    self.went_well(slot);
+                    slot.went_well();
                     return Ok(outcome);
                 }
                 Err(error) => match error.fault {
                     Fault::Caller | Fault::Unsupported | Fault::WrongKey => return Err(error),
                     Fault::Unknown if !recipe.is_repeatable() => return Err(error),
-                    Fault::Unknown | Fault::Backend => last = error,
+                    Fault::Unknown | Fault::Backend | Fault::Credentials => {
+                        self.crew.learn(&error);
+                        last = error;
+                    }
                 },
             }
         }
@@ -398,38 +327,34 @@ impl HsmDriver for Workers {
     fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &[u8]) -> Result<StoredKey, DriverError> {
         let known = self.known(under.object)?;
         let slot = self.by_load().into_iter().next().ok_or_else(nobody)?;
-        let process = self.process(slot)?;
+        let process = slot.process(&self.crew)?;
         let under = self.handle(slot, &process, under.object, &known)?;
         let task = Task::Unwrap { key, under, wrapped: wrapped.to_vec() };
-        stored(process.ask(task, self.options.deadline)?)
+        stored(process.ask(task, self.crew.options.deadline)?)
     }
 
-    fn adopt(&self, key: NewKey, object: &str) -> Result<StoredKey, DriverError> {
-        stored(self.ask(Task::Adopt { key, object: object.to_owned() })?)
+    fn adopt(&self, key: NewKey, object: &str, others: &[Vec<u8>]) -> Result<StoredKey, DriverError> {
+        stored(self.ask(Task::Adopt { key, object: object.to_owned(), others: others.to_vec() })?)
     }
 
     fn open(&self, key: &StoredKey) -> Result<KeyHandle, DriverError> {
         let known = Arc::new(Known { stored: key.clone(), proof: OnceLock::new() });
         let object = self.next.fetch_add(1, Ordering::Relaxed);
         let slot = self.by_load().into_iter().next().ok_or_else(nobody)?;
-        let process = self.process(slot)?;
-        let attributes = self.handle(slot, &process, object, &known)?.attributes;
-        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(object, known);
-        Ok(KeyHandle { object, epoch: 1, attributes })
+        let process = slot.process(&self.crew)?;
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(object, Arc::clone(&known));
+        match self.handle(slot, &process, object, &known) {
+            Ok(handle) => Ok(KeyHandle { object, epoch: 1, attributes: handle.attributes }),
+            Err(error) => {
+                self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&object);
+                Err(error)
+            }
+        }
     }
 
     fn close(&self, handle: &KeyHandle) {
         self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&handle.object);
-        for slot in &self.slots {
-            let (process, opened) = {
-                let mut held = lock(slot);
-                (live(&held), held.opened.remove(&handle.object))
-            };
-            if let (Some(process), Some(handle)) = (process, opened) {
-                // A worker that does not answer is killed, and with it whatever it holds.
-                let _ = process.ask(Task::Close { handle }, self.options.deadline);
-            }
-        }
+        self.slots.iter().for_each(|slot| self.close_in(slot, handle.object));
     }
 
     fn restate(&self, key: &StoredKey, state: KeyState) -> Result<StoredKey, DriverError> {

@@ -76,11 +76,6 @@ impl Raw {
         assert_eq!(raw!(self, C_Logout, session), ck::CKR_OK);
     }
 
-    /// The same where a reconnection may be on its way, so that nobody may be logged in just now.
-    pub(crate) fn logout_if_in(&self, session: ck::CK_SESSION_HANDLE) {
-        let _ = raw!(self, C_Logout, session);
-    }
-
     /// The sessions that live, of whomever: handles are small numbers here.
     pub(crate) fn sessions(&self) -> Vec<ck::CK_SESSION_HANDLE> {
         let lives = |session: &ck::CK_SESSION_HANDLE| {
