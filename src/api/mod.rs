@@ -79,7 +79,7 @@ pub fn router(state: State) -> Router {
         .routes(routes!(keys::import))
         .routes(routes!(keys::adopt))
         .routes(routes!(keys::replicate))
-        .routes(routes!(moves::take_step, moves::show))
+        .routes(routes!(moves::move_key, moves::show_move))
         .routes(routes!(keys::list))
         .routes(routes!(keys::show))
         .routes(routes!(keys::set_state))

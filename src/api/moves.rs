@@ -13,7 +13,7 @@ use crate::service::{Caller, Moving, Outcome};
 /// Takes a step of a key's move between two backends that hold it: `begin`, `cut-over`, `roll-back` or `finish`.
 #[utoipa::path(post, path = "/v1/keys/{id}/move", tag = "keys", params(("id" = String, Path, description = "The key's id", example = "e032f0e228e9077e2d7baac0902af7d9")), request_body = MoveKey,
     responses((status = 200, description = "How the move stands", body = KeyMove), Problems))]
-pub(super) async fn take_step(
+pub(super) async fn move_key(
     Shared(state): Shared<State>,
     caller: Caller,
     Path(id): Path<String>,
@@ -35,7 +35,7 @@ pub(super) async fn take_step(
 /// Which backend answers for a key, and what came of asking two if it is on its way.
 #[utoipa::path(get, path = "/v1/keys/{id}/move", tag = "keys", params(("id" = String, Path, description = "The key's id", example = "e032f0e228e9077e2d7baac0902af7d9")),
     responses((status = 200, description = "How the move stands", body = KeyMove), Problems))]
-pub(super) async fn show(
+pub(super) async fn show_move(
     Shared(state): Shared<State>,
     caller: Caller,
     Path(id): Path<String>,

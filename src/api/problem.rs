@@ -32,6 +32,8 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (409, "key_exists", "a key of this name, algorithm, version and factors exists already", None),
     (409, "conflict", "the key was changed by somebody else", None),
     (409, "key_state", "a destroyed key stays destroyed", None),
+    (409, "not_the_next_step", "a key moves step by step: begin, cut-over, finish; roll-back takes one back", None),
+    (409, "diverged", "two backends answered differently for a key that moves: roll back and find out why", None),
     (409, "key_unusable", "the key is suspended", None),
     (409, "keys_changed", "the keys have changed since", None),
     (409, "exposure_above_ceiling", "the recipe would give card-key, above the key's ceiling of nothing", None),

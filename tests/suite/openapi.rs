@@ -180,6 +180,9 @@ async fn examples_work() {
             Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/replicas" => {
                 assert_eq!((problem.code.as_str(), problem.field.as_deref()), ("bad_field", Some("key")));
             }
+            Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/move" => {
+                assert_eq!(problem.code, "not_the_next_step");
+            }
             Err(error) => panic!("{at}: {error}"),
         }
     }

@@ -196,6 +196,8 @@ impl Slot {
             Ok(_) => {
                 crew.admitted.store(true, Ordering::Release);
                 (state.ready, state.why, state.asked) = (true, None, Instant::now());
+                // One that has shown all that it can does not wait long when it is lost next.
+                (state.failures, state.not_before) = (0, Instant::now());
             }
             Err(error) => {
                 crew.learn(&error);
@@ -204,11 +206,6 @@ impl Slot {
             }
         }
         self.changed.notify_all();
-    }
-
-    /// A worker that went well does not wait long when it is lost next.
-    pub(super) fn went_well(&self) {
-        self.lock().failures = 0;
     }
 
     /// How much there is to do here, for choosing the slot with the least.

@@ -110,11 +110,7 @@ impl Workers {
     fn ask_within(&self, task: Task, deadline: Duration) -> Result<Reply, DriverError> {
         let slot = self.by_load().into_iter().next().ok_or_else(nobody)?;
         let reply = slot.process(&self.crew)?.ask(task, deadline);
-        match &reply {
-            Ok(_) => slot.went_well(),
-            Err(error) => self.crew.learn(error),
-        }
-        reply
+        reply.inspect_err(|error| self.crew.learn(error))
     }
 
     /// The key's handle in a slot's worker, opened there and proved if it is not.
@@ -298,10 +294,7 @@ impl HsmDriver for Workers {
                 result = self.run_in(slot, &process, &keys, recipe, batch);
             }
             match result {
-                Ok(outcome) => {
-                    slot.went_well();
-                    return Ok(outcome);
-                }
+                Ok(outcome) => return Ok(outcome),
                 Err(error) => match error.fault {
                     Fault::Caller | Fault::Unsupported | Fault::WrongKey => return Err(error),
                     Fault::Unknown if !recipe.is_repeatable() => return Err(error),
