@@ -7,7 +7,7 @@ use crate::daemon::{Daemon, components, problem};
 use crate::purse::card_key;
 use crate::tokens::Token;
 
-const DTK: &str = "0123456789ABCDEFFEDCBA9876543210";
+pub(crate) const DTK: &str = "0123456789ABCDEFFEDCBA9876543210";
 const EMBEDDED: &str = "[[backend]]\nname = \"embedded\"\ndriver = \"software\"\n";
 
 async fn import(daemon: &Daemon, key: NewKey, value: &str) -> Key {
@@ -15,7 +15,7 @@ async fn import(daemon: &Daemon, key: NewKey, value: &str) -> Key {
     daemon.client("officer").post("/v1/keys/import", &import).await.unwrap()
 }
 
-fn dtk() -> NewKey {
+pub(crate) fn dtk() -> NewKey {
     NewKey { role: "DTK".to_owned(), factors: Vec::new(), ..card_key() }
 }
 

@@ -1,14 +1,42 @@
 //! Real tokens for daemons: SoftHSM2 and NSS softokn, made for a test and gone with it.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 pub(crate) const PIN: &str = "246810";
 pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 pub(crate) const NSS: &str = "/usr/lib/x86_64-linux-gnu/libsoftokn3.so";
+
+/// The client's side of `p11-kit server`.
+const KIT: &str = "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so";
+
+/// A server that ends with its value.
+pub(crate) struct Server(Child);
+
+impl Server {
+    /// Sends a signal to the server and to the processes that serve its connections.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = self.0.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+        let children = children.split_whitespace().map(|child| child.parse().unwrap());
+        for process in children.chain([id as i32]) {
+            kill_process(Pid::from_raw(process).unwrap(), signal).unwrap();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// A token in a directory of its own.
 pub(crate) struct Token {
@@ -30,6 +58,26 @@ impl Token {
         token
     }
 
+    /// A SoftHSM2 token, and `p11-kit server` that makes it a remote and poor one.
+    pub(crate) fn remote() -> (Self, Server) {
+        let token = Self::softhsm();
+        let socket = token.path("socket");
+        let process = Command::new("p11-kit")
+            .args(["server", "--foreground", "--name"])
+            .arg(&socket)
+            .args(["--provider", SOFTHSM, &format!("pkcs11:manufacturer=SoftHSM%20project")])
+            .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while !socket.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "p11-kit server does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        (Self { module: KIT, ..token }, Server(process))
+    }
+
     pub(crate) fn nss() -> Self {
         let directory = directory();
         let pin = directory.path().join("pin");
@@ -48,6 +96,13 @@ impl Token {
         self.directory.path().join(name)
     }
 
+    /// The files of SoftHSM2's objects.
+    pub(crate) fn objects(&self) -> BTreeSet<PathBuf> {
+        let of = |directory: PathBuf| std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let files = of(self.path("tokens")).flat_map(of);
+        files.filter(|path| path.extension().is_some_and(|end| end == "object") && !path.ends_with("token.object")).collect()
+    }
+
     /// Its `[[backend]]` table, with more lines of settings.
     pub(crate) fn backend(&self, name: &str, place: &str, more: &str) -> String {
         let here = self.directory.path().display();
@@ -57,6 +112,8 @@ impl Token {
                 "init = \"configdir='sql:{here}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=\"\n\
                  env = {{ NSS_MAX_MP_PBE_ITERATION_COUNT = \"1\" }}\n"
             )
+        } else if module == KIT {
+            format!("env = {{ P11_KIT_SERVER_ADDRESS = \"unix:path={here}/socket\" }}\n")
         } else {
             format!("env = {{ SOFTHSM2_CONF = \"{here}/softhsm2.conf\" }}\n")
         };
@@ -65,6 +122,34 @@ impl Token {
              token = {{ label = \"{label}\" }}\npin = {{ file = \"{here}/pin\" }}\n{own}{more}\n"
         )
     }
+}
+
+/// Gives an object of SoftHSM2 the value of another of the same token, as a token that was restored from the wrong backup
+/// has it: a file is `generation`, then `type, kind, value` for each attribute, all of eight bytes big-endian but for
+/// flags of one byte and the bytes of strings and sets.
+pub(crate) fn give_value(to: &Path, of: &Path) {
+    const VALUE: u64 = 0x11;
+    let value_at = |file: &[u8]| {
+        let number = |at: usize| u64::from_be_bytes(file[at..at + 8].try_into().unwrap());
+        let mut at = 8;
+        loop {
+            let (attribute, kind) = (number(at), number(at + 8));
+            let len = match kind {
+                1 => 1,
+                2 => 8,
+                3 => 8 + number(at + 16) as usize,
+                _ => 8 + 8 * number(at + 16) as usize,
+            };
+            if attribute == VALUE {
+                return at + 16..at + 16 + len;
+            }
+            at += 16 + len;
+        }
+    };
+    let (mut changed, other) = (std::fs::read(to).unwrap(), std::fs::read(of).unwrap());
+    let (there, here) = (value_at(&other), value_at(&changed));
+    changed.splice(here, other[there].iter().copied());
+    std::fs::write(to, changed).unwrap();
 }
 
 /// A PIN that only its owner reads.
