@@ -15,9 +15,9 @@ use crate::daemon::{Daemon, components};
 use crate::purse::{card_key, load};
 
 pub(crate) const CMAC: &str = "2B7E151628AED2A6ABF7158809CF4F3C";
-const MESSAGE: &str = "6BC1BEE22E409F96E93D7E117393172A";
+pub(crate) const MESSAGE: &str = "6BC1BEE22E409F96E93D7E117393172A";
 /// CMAC of one block by AES-128: NIST SP 800-38B, example 2.
-const MAC: &str = "070A16B46B4D4144F79BDD9DD04A287C";
+pub(crate) const MAC: &str = "070A16B46B4D4144F79BDD9DD04A287C";
 
 pub(crate) fn generic(role: &str) -> NewKey {
     NewKey {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use claviger_client::{MacGenerate, MacResult, NewKey};
 use rustix::process::{Signal, kill_process};
 
 use crate::daemon::Daemon;
-use crate::load::{CMAC, Load, generic, into, launcher, signal, status};
+use crate::load::{CMAC, Load, MAC, MESSAGE, generic, into, launcher, reference, signal, status};
 use crate::purse::{DLK, card_key};
-use crate::tokens::Token;
+use crate::tokens::{Token, give_value};
 
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -47,4 +48,46 @@ async fn no_call_fails_while_one_of_two_tokens_does() {
     load.after("the other worker is killed", PAUSE).await;
     load.end().await;
     assert_eq!(status(&daemon, "room").await.workers.len(), 1, "the worker was started again");
+}
+
+/// A batch that holds a session of the preferred token for a while.
+async fn long_batch(daemon: &Daemon) {
+    let messages = vec![MESSAGE.to_owned(); 8000];
+    let request = MacGenerate { key: reference(), padding: "none".to_owned(), length: None, messages };
+    let made: MacResult = daemon.client("card-management").post("/v1/mac/generate", &request).await.unwrap();
+    assert!(made.macs.iter().all(|mac| mac == MAC));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_call_fails_while_one_of_two_tokens_is_short_of_sessions_or_wrong() {
+    let (room, hosted) = (Token::softhsm(), Token::nss());
+    // One session keeps the login: room for one call at a time.
+    let daemon = Daemon::with_backends(
+        &[room.backend("room", "on-prem", "sessions = 2"), hosted.backend("hosted", "hosted", "")].concat(),
+    );
+    let cmac = |version: &str| NewKey { version: version.to_owned(), ..generic("CMAC") };
+    into(&daemon, &["room"], cmac("02"), "00112233445566778899AABBCCDDEEFF").await;
+    let before = room.objects();
+    into(&daemon, &["room"], cmac("03"), "FFEEDDCCBBAA99887766554433221100").await;
+    let other = room.objects().difference(&before).next().cloned().unwrap();
+    let before = room.objects();
+    let key = into(&daemon, &["room", "hosted"], cmac("01"), CMAC).await;
+    let own = room.objects().difference(&before).next().cloned().unwrap();
+    into(&daemon, &["room", "hosted"], card_key(), DLK).await;
+    let load = Load::start(&daemon, 4);
+    load.after("no fault", PAUSE).await;
+
+    tokio::join!(long_batch(&daemon), long_batch(&daemon), long_batch(&daemon));
+    load.after("its sessions were used up", PAUSE).await;
+
+    // Objects are numbered in the order in which they are found: one that is new comes before.
+    into(&daemon, &["room"], cmac("04"), &"C3".repeat(16)).await;
+    signal(&daemon, "room", Signal::KILL).await;
+    load.after("it is there again with other handles", PAUSE).await;
+
+    give_value(&own, &other);
+    signal(&daemon, "room", Signal::KILL).await;
+    load.after("one of its keys is another", PAUSE).await;
+    assert_eq!(status(&daemon, "room").await.quarantined, [key.id]);
+    load.end().await;
 }
