@@ -43,7 +43,7 @@ fn card() -> BTreeMap<String, String> {
         .into()
 }
 
-fn command(name: &str, challenge: &str, data: &str) -> CardCommand {
+pub(crate) fn command(name: &str, challenge: &str, data: &str) -> CardCommand {
     CardCommand {
         tenant: "demo".to_owned(),
         scheme: "jtt978".to_owned(),
@@ -52,6 +52,17 @@ fn command(name: &str, challenge: &str, data: &str) -> CardCommand {
         p1p2: None,
         challenge: challenge.to_owned(),
         data: Zeroizing::new(data.to_owned()),
+    }
+}
+
+/// A card's answer to a challenge.
+pub(crate) fn answer(answer: String) -> AuthenticateCard {
+    AuthenticateCard {
+        tenant: "demo".to_owned(),
+        scheme: "jtt978".to_owned(),
+        fields: card(),
+        challenge: "1122334455667788".to_owned(),
+        answer,
     }
 }
 
@@ -107,13 +118,6 @@ async fn commands_are_those_of_the_vectors() {
         CardCommand { p1p2: Some("0001".to_owned()), ..command("external-authentication", "1122334455667788", "") };
     assert_eq!(send(external).await, format!("0082000108{}", expected("3des-ext-auth-8", "expected")));
 
-    let answer = |answer: String| AuthenticateCard {
-        tenant: "demo".to_owned(),
-        scheme: "jtt978".to_owned(),
-        fields: card(),
-        challenge: "1122334455667788".to_owned(),
-        answer,
-    };
     let right = answer(expected("3des-ext-auth-8", "expected"));
     let wrong = answer("A84356DF5C390F80".to_owned());
     for (request, valid) in [(right, true), (wrong, false)] {

@@ -23,6 +23,7 @@ mod token_faults;
 mod token_keys;
 mod token_life;
 mod token_moves;
+mod token_secrets;
 mod token_sessions;
 mod tokens;
 mod vectors;

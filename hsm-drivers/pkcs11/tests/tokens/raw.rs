@@ -111,13 +111,24 @@ impl Raw {
         assert_eq!(raw!(self, C_DestroyObject, session, object), ck::CKR_OK);
     }
 
-    /// An AES key that makes MACs, with an id of the caller's choice.
-    pub(crate) fn create_aes(&self, session: ck::CK_SESSION_HANDLE, id: &[u8], value: &[u8]) {
+    /// Uses numbers up: the next object that is found or made gets this one.
+    pub(crate) fn use_numbers_up_to(&self, session: ck::CK_SESSION_HANDLE, next: ck::CK_OBJECT_HANDLE) {
+        while self.create_aes(session, false, b"filler", &[0x5A; 16]) + 1 < next {}
+    }
+
+    /// An AES key that makes MACs, with an id of the caller's choice, of the token or of the session only.
+    pub(crate) fn create_aes(
+        &self,
+        session: ck::CK_SESSION_HANDLE,
+        token: bool,
+        id: &[u8],
+        value: &[u8],
+    ) -> ck::CK_OBJECT_HANDLE {
         let number = |number: ck::CK_ULONG| number.to_ne_bytes().to_vec();
         let mut attributes = [
             (ck::CKA_CLASS, number(ck::CKO_SECRET_KEY)),
             (ck::CKA_KEY_TYPE, number(ck::CKK_AES)),
-            (ck::CKA_TOKEN, vec![1]),
+            (ck::CKA_TOKEN, vec![u8::from(token)]),
             (ck::CKA_PRIVATE, vec![1]),
             (ck::CKA_SENSITIVE, vec![1]),
             (ck::CKA_EXTRACTABLE, vec![0]),
@@ -137,5 +148,6 @@ impl Raw {
         let mut object = 0;
         let len = template.len() as ck::CK_ULONG;
         assert_eq!(raw!(self, C_CreateObject, session, template.as_mut_ptr(), len, &raw mut object), ck::CKR_OK);
+        object
     }
 }
