@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::policy::PolicySource;
-use crate::routing::BackendConfig;
+use crate::routing::{BackendConfig, PinConfig, RoutingConfig};
 
 /// `claviger.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Config {
     /// Where keys live.
     #[serde(default, rename = "backend")]
     pub backends: Vec<BackendConfig>,
+    /// Where the calls of single tenants go first.
+    #[serde(default, rename = "pin")]
+    pub pins: Vec<PinConfig>,
 }
 
 /// `[tls]`: PEM files.
@@ -51,7 +54,7 @@ pub struct Tls {
 }
 
 /// `[seal]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seal {
     /// Unseals at start. Without it an officer unseals with a passphrase.
@@ -60,7 +63,7 @@ pub struct Seal {
 }
 
 /// `[limits]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Bytes of a JSON body.
@@ -167,6 +170,11 @@ impl Config {
             .map_err(|error| ConfigError::Syntax { path: path.to_owned(), error: Box::new(error) })?;
         let base = path.parent().unwrap_or(Path::new(""));
         Ok(backend.into_iter().map(|backend| backend.at(base)).collect())
+    }
+
+    /// Where calls may go, and where they go first.
+    pub fn routing(&self) -> RoutingConfig {
+        RoutingConfig { backends: self.backends.clone(), pins: self.pins.clone() }
     }
 
     /// Where the policies come from.

@@ -10,12 +10,14 @@ use claviger_card_schemes::{CardScheme, ProfileError, Schemes};
 use claviger_locked_memory::Protection;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::api;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::policy::{Authorizer, PolicyError};
 use crate::routing::Launcher;
-use crate::server::{Principals, PrincipalsError, TlsError, acceptor, serve};
+use crate::server::{Door, DoorError, serve};
 use crate::service::{Service, ServiceError};
 
 /// Why a daemon does not start.
@@ -31,9 +33,9 @@ pub enum StartError {
     #[error(transparent)]
     Policy(#[from] PolicyError),
     #[error(transparent)]
-    Principals(#[from] PrincipalsError),
+    Config(#[from] ConfigError),
     #[error(transparent)]
-    Tls(#[from] TlsError),
+    Door(#[from] DoorError),
     #[error(transparent)]
     Service(#[from] ServiceError),
     #[error("the launcher of workers cannot be started: {0}")]
@@ -47,19 +49,21 @@ const TEND: Duration = Duration::from_secs(15);
 
 /// A daemon that listens and does not serve yet.
 pub struct Daemon {
+    path: PathBuf,
     service: Arc<Service>,
     listener: TcpListener,
-    tls: tokio_rustls::TlsAcceptor,
-    principals: Principals,
+    door: watch::Sender<Arc<Door>>,
     config: Config,
 }
 
 impl Daemon {
-    /// Opens everything, unseals with the key file if one is configured, and listens.
+    /// Opens everything that the configuration at `path` says, unseals with the key file if one is configured, and
+    /// listens.
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(path: &Path) -> Result<Self, StartError> {
+        let config = Config::load(path)?;
         let relaxed = config.policies == "dev";
         if claviger_locked_memory::protection() == Protection::Unlocked {
             if !relaxed {
@@ -67,21 +71,20 @@ impl Daemon {
             }
             tracing::warn!("secrets cannot be locked into memory; outside development the daemon would not start");
         }
-        let tls = acceptor(&config.tls)?;
-        let principals = Principals::new(&config.principals)?;
+        let (door, _) = watch::channel(Arc::new(Door::new(&config)?));
         let policy = Authorizer::load(&config.policy_source())?;
         let schemes = load_schemes(config.schemes.as_deref())?;
         make_private_directory(&config.data)?;
         let launcher = Arc::new(Launcher::new());
         launcher.start().map_err(StartError::Launcher)?;
-        let service = Service::open(&config.data, policy, schemes, config.backends.clone(), launcher).await?;
+        let service = Service::open(&config.data, policy, schemes, config.routing(), launcher).await?;
         if let Some(path) = &config.seal.key_file {
             service.unseal_with_key_file(path).await?;
         }
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| StartError::Listen { address: config.listen, error })?;
-        Ok(Self { service, listener, tls, principals, config })
+        Ok(Self { path: path.to_owned(), service, listener, door, config })
     }
 
     /// Where it listens; the port is a real one even if the configuration left it open.
@@ -94,7 +97,7 @@ impl Daemon {
         self.service.is_unsealed()
     }
 
-    /// Serves until `stop`, then drains.
+    /// Serves until `stop`, then drains. At each SIGHUP it reads its configuration again.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let tended = Arc::downgrade(&self.service);
         tokio::spawn(async move {
@@ -105,8 +108,48 @@ impl Daemon {
             }
         });
         let state = api::State { service: self.service, limits: self.config.limits.clone(), metrics: recorder() };
-        serve(self.listener, self.tls, self.principals, api::router(state), &self.config.limits, stop).await;
+        let doors = self.door.subscribe();
+        let (limits, started) = (self.config.limits.clone(), self.config);
+        let reloading = tokio::spawn(reload_at_hangups(self.path, started, Arc::clone(&state.service), self.door));
+        serve(self.listener, doors, api::router(state), &limits, stop).await;
+        reloading.abort();
     }
+}
+
+/// Reads the configuration again whenever the process is told to. A wrong one changes nothing.
+async fn reload_at_hangups(path: PathBuf, started: Config, service: Arc<Service>, door: watch::Sender<Arc<Door>>) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+        tracing::error!("SIGHUP cannot be listened for: the configuration is read at start only");
+        return;
+    };
+    while hangups.recv().await.is_some() {
+        match reload(&path, &started, &service, &door).await {
+            Ok(fixed) if fixed.is_empty() => {}
+            Ok(fixed) => tracing::warn!(settings = fixed.join(", "), "these change at the next start only"),
+            Err(error) => tracing::error!(%error, "the configuration is wrong, and the old one stays in force"),
+        }
+    }
+}
+
+/// The settings that are others now than at the start, and cannot be changed while the daemon runs.
+async fn reload(
+    path: &Path,
+    started: &Config,
+    service: &Service,
+    door: &watch::Sender<Arc<Door>>,
+) -> Result<Vec<&'static str>, StartError> {
+    let config = Config::load(path)?;
+    let (policy, next) = (Authorizer::load(&config.policy_source())?, Door::new(&config)?);
+    service.reload(policy, config.routing()).await?;
+    door.send_replace(Arc::new(next));
+    let fixed = [
+        ("listen", config.listen != started.listen),
+        ("data", config.data != started.data),
+        ("schemes", config.schemes != started.schemes),
+        ("seal", config.seal != started.seal),
+        ("limits", config.limits != started.limits),
+    ];
+    Ok(fixed.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect())
 }
 
 /// The shipped schemes, and those of a directory.

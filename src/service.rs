@@ -16,7 +16,7 @@ mod under_way;
 use std::fs::{File, TryLockError};
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -28,7 +28,7 @@ use crate::audit::{Audit, Event};
 use crate::keyring::{Entry, Keyring};
 use crate::operation::Operation;
 use crate::policy::{Authorizer, Circumstances, Denial, KeyResource, Permit, Principal, Resource};
-use crate::routing::{BackendConfig, Launcher, Router};
+use crate::routing::{Launcher, Router, RoutingConfig};
 use crate::seal::{self, Opener};
 use crate::store::Store;
 pub use error::ServiceError;
@@ -54,10 +54,10 @@ pub struct Caller {
 pub struct Service {
     store: Store,
     keyring: Keyring,
-    policy: Authorizer,
+    policy: RwLock<Arc<Authorizer>>,
     schemes: Schemes,
     audit: Audit,
-    backends: Vec<BackendConfig>,
+    routing: Mutex<RoutingConfig>,
     launcher: Arc<Launcher>,
     /// Absent while the daemon is sealed.
     router: OnceLock<Arc<Router>>,
@@ -79,7 +79,7 @@ impl Service {
         data: &Path,
         policy: Authorizer,
         schemes: Schemes,
-        backends: Vec<BackendConfig>,
+        routing: RoutingConfig,
         launcher: Arc<Launcher>,
     ) -> Result<Arc<Self>, ServiceError> {
         let lock = lock_directory(data)?;
@@ -90,10 +90,10 @@ impl Service {
         Ok(Arc::new(Self {
             store,
             keyring,
-            policy,
+            policy: RwLock::new(Arc::new(policy)),
             schemes,
             audit,
-            backends,
+            routing: Mutex::new(routing),
             launcher,
             router: OnceLock::new(),
             copying: tokio::sync::Mutex::default(),
@@ -123,8 +123,9 @@ impl Service {
     /// # Errors
     /// [`ServiceError`].
     pub async fn unseal(&self, storage_key: Secret, by: &str) -> Result<(), ServiceError> {
-        let (backends, launcher) = (self.backends.clone(), Arc::clone(&self.launcher));
-        let open = move || Router::open(&backends, &storage_key, &launcher).map_err(ServiceError::from);
+        let routing = self.routing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let launcher = Arc::clone(&self.launcher);
+        let open = move || Router::open(&routing, &storage_key, &launcher).map_err(ServiceError::from);
         let opened = blocking(open).await;
         let outcome = opened.as_ref().map_or_else(ServiceError::code, |_| "unsealed");
         self.audit
@@ -139,6 +140,29 @@ impl Service {
         if self.router.set(opened?).is_ok() {
             self.tend().await;
         }
+        Ok(())
+    }
+
+    /// Takes other policies and another way of calls to backends: both or neither. It is written down.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; then everything stays as it was.
+    pub async fn reload(&self, policy: Authorizer, routing: RoutingConfig) -> Result<(), ServiceError> {
+        let router = self.router.get().cloned();
+        let (again, wanted) = (routing.clone(), router.is_some());
+        let reloaded = match router {
+            Some(router) => blocking(move || Ok(router.reload(&again)?)).await,
+            None => Ok(()),
+        };
+        let outcome = reloaded.as_ref().map_or_else(ServiceError::code, |()| "done");
+        let event = Event { event: "reload".to_owned(), outcome: outcome.to_owned(), ..Event::default() };
+        self.audit.append(event).await?;
+        reloaded?;
+        *self.routing.lock().unwrap_or_else(PoisonError::into_inner) = routing;
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        // Streamed jobs ask again.
+        self.keyring.touch();
+        tracing::info!(unsealed = wanted, "the configuration was read again");
         Ok(())
     }
 
@@ -339,7 +363,8 @@ impl Service {
         rows: u64,
     ) -> Result<Permit, Box<(Denial, Event)>> {
         let circumstances = Circumstances { source: caller.source, rows };
-        self.policy.authorize(&caller.principal, action, resources, circumstances).map_err(|denial| {
+        let policy = Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner));
+        policy.authorize(&caller.principal, action, resources, circumstances).map_err(|denial| {
             let event = Event {
                 event: "decision".to_owned(),
                 principal: caller.principal.to_string(),

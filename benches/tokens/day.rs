@@ -126,8 +126,7 @@ fn day(driver: &dyn HsmDriver, key: &KeyHandle, recipe: &Recipe) -> Batch {
         width,
         bytes: (0..BATCH).flat_map(|row| bytes(row, width, salt)).collect(),
     };
-    let mut batch =
-        Batch { rows: BATCH, columns: vec![column(8, 3), column(TEXT, 5)], keys: vec![KeyColumn::Same(0)] };
+    let mut batch = Batch { rows: BATCH, columns: vec![column(8, 3), column(TEXT, 5)], keys: vec![KeyColumn::Same(0)] };
     let made = driver.run(std::slice::from_ref(key), &making, &batch).unwrap();
     let tacs = (0..BATCH).flat_map(|row| {
         let mut tac = made.bytes(0, row).unwrap().to_vec();

@@ -34,10 +34,8 @@ pub(crate) fn report(folder: &Path, calls: usize, json: bool) {
         )
     };
     let conf = format!("env = {{ SOFTHSM2_CONF = \"{}/softhsm2.conf\" }}", folder.display());
-    let init = format!(
-        "init = \"configdir='sql:{}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=\"",
-        nss.display()
-    );
+    let init =
+        format!("init = \"configdir='sql:{}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=\"", nss.display());
     let backends = [
         ("embedded", "driver = \"software\"\n".to_owned()),
         ("SoftHSM2", token(MODULE, "bench", folder, &conf)),

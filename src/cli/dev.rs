@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use super::output::Output;
 use super::{Global, serve};
 use crate::audit::{Audit, Event};
-use crate::config::Config;
 use crate::daemon::{Daemon, make_private_directory};
 use crate::seal::{self, Opener};
 use crate::store::Store;
@@ -114,7 +113,7 @@ impl Directory {
         }
         let path = self.0.join("claviger.toml");
         self.put("claviger.toml", self.configuration(listen, tenants, backends).as_bytes())?;
-        let daemon = Daemon::start(Config::load(&path)?).await?;
+        let daemon = Daemon::start(&path).await?;
         let address = Address { url: format!("https://{}", daemon.address()) };
         self.put("dev.json", &serde_json::to_vec(&address)?)?;
         Ok(daemon)

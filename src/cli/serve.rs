@@ -8,13 +8,13 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::output::Output;
-use crate::config::Config;
 use crate::daemon::Daemon;
 
 /// Run the daemon
 ///
 /// The daemon serves nothing until it is unsealed: at start by the key file that the configuration names,
-/// or later by `claviger unseal`. SIGTERM lets running requests end.
+/// or later by `claviger unseal`. SIGTERM lets running requests end;
+/// SIGHUP has it read the configuration again.
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  claviger serve --config /etc/claviger/claviger.toml\n  RUST_LOG=debug claviger serve --config claviger.toml"
@@ -28,9 +28,8 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
         log_to_stderr();
-        let config = Config::load(&self.config)?;
         claviger_locked_memory::forbid_core_dumps()?;
-        let daemon = Daemon::start(config).await?;
+        let daemon = Daemon::start(&self.config).await?;
         let url = format!("https://{}", daemon.address());
         let sealed = if daemon.is_unsealed() {
             ""

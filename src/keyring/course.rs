@@ -91,10 +91,8 @@ impl Course {
     /// # Errors
     /// [`CourseError`] if the step is not the next one.
     pub fn after(&self, step: MoveStep, now: &str) -> Result<Self, CourseError> {
-        let over = |moving: &Move, over| Self {
-            settled: self.settled.clone(),
-            moving: Some(Move { over, ..moving.clone() }),
-        };
+        let over =
+            |moving: &Move, over| Self { settled: self.settled.clone(), moving: Some(Move { over, ..moving.clone() }) };
         match (step, &self.moving) {
             (MoveStep::Begin { .. }, Some(Move { from, to, .. })) => {
                 Err(CourseError::Moving { from: from.clone(), to: to.clone() })
@@ -141,7 +139,10 @@ mod tests {
         let start = Course::default();
         assert_eq!((start.first(), start.beside("old")), (None, None));
         let shadowed = start.after(begin(), "old").unwrap();
-        assert_eq!((shadowed.first(), shadowed.beside("old"), shadowed.beside("new")), (Some("old"), Some("new"), Some("old")));
+        assert_eq!(
+            (shadowed.first(), shadowed.beside("old"), shadowed.beside("new")),
+            (Some("old"), Some("new"), Some("old"))
+        );
         assert_eq!(shadowed.beside("third"), None);
         let over = shadowed.after(MoveStep::CutOver, "old").unwrap();
         assert_eq!((over.first(), over.beside("new")), (Some("new"), Some("old")));

@@ -131,6 +131,11 @@ impl Keyring {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// Has everybody read again what they may do with keys.
+    pub fn touch(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
     /// The key of that id.
     pub fn find(&self, id: &str) -> Option<Arc<Entry>> {
         self.read().get(id).cloned()
@@ -173,8 +178,7 @@ impl Keyring {
     /// [`StoreError::Exists`] if its identity is taken.
     pub async fn insert(&self, record: KeyRecord, replicas: Vec<Replica>) -> Result<Arc<Entry>, KeyringError> {
         let entry = Entry { record, replicas, course: Course::default(), version: 1 };
-        let replicas: Vec<ReplicaRow> =
-            entry.replicas.iter().map(|replica| replica_row(entry.id(), replica)).collect();
+        let replicas: Vec<ReplicaRow> = entry.replicas.iter().map(|replica| replica_row(entry.id(), replica)).collect();
         self.store.insert_key(&row(&entry)?, &replicas).await?;
         Ok(self.publish(entry))
     }
@@ -211,8 +215,8 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`].
     pub async fn set_course(&self, key_id: &str, course: Course) -> Result<(), KeyringError> {
-        let text = serde_json::to_string(&course)
-            .map_err(|error| KeyringError::Record { id: key_id.to_owned(), error })?;
+        let text =
+            serde_json::to_string(&course).map_err(|error| KeyringError::Record { id: key_id.to_owned(), error })?;
         self.store.set_course(key_id, &text).await?;
         self.amend(key_id, |entry| entry.on_course(course.clone()));
         Ok(())

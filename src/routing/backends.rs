@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use claviger_hsm_api::{DriverError, HsmDriver, Secret};
@@ -16,8 +17,27 @@ use super::lanes::{Lane, Lanes, Place as LanePlace};
 use super::worker::{Launcher, Options, User, Workers};
 use crate::keyring::Place;
 
+/// Where calls may go, and where they go first.
+#[derive(Debug, Clone, Default)]
+pub struct RoutingConfig {
+    /// The preferred one first, of those that stand in one place.
+    pub backends: Vec<BackendConfig>,
+    /// For single tenants.
+    pub pins: Vec<PinConfig>,
+}
+
+/// One `[[pin]]` table: the backend that a tenant's calls go to first.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinConfig {
+    /// City or operator.
+    pub tenant: String,
+    /// A configured backend.
+    pub backend: String,
+}
+
 /// One `[[backend]]` table. What else stands in it is the driver's business.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct BackendConfig {
     /// Unique; replicas are named by it, so it must not change.
     pub name: String,
@@ -38,6 +58,9 @@ pub struct BackendConfig {
     /// Calls a second that its licence allows.
     #[serde(default)]
     pub rate: Option<std::num::NonZeroU32>,
+    /// Its share of the calls beside other backends with a weight in the same place.
+    #[serde(default)]
+    pub weight: Option<std::num::NonZeroU32>,
     /// Milliseconds after which a call of the vendor's library is given up and its process killed.
     #[serde(default = "deadline_ms")]
     pub deadline_ms: u64,
@@ -83,6 +106,17 @@ pub enum BackendError {
         /// Why.
         error: DriverError,
     },
+    /// A pin to nowhere.
+    #[error("the pin of tenant `{tenant}` names `{backend}`, and no [[backend]] has that name")]
+    Pin {
+        /// The tenant.
+        tenant: String,
+        /// What stands there.
+        backend: String,
+    },
+    /// Keys are in it now.
+    #[error("backend `{0}` keeps its keys in the daemon: its settings change at the next start")]
+    Restart(String),
     /// Two of one name: replicas could not be told apart.
     #[error("the configuration names two backends `{0}`")]
     Twice(String),
@@ -105,11 +139,14 @@ pub struct Backend {
     pub name: String,
     /// Where it stands.
     pub place: Place,
+    pub(super) config: BackendConfig,
+    /// Tells its driver from another that had the name before: handles of one are nothing to the other.
+    pub(super) instance: u64,
     pub(super) driver: Arc<dyn HsmDriver>,
     /// The processes that a vendor's library runs in.
     workers: Option<Arc<Workers>>,
-    pub(super) health: Health,
-    lanes: Lanes,
+    pub(super) health: Arc<Health>,
+    lanes: Arc<Lanes>,
     rate: Option<DefaultDirectRateLimiter>,
 }
 
@@ -127,16 +164,26 @@ impl Backend {
         storage_key: Option<&Secret>,
         launcher: &Arc<Launcher>,
     ) -> Result<Self, BackendError> {
-        let (name, place) = (config.name.clone(), config.place);
+        let name = config.name.clone();
+        static INSTANCES: AtomicU64 = AtomicU64::new(0);
+        let backend = |driver, workers, lanes| Self {
+            name: config.name.clone(),
+            place: config.place,
+            config: config.clone(),
+            instance: INSTANCES.fetch_add(1, Ordering::Relaxed),
+            driver,
+            workers,
+            health: Arc::default(),
+            lanes: Arc::new(lanes),
+            rate: config.limiter(),
+        };
         let driver = claviger_hsm_registry::find(&config.driver)
             .ok_or_else(|| BackendError::NoDriver { backend: name.clone(), driver: config.driver.clone() })?;
         let failed = |error| BackendError::Driver { backend: name.clone(), error };
         if driver.foreign_code {
             let workers = Workers::start(config.options().map_err(failed)?, Arc::clone(launcher));
             let driver: Arc<dyn HsmDriver> = Arc::clone(&workers) as Arc<dyn HsmDriver>;
-            let rate = config.rate.map(|rate| RateLimiter::direct(Quota::per_second(rate)));
-            let lanes = Lanes::new(Some(config.places()));
-            return Ok(Self { name, place, driver, workers: Some(workers), health: Health::default(), lanes, rate });
+            return Ok(backend(driver, Some(workers), Lanes::new(Some(config.places()))));
         }
         let storage_key = storage_key.filter(|_| driver.keeps_keys_here).map(|key| Secret::copy_of(key.expose()));
         let opened = (driver.open)(config.settings.clone(), storage_key).map_err(failed)?;
@@ -144,8 +191,31 @@ impl Backend {
         if let Some(wrong) = proofs.into_iter().find(|proof| !proof.proved) {
             return Err(BackendError::Unproved { backend: name, capability: wrong.capability });
         }
-        let (health, lanes) = (Health::default(), Lanes::new(None));
-        Ok(Self { name, place, driver: opened, workers: None, health, lanes, rate: None })
+        Ok(backend(opened, None, Lanes::new(None)))
+    }
+
+    /// The same backend by a changed table: with its driver, its keys and its history if only the router's settings are
+    /// others, and opened anew otherwise.
+    pub(super) fn changed(&self, config: &BackendConfig, launcher: &Arc<Launcher>) -> Result<Self, BackendError> {
+        let now = &self.config;
+        let same = BackendConfig { place: now.place, rate: now.rate, weight: now.weight, ..config.clone() } == *now;
+        if same {
+            return Ok(Self {
+                name: self.name.clone(),
+                place: config.place,
+                config: config.clone(),
+                instance: self.instance,
+                driver: Arc::clone(&self.driver),
+                workers: self.workers.clone(),
+                health: Arc::clone(&self.health),
+                lanes: Arc::clone(&self.lanes),
+                rate: config.limiter(),
+            });
+        }
+        if self.workers.is_none() {
+            return Err(BackendError::Restart(self.name.clone()));
+        }
+        Self::open(config, None, launcher)
     }
 
     /// Whether a call to it leaves the process.
@@ -180,6 +250,10 @@ impl Backend {
 }
 
 impl BackendConfig {
+    fn limiter(&self) -> Option<DefaultDirectRateLimiter> {
+        self.rate.map(|rate| RateLimiter::direct(Quota::per_second(rate)))
+    }
+
     /// The same with the paths of a token's module and PIN relative to the configuration's directory.
     pub(crate) fn at(mut self, base: &Path) -> Self {
         let join = |value: &mut toml::Value| {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claviger_hsm_api::{
-    Batch, DriverError, Fault, Finish, KeyAttributes, KeyPath, KeyRank, KeyState, LegValue, NewKey, Recipe, Secret, StoredKey,
-    WrapFormat,
+    Batch, DriverError, Fault, Finish, KeyAttributes, KeyPath, KeyRank, KeyState, LegValue, NewKey, Recipe, Secret,
+    StoredKey, WrapFormat,
 };
 
 use jiff::Timestamp;
@@ -28,7 +28,7 @@ impl Router {
     /// [`RouteError::NoBackend`].
     pub fn places(&self, names: &[String]) -> Result<Vec<Place>, RouteError> {
         let mut places = match names {
-            [] => self.backends.first().map(|backend| backend.place).into_iter().collect(),
+            [] => self.backends().first().map(|backend| backend.place).into_iter().collect(),
             names => names.iter().map(|name| Ok(self.backend(name)?.place)).collect::<Result<Vec<_>, RouteError>>()?,
         };
         places.sort();
@@ -43,16 +43,12 @@ impl Router {
     pub fn destinations(&self, record: &KeyRecord, names: &[String]) -> Result<Vec<String>, RouteError> {
         let may = |backend: &Backend| record.places.contains(&backend.place);
         if names.is_empty() {
-            return Ok(self
-                .backends
-                .iter()
-                .filter(|backend| may(backend))
-                .map(|backend| backend.name.clone())
-                .collect());
+            let backends = self.backends();
+            return Ok(backends.iter().filter(|backend| may(backend)).map(|backend| backend.name.clone()).collect());
         }
         for name in names {
             let backend = self.backend(name)?;
-            if !may(backend) {
+            if !may(&backend) {
                 return Err(RouteError::Place { backend: name.clone(), key: record.label() });
             }
         }
@@ -87,7 +83,7 @@ impl Router {
         }
         let mut made: Option<Made> = None;
         for name in backends {
-            let next = self.backend(name).and_then(|backend| self.proved(backend, import(backend)?));
+            let next = self.backend(name).and_then(|backend| self.proved(&backend, import(&backend)?));
             made = match (made, next) {
                 (None, next) => Some(next?),
                 (Some(first), Ok(next)) if next.stored.kcv == first.stored.kcv && next.proof == first.proof => {
@@ -115,8 +111,8 @@ impl Router {
         for name in backends {
             let backend = self.backend(name)?;
             let _place = backend.enter(Lane::Ceremony)?;
-            match make(backend).map_err(RouteError::from) {
-                Ok(stored) => return self.proved(backend, stored),
+            match make(&backend).map_err(RouteError::from) {
+                Ok(stored) => return self.proved(&backend, stored),
                 // Another kind of backend may be able to; one that fails is not passed over in silence.
                 Err(error @ RouteError::Unsupported(_)) => refusal = refusal.or(error),
                 Err(error) => return Err(error),
@@ -143,7 +139,7 @@ impl Router {
         });
         let nothing = || DriverError::backend("router", "derive", "the backend stored nothing");
         let stored = stored.ok_or_else(|| RouteError::Failed(nothing()))?;
-        self.proved(self.backend(&ran.backend)?, stored)
+        self.proved(&*self.backend(&ran.backend)?, stored)
     }
 
     /// Takes over a key that a backend holds already, unless it is one of `others`, the opaque parts of what it holds
@@ -161,7 +157,7 @@ impl Router {
     ) -> Result<Made, RouteError> {
         self.may_make(permit, "adopt", &key.id)?;
         let backend = self.backend(backend)?;
-        self.proved(backend, backend.driver.adopt(key.clone(), object, others)?)
+        self.proved(&backend, backend.driver.adopt(key.clone(), object, others)?)
     }
 
     /// Makes a backend a copy of a key, wrapped on its way under a key that both hold, and has the copy prove itself.
@@ -184,7 +180,7 @@ impl Router {
         let handle_on = |backend: &Backend, entry: &Arc<Entry>| {
             self.opened.handle(backend, entry, entry.replica_on(&backend.name).ok_or(RouteError::NoReplica)?)
         };
-        let there = handle_on(to, under)?;
+        let there = handle_on(&to, under)?;
         let attributes = &key.record.key.attributes;
         let steps_left = match attributes.rank {
             KeyRank::Dispersion { steps_left } => steps_left,
@@ -202,7 +198,7 @@ impl Router {
             Finish::Wrap { under: wrapping, format: WrapFormat::KeyWrap },
         );
         let mut refusal = RouteError::NoReplica;
-        for from in self.backends.iter().filter(|from| from.name != to.name) {
+        for from in self.backends().iter().filter(|from| from.name != to.name) {
             let wrapped = handle_on(from, key).and_then(|key| {
                 let outcome = from.driver.run(&[key, handle_on(from, under)?], &recipe, &Batch::one(Vec::new(), 2))?;
                 let nothing = || RouteError::Failed(DriverError::backend("router", "replicate", "nothing came out"));
@@ -215,7 +211,7 @@ impl Router {
                         let reason = "the copy does not show the key's check value";
                         return Err(RouteError::Failed(DriverError::wrong_key("router", "replicate", reason)));
                     }
-                    let made = self.proved(to, stored)?;
+                    let made = self.proved(&to, stored)?;
                     if made.proof != key.record.proof {
                         let reason = "the copy does not show the key's known answer";
                         return Err(RouteError::Failed(DriverError::wrong_key("router", "replicate", reason)));
@@ -262,9 +258,9 @@ impl Router {
         let backend = self.backend(backend)?;
         if !kept.is_empty() {
             let device = |backend: &Backend| backend.driver.identity().serial;
-            let here = device(backend);
+            let here = device(&backend);
             for other in kept {
-                let there = device(self.backend(other)?);
+                let there = device(&*self.backend(other)?);
                 if here.is_empty() || there.is_empty() || here == there {
                     let reason = format!("`{}` and `{other}` may be one device", backend.name);
                     return Err(RouteError::Failed(DriverError::backend("router", "abandon", reason)));
@@ -332,7 +328,8 @@ impl Router {
     fn random_bytes(&self, len: usize) -> Result<Vec<u8>, RouteError> {
         let mut refusal = RouteError::NoReplica;
         // One that rests is asked when no other is left.
-        let (resting, well): (Vec<_>, Vec<_>) = self.backends.iter().partition(|backend| backend.health.is_resting());
+        let (resting, well): (Vec<_>, Vec<_>) =
+            self.backends().into_iter().partition(|backend| backend.health.is_resting());
         for backend in well.into_iter().chain(resting) {
             let begun = Instant::now();
             match backend.driver.random(len) {

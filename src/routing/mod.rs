@@ -17,15 +17,15 @@ mod run;
 mod shadow;
 pub mod worker;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use claviger_hsm_api::{DriverError, Exposure, Fault, Outcome, Recipe, Secret, StoredKey};
 
 use crate::keyring::{Entry, KeyUnusable, Replica};
 use crate::policy::Permit;
-pub use backends::{Backend, BackendConfig, BackendError};
+pub use backends::{Backend, BackendConfig, BackendError, PinConfig, RoutingConfig};
 pub use examination::{Examination, Report, examine};
 use opened::OpenKeys;
 pub use proof::prove;
@@ -142,12 +142,52 @@ pub struct Ran {
 
 /// The backends of an unsealed daemon.
 pub struct Router {
-    /// The preferred one first.
-    backends: Vec<Arc<Backend>>,
+    ways: RwLock<Arc<Ways>>,
+    launcher: Arc<Launcher>,
     opened: OpenKeys,
     /// Calls that a second backend may still be asked to answer beside the first, in hundredths.
     hedges: AtomicU32,
     shadows: Shadows,
+    /// Turns that backends with a weight have had.
+    turns: AtomicU32,
+}
+
+/// Where calls may go; replaced as a whole when the configuration is read again.
+struct Ways {
+    /// The preferred one first.
+    backends: Vec<Arc<Backend>>,
+    pins: Vec<PinConfig>,
+}
+
+impl Ways {
+    /// What is open, by a configuration: backends that were there before stay as they are if they can.
+    fn new(
+        config: &RoutingConfig,
+        before: &[Arc<Backend>],
+        open: impl Fn(&BackendConfig) -> Result<Backend, BackendError>,
+        launcher: &Arc<Launcher>,
+    ) -> Result<Self, BackendError> {
+        let opened = |table: &BackendConfig| match before.iter().find(|backend| backend.name == table.name) {
+            Some(same) if same.config == *table => Ok(Arc::clone(same)),
+            Some(known) => known.changed(table, launcher).map(Arc::new),
+            None => open(table).map(Arc::new),
+        };
+        let is_twice =
+            |table: &&BackendConfig| config.backends.iter().filter(|other| other.name == table.name).count() > 1;
+        if let Some(twice) = config.backends.iter().find(is_twice) {
+            return Err(BackendError::Twice(twice.name.clone()));
+        }
+        let nowhere = |pin: &&PinConfig| config.backends.iter().all(|table| table.name != pin.backend);
+        if let Some(PinConfig { tenant, backend }) = config.pins.iter().find(nowhere).cloned() {
+            return Err(BackendError::Pin { tenant, backend });
+        }
+        let mut backends = config.backends.iter().map(opened).collect::<Result<Vec<_>, _>>()?;
+        if backends.is_empty() {
+            return Err(BackendError::None);
+        }
+        backends.sort_by_key(|backend| backend.place);
+        Ok(Self { backends, pins: config.pins.clone() })
+    }
 }
 
 /// A key that backends have made: what the store keeps, the copies, and the second known answer.
@@ -169,24 +209,21 @@ impl Router {
     /// # Errors
     /// [`BackendError`] for the first that cannot be used at all.
     pub fn open(
-        configs: &[BackendConfig],
+        config: &RoutingConfig,
         storage_key: &Secret,
         launcher: &Arc<Launcher>,
     ) -> Result<Arc<Self>, BackendError> {
-        let open = |config| Backend::open(config, Some(storage_key), launcher).map(Arc::new);
-        let mut backends = configs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        if backends.is_empty() {
-            return Err(BackendError::None);
-        }
-        if let Some(twice) =
-            backends.iter().find(|one| backends.iter().filter(|other| one.name == other.name).count() > 1)
-        {
-            return Err(BackendError::Twice(twice.name.clone()));
-        }
-        backends.sort_by_key(|backend| backend.place);
+        let open = |table: &BackendConfig| Backend::open(table, Some(storage_key), launcher);
+        let ways = Ways::new(config, &[], open, launcher)?;
         let (shadows, attend) = Shadows::new();
-        let (opened, hedges) = (OpenKeys::default(), AtomicU32::new(run::HEDGES));
-        let router = Arc::new(Self { backends, opened, hedges, shadows });
+        let router = Arc::new(Self {
+            ways: RwLock::new(Arc::new(ways)),
+            launcher: Arc::clone(launcher),
+            opened: OpenKeys::default(),
+            hedges: AtomicU32::new(run::HEDGES),
+            shadows,
+            turns: AtomicU32::new(0),
+        });
         let of = Arc::downgrade(&router);
         std::thread::Builder::new()
             .name("shadow".to_owned())
@@ -204,8 +241,35 @@ impl Router {
         Ok(router)
     }
 
-    fn backend(&self, name: &str) -> Result<&Arc<Backend>, RouteError> {
-        let found = self.backends.iter().find(|backend| backend.name == name);
+    /// Takes another configuration: calls that are under way end where they are, later ones go by it.
+    ///
+    /// # Errors
+    /// [`BackendError`]; then everything stays as it was.
+    pub fn reload(&self, config: &RoutingConfig) -> Result<(), BackendError> {
+        // A backend that keeps its keys in the daemon needs the storage key, which is not here any more.
+        let open = |table: &BackendConfig| match claviger_hsm_registry::find(&table.driver) {
+            Some(driver) if driver.keeps_keys_here => Err(BackendError::Restart(table.name.clone())),
+            _ => Backend::open(table, None, &self.launcher),
+        };
+        let before = self.ways();
+        let ways = Arc::new(Ways::new(config, &before.backends, open, &self.launcher)?);
+        *self.ways.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&ways);
+        let gone = |old: &&Arc<Backend>| ways.backends.iter().all(|backend| backend.instance != old.instance);
+        before.backends.iter().filter(gone).for_each(|old| self.opened.forget(old.instance));
+        Ok(())
+    }
+
+    fn ways(&self) -> Arc<Ways> {
+        Arc::clone(&self.ways.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The backends, the preferred one first.
+    fn backends(&self) -> Vec<Arc<Backend>> {
+        self.ways().backends.clone()
+    }
+
+    fn backend(&self, name: &str) -> Result<Arc<Backend>, RouteError> {
+        let found = self.ways().backends.iter().find(|backend| backend.name == name).cloned();
         found.ok_or_else(|| RouteError::NoBackend(name.to_owned()))
     }
 
@@ -217,9 +281,9 @@ impl Router {
             resting: backend.health.is_resting(),
             p95: backend.health.p95(),
             workers: backend.processes(),
-            quarantined: self.opened.quarantined(&backend.name),
+            quarantined: self.opened.quarantined(backend),
         };
-        self.backends.iter().map(status).collect()
+        self.backends().iter().map(status).collect()
     }
 }
 

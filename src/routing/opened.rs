@@ -14,8 +14,8 @@ use crate::keyring::{Entry, Replica};
 #[derive(Default)]
 pub(super) struct OpenKeys(RwLock<Opened>);
 
-/// A key's id and a backend's name.
-type Place = (String, String);
+/// A key's id and a backend's instance.
+type Place = (String, u64);
 
 #[derive(Default)]
 struct Opened {
@@ -53,22 +53,30 @@ impl OpenKeys {
     }
 
     /// Whether a replica was found to be another key.
-    pub(super) fn is_quarantined(&self, key_id: &str, backend: &str) -> bool {
+    pub(super) fn is_quarantined(&self, key_id: &str, backend: &Backend) -> bool {
         let opened = self.read();
-        !opened.quarantine.is_empty() && opened.quarantine.contains(&(key_id.to_owned(), backend.to_owned()))
+        !opened.quarantine.is_empty() && opened.quarantine.contains(&(key_id.to_owned(), backend.instance))
     }
 
     /// Ids of the keys whose replicas on a backend are quarantined.
-    pub(super) fn quarantined(&self, backend: &str) -> Vec<String> {
-        let mut ids: Vec<String> =
-            self.read().quarantine.iter().filter(|(_, on)| on == backend).map(|(id, _)| id.clone()).collect();
+    pub(super) fn quarantined(&self, backend: &Backend) -> Vec<String> {
+        let opened = self.read();
+        let here = opened.quarantine.iter().filter(|(_, on)| *on == backend.instance);
+        let mut ids: Vec<String> = here.map(|(id, _)| id.clone()).collect();
         ids.sort();
         ids
     }
 
+    /// Forgets what was open in a backend that is gone.
+    pub(super) fn forget(&self, instance: u64) {
+        let mut opened = self.write();
+        opened.handles.retain(|(_, on), _| *on != instance);
+        opened.quarantine.retain(|(_, on)| *on != instance);
+    }
+
     /// A replica that is not the key it should be serves nobody, until it is that key again.
     pub(super) fn quarantine(&self, backend: &Backend, key_id: &str, label: &str, reason: &str) {
-        let place = (key_id.to_owned(), backend.name.clone());
+        let place = (key_id.to_owned(), backend.instance);
         let (known, new) = {
             let mut opened = self.write();
             (opened.handles.remove(&place), opened.quarantine.insert(place))
@@ -85,7 +93,7 @@ impl OpenKeys {
 
     /// Opens a key's replica the first time and has it prove that it is the same key.
     pub(super) fn handle(&self, backend: &Backend, key: &Entry, replica: &Replica) -> Result<KeyHandle, RouteError> {
-        let place = (key.id().to_owned(), backend.name.clone());
+        let place = (key.id().to_owned(), backend.instance);
         let version = key.record_version();
         let epoch = backend.driver.epoch();
         let current = |opened: &Opened| match opened.handles.get(&place) {
@@ -145,8 +153,8 @@ impl Router {
             opened.handles.extract_if(|(id, _), known| id == key_id && known.version < oldest).collect()
         };
         // Nobody finds them any more; a backend that takes its time to close them holds nobody else up.
-        for ((_, name), known) in closed {
-            if let Some(backend) = self.backends.iter().find(|backend| backend.name == name) {
+        for ((_, instance), known) in closed {
+            if let Some(backend) = self.backends().iter().find(|backend| backend.instance == instance) {
                 backend.driver.close(&known.handle);
             }
         }
@@ -156,10 +164,10 @@ impl Router {
     /// use and has a second known answer show it again.
     pub fn sweep(&self) {
         self.opened.write().quarantine.clear();
-        for backend in &self.backends {
+        for backend in self.backends().iter() {
             let known: Vec<(String, KeyHandle, Option<String>, String)> = {
                 let opened = self.opened.read();
-                let here = opened.handles.iter().filter(|((_, name), _)| *name == backend.name);
+                let here = opened.handles.iter().filter(|((_, instance), _)| *instance == backend.instance);
                 here.map(|((id, _), known)| {
                     (id.clone(), known.handle.clone(), known.proof.clone(), known.label.clone())
                 })

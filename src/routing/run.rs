@@ -1,6 +1,7 @@
 //! One recipe, from permit to outcome: the backends in turn, and a second one beside the first when that is slow.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -72,7 +73,7 @@ impl Router {
     ) -> Result<Ran, RouteError> {
         let candidates = self.candidates(keys);
         let mut refusal = RouteError::NoReplica;
-        let mut resting: Vec<&Arc<Backend>> = Vec::new();
+        let mut resting: Vec<Arc<Backend>> = Vec::new();
         for (number, backend) in candidates.iter().enumerate() {
             let next = candidates.get(number + 1).filter(|_| batch.rows <= HEDGED_ROWS && recipe.is_repeatable());
             let result = match next {
@@ -92,7 +93,7 @@ impl Router {
                         metrics::counter!("claviger_failovers_total", "backend" => backend.name.clone()).increment(1);
                     }
                     if matches!(error, RouteError::Resting { .. }) {
-                        resting.push(*backend);
+                        resting.push(Arc::clone(backend));
                     }
                     refusal = refusal.or(error);
                 }
@@ -100,7 +101,7 @@ impl Router {
         }
         // Nobody else could: better one that failed a while ago than none.
         for backend in resting {
-            match self.run_on(backend, lane, keys, recipe, batch, true) {
+            match self.run_on(&backend, lane, keys, recipe, batch, true) {
                 Ok(ran) => return Ok(ran),
                 Err(error) if error.is_final() || !may_repeat(recipe, &error) => return Err(error),
                 Err(error) => refusal = refusal.or(error),
@@ -109,13 +110,40 @@ impl Router {
         Err(refusal)
     }
 
-    /// The backends that hold every key, in the order in which they are asked: first the one that a key was moved to.
-    fn candidates(&self, keys: &[Arc<Entry>]) -> Vec<&Arc<Backend>> {
-        let mut found: Vec<_> = self.backends.iter().filter(|backend| replicas_on(keys, backend).is_some()).collect();
-        if let Some(first) = keys.iter().find_map(|key| key.course.first()) {
+    /// The backends that hold every key, in the order in which they are asked: first the one that a key was moved to
+    /// or that its tenant is pinned to, then by place; beside each other those with a weight take turns.
+    fn candidates(&self, keys: &[Arc<Entry>]) -> Vec<Arc<Backend>> {
+        let ways = self.ways();
+        let holds = |backend: &&Arc<Backend>| replicas_on(keys, backend).is_some();
+        let mut found: Vec<_> = ways.backends.iter().filter(holds).cloned().collect();
+        self.take_turns(&mut found);
+        let moved = keys.iter().find_map(|key| key.course.first());
+        let pinned = |key: &Arc<Entry>| ways.pins.iter().find(|pin| pin.tenant == key.record.key.name.tenant());
+        let pinned = keys.first().and_then(pinned).map(|pin| pin.backend.as_str());
+        if let Some(first) = moved.or(pinned) {
             found.sort_by_key(|backend| backend.name != first);
         }
         found
+    }
+
+    /// Of the backends in the first place, puts the one in front whose turn it is.
+    fn take_turns(&self, backends: &mut [Arc<Backend>]) {
+        let Some(place) = backends.first().map(|backend| backend.place) else { return };
+        let weight = |backend: &Arc<Backend>| {
+            backend.config.weight.filter(|_| backend.place == place).map_or(0, NonZeroU32::get)
+        };
+        let total: u32 = backends.iter().map(weight).sum();
+        if total == 0 {
+            return;
+        }
+        // Knuth's multiplier scatters the turns, so that no rhythm of calls meets always the same backend.
+        let mut turn = (self.turns.fetch_add(1, Ordering::Relaxed).wrapping_mul(2_654_435_769) >> 8) % total;
+        let mine = backends.iter().position(|backend| {
+            let here = turn < weight(backend);
+            turn = turn.saturating_sub(weight(backend));
+            here
+        });
+        backends[..=mine.unwrap_or(0)].rotate_right(1);
     }
 
     /// The backend that is asked first for a key.
@@ -132,7 +160,7 @@ impl Router {
         let keys = std::slice::from_ref(key);
         let ceiling = key.record.key.attributes.ceiling;
         let mut refusal = RouteError::NoReplica;
-        for backend in self.backends.iter().filter(|backend| replicas_on(keys, backend).is_some()) {
+        for backend in self.backends().iter().filter(|backend| replicas_on(keys, backend).is_some()) {
             match backend.driver.exposure(recipe, &vec![ceiling; recipe.slots()]) {
                 Ok(exposures) => match exposures.into_iter().find(|exposure| *exposure > ceiling) {
                     None => return Ok(()),
@@ -211,7 +239,7 @@ impl Router {
         rested: bool,
     ) -> Result<Ran, RouteError> {
         let Some(replicas) = replicas_on(keys, backend) else { return Err(RouteError::NoReplica) };
-        if keys.iter().any(|key| self.opened.is_quarantined(key.id(), &backend.name)) {
+        if keys.iter().any(|key| self.opened.is_quarantined(key.id(), backend)) {
             return Err(RouteError::NoReplica);
         }
         if let Admission::Resting(left) = backend.health.admit(Instant::now())

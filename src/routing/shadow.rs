@@ -95,7 +95,7 @@ impl Router {
         let Answered { keys, recipe, batch, outcome, beside } = answered;
         let Ok(backend) = self.backend(beside) else { return };
         let rows = batch.rows as u64;
-        let differ = match self.run_on(backend, Lane::Clearing, keys, recipe, batch, true) {
+        let differ = match self.run_on(&backend, Lane::Clearing, keys, recipe, batch, true) {
             Ok(second) => (0..batch.rows).filter(|row| !agree(outcome, &second.outcome, *row)).count() as u64,
             // The replica is another key: no answer of it would be right.
             Err(RouteError::Failed(error)) if error.fault == Fault::WrongKey => rows,

@@ -6,7 +6,7 @@ mod unread;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,10 +19,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
-use crate::config::Limits;
+use crate::config::{Config, Limits};
 use crate::service::Caller;
 pub use identity::{Principals, PrincipalsError};
-pub use tls::{TlsError, acceptor};
+use rustls::pki_types::CertificateDer;
+pub use tls::TlsError;
+use tls::acceptor;
 use unread::Unread;
 
 /// A handshake that takes longer is not a client's.
@@ -30,18 +32,45 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Handshakes at once: whoever has not shown a certificate yet takes no place from those who have.
 const HANDSHAKES: usize = 256;
 
+/// Who is let in, and as whom; replaced as a whole when the configuration is read again.
+pub struct Door {
+    tls: TlsAcceptor,
+    principals: Principals,
+}
+
+impl Door {
+    /// Reads certificates and principals.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    pub fn new(config: &Config) -> Result<Self, DoorError> {
+        Ok(Self { tls: acceptor(&config.tls)?, principals: Principals::new(&config.principals)? })
+    }
+}
+
+/// A configuration by which nobody could be let in.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each wraps an error that says everything")]
+pub enum DoorError {
+    #[error(transparent)]
+    Principals(#[from] PrincipalsError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// The door as it is now.
+pub type Doors = tokio::sync::watch::Receiver<Arc<Door>>;
+
 /// Serves until `stop`, then lets running requests end for as long as the limits say.
 pub async fn serve(
     listener: TcpListener,
-    tls: TlsAcceptor,
-    principals: Principals,
+    doors: Doors,
     router: axum::Router,
     limits: &Limits,
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
     let (handshakes, places) = (Arc::new(Semaphore::new(HANDSHAKES)), Arc::new(Semaphore::new(limits.connections)));
-    let principals = Arc::new(principals);
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -62,8 +91,8 @@ pub async fn serve(
             refused();
             continue;
         };
-        let (tls, principals, router, watcher, places) =
-            (tls.clone(), Arc::clone(&principals), router.clone(), graceful.watcher(), Arc::clone(&places));
+        let tls = doors.borrow().tls.clone();
+        let (doors, router, watcher, places) = (doors.clone(), router.clone(), graceful.watcher(), Arc::clone(&places));
         tokio::spawn(async move {
             let accepted = handshake(stream, tls).await;
             drop(greeting);
@@ -71,7 +100,7 @@ pub async fn serve(
             match accepted {
                 Ok(stream) => {
                     // Callers that leave without a farewell are no news.
-                    if let Err(error) = connection(stream, peer, &principals, router, watcher).await {
+                    if let Err(error) = connection(stream, peer, doors, router, watcher).await {
                         tracing::debug!(%peer, %error, "connection broke off");
                     }
                 }
@@ -82,6 +111,32 @@ pub async fn serve(
     drop(listener);
     if tokio::time::timeout(Duration::from_secs(limits.drain_seconds), graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end in time and are broken off");
+    }
+}
+
+/// Whose connection it is, as the door says now: who is no principal any more is none on an old connection either.
+#[derive(Clone)]
+struct Known {
+    certificate: Option<CertificateDer<'static>>,
+    doors: Doors,
+    peer: SocketAddr,
+    /// What the last door said.
+    last: Arc<Mutex<Option<(Arc<Door>, Option<Caller>)>>>,
+}
+
+impl Known {
+    fn caller(&self) -> Option<Caller> {
+        let door = Arc::clone(&self.doors.borrow());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((of, caller)) if Arc::ptr_eq(of, &door) => caller.clone(),
+            _ => {
+                let principal = self.certificate.as_ref().and_then(|certificate| door.principals.of(certificate));
+                let caller = principal.map(|principal| Caller { principal, source: self.peer.ip() });
+                *last = Some((door, caller.clone()));
+                caller
+            }
+        }
     }
 }
 
@@ -98,15 +153,14 @@ async fn handshake(stream: TcpStream, tls: TlsAcceptor) -> Result<TlsStream<TcpS
 async fn connection(
     stream: TlsStream<TcpStream>,
     peer: SocketAddr,
-    principals: &Principals,
+    doors: Doors,
     router: axum::Router,
     watcher: hyper_util::server::graceful::Watcher,
 ) -> Result<(), Failure> {
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let principal = certificate.and_then(|certificate| principals.of(certificate));
-    let caller = principal.map(|principal| Caller { principal, source: peer.ip() });
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+    let known = Known { certificate, doors, peer, last: Arc::default() };
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(caller.clone());
+        request.extensions_mut().insert(known.caller());
         let over_http2 = request.version() == hyper::Version::HTTP_2;
         request.map(|body| match over_http2 {
             true => axum::body::Body::new(Unread::new(body)),

@@ -23,7 +23,7 @@ pub struct TlsError {
 ///
 /// # Errors
 /// [`TlsError`].
-pub fn acceptor(config: &Tls) -> Result<TlsAcceptor, TlsError> {
+pub(super) fn acceptor(config: &Tls) -> Result<TlsAcceptor, TlsError> {
     let wrong = |path: &Path, reason: &dyn ToString| TlsError { path: path.to_owned(), reason: reason.to_string() };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();

@@ -201,14 +201,15 @@ impl Store {
     /// [`StoreError::Exists`] if a key of this identity is there.
     pub async fn insert_key(&self, key: &KeyRow, replicas: &[ReplicaRow]) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let inserted = sqlx::query("INSERT INTO keys (id, identity, record_version, record, course) VALUES (?, ?, ?, ?, ?)")
-            .bind(&key.id)
-            .bind(&key.identity)
-            .bind(key.record_version)
-            .bind(&key.record)
-            .bind(&key.course)
-            .execute(&mut *transaction)
-            .await;
+        let inserted =
+            sqlx::query("INSERT INTO keys (id, identity, record_version, record, course) VALUES (?, ?, ?, ?, ?)")
+                .bind(&key.id)
+                .bind(&key.identity)
+                .bind(key.record_version)
+                .bind(&key.record)
+                .bind(&key.course)
+                .execute(&mut *transaction)
+                .await;
         match inserted {
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(StoreError::Exists),
             other => other?,

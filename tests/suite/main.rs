@@ -16,6 +16,7 @@ mod openapi;
 mod purse;
 mod reference;
 mod refusals;
+mod reload;
 mod serving;
 mod tiers;
 mod token_days;

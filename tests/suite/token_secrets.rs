@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use claviger_client::{CardApdu, Client, NewKey, PsamDebit, PsamResult, PurseResult, Valid};
-use des::{Des, TdesEde2};
 use des::cipher::{BlockCipherEncrypt, KeyInit};
+use des::{Des, TdesEde2};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cards::{answer, command};
@@ -157,9 +157,14 @@ async fn where_nothing_leaves_no_frame_and_no_memory_holds_a_derived_key() {
             ceiling: Some("nothing".to_owned()),
             ..card_key()
         };
-        for (scheme, role) in
-            [("cjt166", "DLK"), ("cjt166", "DPK"), ("jtt978", "DPUK"), ("jtt978", "DABK"), ("jtt978", "IK"), ("jtt978", "DACK")]
-        {
+        for (scheme, role) in [
+            ("cjt166", "DLK"),
+            ("cjt166", "DPK"),
+            ("jtt978", "DPUK"),
+            ("jtt978", "DABK"),
+            ("jtt978", "IK"),
+            ("jtt978", "DACK"),
+        ] {
             into(&daemon, &["room"], root(scheme, role), MASTER).await;
         }
         let worker = status(&daemon, "room").await.workers[0];
@@ -171,7 +176,10 @@ async fn where_nothing_leaves_no_frame_and_no_memory_holds_a_derived_key() {
         }
         tap.end();
         let frames = std::fs::read_to_string(&frames).unwrap();
-        assert!(frames.contains(&escaped(&hex::decode("1150491934206620").unwrap())), "no frame with a factor was seen");
+        assert!(
+            frames.contains(&escaped(&hex::decode("1150491934206620").unwrap())),
+            "no frame with a factor was seen"
+        );
         for (name, key) in derived() {
             assert!(!frames.contains(&escaped(&key)), "{name} is in a frame");
         }

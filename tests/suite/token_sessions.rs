@@ -161,7 +161,8 @@ fn s18_behind_a_poor_remote_only_what_was_proved_is_claimed() {
     let file = remote.path("backends.toml");
     std::fs::write(&file, &table).unwrap();
     let output = crate::daemon::cli(&["doctor", "--config", file.to_str().unwrap(), "--json"]);
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", words(&output)));
+    let told: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", words(&output)));
     let exposure = |recipe: &str| told["recipes"][recipe]["exposure"].as_str().unwrap().to_owned();
     assert_eq!(exposure("generate_cmac.aes128"), "impossible");
     assert_eq!(exposure("verify_purse.3des"), "card-key", "inside the token it would be nothing");
@@ -180,11 +181,8 @@ async fn s19_a_module_that_crashes_takes_nobody_with_it() {
     into(&daemon, &["embedded"], card_key(), crate::purse::DLK).await;
     let first = status(&daemon, "room").await.workers;
     signal(&daemon, "room", Signal::ABORT).await;
-    let found: claviger_client::PurseResult = daemon
-        .client("card-management")
-        .post("/v1/purse", &crate::purse::load("2988AE5A", "4096"))
-        .await
-        .unwrap();
+    let found: claviger_client::PurseResult =
+        daemon.client("card-management").post("/v1/purse", &crate::purse::load("2988AE5A", "4096")).await.unwrap();
     assert!(found.valid);
     mac_before_long(&daemon).await;
     assert_ne!(status(&daemon, "room").await.workers, first);

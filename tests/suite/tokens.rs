@@ -100,7 +100,9 @@ impl Token {
     pub(crate) fn objects(&self) -> BTreeSet<PathBuf> {
         let of = |directory: PathBuf| std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
         let files = of(self.path("tokens")).flat_map(of);
-        files.filter(|path| path.extension().is_some_and(|end| end == "object") && !path.ends_with("token.object")).collect()
+        files
+            .filter(|path| path.extension().is_some_and(|end| end == "object") && !path.ends_with("token.object"))
+            .collect()
     }
 
     /// Its `[[backend]]` table, with more lines of settings.

@@ -2,8 +2,8 @@
 //! published vectors. A token's list of mechanisms is not read at all: some list what they cannot run.
 
 use claviger_hsm_api::{
-    Algorithm, Batch, CipherMode, Column, DispersionRule, DriverError, Fault, Finish, Input, KcvRule, KeyPath, MacAlgorithm,
-    MacSpec, Message, Padding, Parity, Proof, Recipe, Secret, Step, Truncation, WrapFormat,
+    Algorithm, Batch, CipherMode, Column, DispersionRule, DriverError, Fault, Finish, Input, KcvRule, KeyPath,
+    MacAlgorithm, MacSpec, Message, Padding, Parity, Proof, Recipe, Secret, Step, Truncation, WrapFormat,
 };
 use claviger_hsm_engine::lowering::algorithm_after;
 use claviger_hsm_engine::{Derived, Device, Direction, EngineError, PlainKey, kcv, run};

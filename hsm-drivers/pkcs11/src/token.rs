@@ -109,7 +109,11 @@ impl Token {
     }
 
     /// Until a session comes back.
-    fn wait<'a>(&'a self, state: MutexGuard<'a, State>, deadline: Instant) -> Result<MutexGuard<'a, State>, DriverError> {
+    fn wait<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        deadline: Instant,
+    ) -> Result<MutexGuard<'a, State>, DriverError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             let reason = format!("no session became free in {} ms", self.config.queue_ms);

@@ -6,7 +6,7 @@ use claviger_hsm_api::{
     Batch, DriverError, Exposure, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe, Secret,
     StoredKey,
 };
-use claviger_hsm_engine::{OpenKeys, EngineError, PlainKey, check_key, fill_random, kcv, platform, run, unwrap_key};
+use claviger_hsm_engine::{EngineError, OpenKeys, PlainKey, check_key, fill_random, kcv, platform, run, unwrap_key};
 
 use crate::probe::probe;
 use crate::sealing::{seal, unseal};

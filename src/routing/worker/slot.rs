@@ -108,7 +108,11 @@ impl Slot {
                 Some(_) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return Err(DriverError::backend(NAME, "start", "the worker still tries what its token can do"));
+                        return Err(DriverError::backend(
+                            NAME,
+                            "start",
+                            "the worker still tries what its token can do",
+                        ));
                     }
                     state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
                 }
@@ -169,11 +173,8 @@ impl Slot {
         state.not_before = Instant::now() + pause.min(LONGEST_PAUSE);
         state.failures += 1;
         let options = &crew.options;
-        let start = Start {
-            backend: options.backend.clone(),
-            environment: options.environment.clone(),
-            user: options.user,
-        };
+        let start =
+            Start { backend: options.backend.clone(), environment: options.environment.clone(), user: options.user };
         let sessions = options.settings.get("sessions").and_then(toml::Value::as_integer);
         let assignment = Assignment {
             driver: options.driver.clone(),

@@ -114,13 +114,7 @@ impl Workers {
     }
 
     /// The key's handle in a slot's worker, opened there and proved if it is not.
-    fn handle(
-        &self,
-        slot: &Slot,
-        process: &Process,
-        object: u64,
-        known: &Known,
-    ) -> Result<KeyHandle, DriverError> {
+    fn handle(&self, slot: &Slot, process: &Process, object: u64, known: &Known) -> Result<KeyHandle, DriverError> {
         if let Some(handle) = slot.opened(object).filter(|handle| handle.epoch == process.epoch()) {
             return Ok(handle);
         }

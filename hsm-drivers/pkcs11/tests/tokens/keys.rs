@@ -3,8 +3,8 @@
 use claviger_driver_pkcs11::Pkcs11Driver;
 use claviger_hsm_api::{
     Algorithm, Batch, Column, DriverError, Exportability, Exposure, Finish, HsmDriver, KcvRule, KeyAttributes,
-    KeyColumn, KeyHandle, KeyName, KeyPath, KeyRank, KeyState, KeyVersion, MacAlgorithm, MacSpec, Message, ModeOfUse, NewKey,
-    Padding, Recipe, Secret, StoredKey, Truncation,
+    KeyColumn, KeyHandle, KeyName, KeyPath, KeyRank, KeyState, KeyVersion, MacAlgorithm, MacSpec, Message, ModeOfUse,
+    NewKey, Padding, Recipe, Secret, StoredKey, Truncation,
 };
 
 pub(crate) const MESSAGE: [u8; 16] = *b"sixteen bytes ok";

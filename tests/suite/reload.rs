@@ -1,0 +1,112 @@
+//! The configuration read again by a running daemon.
+
+use std::time::{Duration, Instant};
+
+use claviger_client::{Key, KeyMove};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::daemon::{Daemon, problem};
+use crate::load::{CMAC, Load, generic, into, mac, status};
+use crate::purse::{DLK, card_key};
+use crate::tokens::Token;
+
+fn configuration(daemon: &Daemon) -> String {
+    std::fs::read_to_string(daemon.data().join("claviger.toml")).unwrap()
+}
+
+/// Writes another configuration and has the daemon read it; what its audit log says of it.
+async fn reload(daemon: &Daemon, configuration: &str) -> String {
+    let log = daemon.data().join("audit.jsonl");
+    let reloads = || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.lines().filter(|line| line.contains("\"event\":\"reload\"")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = reloads().len();
+    std::fs::write(daemon.data().join("claviger.toml"), configuration).unwrap();
+    kill_process(Pid::from_raw(daemon.process() as i32).unwrap(), Signal::HUP).unwrap();
+    let begun = Instant::now();
+    loop {
+        if let Some(last) = reloads().get(before) {
+            return last.clone();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "it was not read again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn answers(daemon: &Daemon, key: &Key) -> String {
+    let stands: KeyMove = daemon.client("officer").get(&format!("/v1/keys/{}/move", key.id), &()).await.unwrap();
+    stands.answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backends_and_pins_change_under_load() {
+    let (room, hosted) = (Token::softhsm(), Token::nss());
+    let tables = [room.backend("room", "on-prem", ""), hosted.backend("hosted", "hosted", "")];
+    let daemon = Daemon::with_backends(&tables.concat());
+    let key = into(&daemon, &["room", "hosted"], generic("CMAC"), CMAC).await;
+    into(&daemon, &["room", "hosted"], card_key(), DLK).await;
+    let both = configuration(&daemon);
+    let load = Load::start(&daemon, 3);
+    load.after("before", Duration::from_secs(1)).await;
+    assert_eq!(answers(&daemon, &key).await, "room");
+
+    let pin = "[[pin]]\ntenant = \"demo\"\nbackend = \"hosted\"\n";
+    assert!(reload(&daemon, &format!("{both}\n{pin}")).await.contains("done"));
+    assert_eq!(answers(&daemon, &key).await, "hosted");
+    load.after("the tenant is pinned", Duration::from_secs(1)).await;
+
+    let workers = status(&daemon, "room").await.workers;
+    let slower = both.replace("name = \"room\"", "name = \"room\"\nrate = 100000\nworkers = 2");
+    assert!(reload(&daemon, &slower).await.contains("done"));
+    load.after("a backend is opened anew", Duration::from_secs(1)).await;
+    assert!(!status(&daemon, "room").await.workers.contains(&workers[0]));
+
+    let without = both.replace(&tables[0], "");
+    assert_ne!(without, both);
+    assert!(reload(&daemon, &without).await.contains("done"));
+    load.after("a backend is taken away", Duration::from_secs(1)).await;
+    assert_eq!(answers(&daemon, &key).await, "hosted");
+
+    let nowhere = format!("{both}\n{}", pin.replace("hosted", "attic"));
+    assert!(reload(&daemon, &nowhere).await.contains("backend_failed"));
+    assert_eq!(answers(&daemon, &key).await, "hosted", "a wrong configuration changes nothing");
+    assert!(reload(&daemon, &both).await.contains("done"));
+    load.after("it is there again", Duration::from_secs(1)).await;
+    assert_eq!(answers(&daemon, &key).await, "room");
+    load.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backends_with_weights_take_turns() {
+    let (one, other) = (Token::softhsm(), Token::nss());
+    let tables = [one.backend("one", "on-prem", "weight = 3"), other.backend("other", "on-prem", "weight = 1")];
+    let daemon = Daemon::with_backends(&tables.concat());
+    let key = into(&daemon, &["one", "other"], generic("CMAC"), CMAC).await;
+    let mut first = 0;
+    for _ in 0..40 {
+        first += usize::from(answers(&daemon, &key).await == "one");
+        mac(&daemon).await.unwrap();
+    }
+    assert!((20..40).contains(&first), "{first} of 40");
+}
+
+/// Whoever is taken off the list is nobody at once, also on a connection that was open before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_principal_that_is_taken_away_is_refused_on_its_old_connection() {
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let officer = daemon.client("officer");
+    let list = async || {
+        let filter = claviger_client::KeyFilter { tenant: "demo".to_owned(), scheme: None, role: None };
+        officer.get::<claviger_client::KeyList>("/v1/keys", &filter).await
+    };
+    assert_eq!(list().await.unwrap().keys.len(), 1);
+    let whole = configuration(&daemon);
+    let tables: Vec<&str> = whole.split("[[principal]]").filter(|table| !table.contains("/officer")).collect();
+    assert_eq!(tables.len(), whole.matches("[[principal]]").count());
+    assert!(reload(&daemon, &tables.join("[[principal]]")).await.contains("done"));
+    assert_eq!(problem(list().await).code, "unknown_principal");
+    assert!(reload(&daemon, &whole).await.contains("done"));
+    assert_eq!(list().await.unwrap().keys.len(), 1);
+}
