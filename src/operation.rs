@@ -33,6 +33,8 @@ pub enum Operation {
         object: String,
         /// The KCV that the key must show.
         kcv: Option<String>,
+        /// Records of the past whose TACs the key must find right.
+        records: Vec<FieldSet>,
     },
     /// Makes another backend a copy of a key.
     ReplicateKey {

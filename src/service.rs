@@ -180,8 +180,8 @@ impl Service {
             Operation::ImportKey { request, components, kcv, odd_parity } => {
                 self.import_key(caller, action, request, components, kcv, odd_parity).await.map(Outcome::Key)
             }
-            Operation::AdoptKey { request, object, kcv } => {
-                self.adopt_key(caller, action, request, object, kcv).await.map(Outcome::Key)
+            Operation::AdoptKey { request, object, kcv, records } => {
+                self.adopt_key(caller, action, request, object, kcv, records).await.map(Outcome::Key)
             }
             Operation::ReplicateKey { id, to, under } => {
                 self.replicate_key(caller, action, &id, to, under).await.map(Outcome::Key)

@@ -12,6 +12,7 @@ use claviger_client::{
 use claviger_hsm_api::{KcvRule, KeyName, Secret};
 
 use super::problem::Problems;
+use super::transactions::read_record;
 use super::{Refusal, State, body, bytes, execute};
 use crate::keyring::{Entry, Validity};
 use crate::operation::{KeyRef, KeyRequest, Operation};
@@ -48,7 +49,7 @@ pub(super) async fn import(
     Ok((StatusCode::CREATED, one(execute(&state.service, caller, operation).await?)?))
 }
 
-/// Registers a key that a backend's device holds already; it is proved by its check value.
+/// Registers a key that a backend's device holds already; it is proved by its check value, and by records of the past.
 #[utoipa::path(post, path = "/v1/keys/adopt", tag = "keys", request_body = AdoptKey,
     responses((status = 201, description = "The key's record", body = Key), Problems))]
 pub(super) async fn adopt(
@@ -56,9 +57,12 @@ pub(super) async fn adopt(
     caller: Caller,
     request: Request,
 ) -> Result<(StatusCode, Json<Key>), Refusal> {
-    let AdoptKey { key, object, kcv } = body(request, &state.limits).await?;
+    let AdoptKey { key, object, kcv, records } = body(request, &state.limits).await?;
     let kcv = kcv.map(|digits| bytes("kcv", &digits).map(hex::encode_upper)).transpose()?;
-    let operation = Operation::AdoptKey { request: key_request(key)?, object, kcv };
+    let unreadable = |number| Refusal::field("records", format!("number {number} cannot be read"));
+    let read = |(number, record)| read_record(record)?.map_err(|_| unreadable(number));
+    let records = (1..).zip(&records).map(read).collect::<Result<Vec<_>, _>>()?;
+    let operation = Operation::AdoptKey { request: key_request(key)?, object, kcv, records };
     Ok((StatusCode::CREATED, one(execute(&state.service, caller, operation).await?)?))
 }
 

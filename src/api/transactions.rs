@@ -124,6 +124,6 @@ fn verify_records(mut job: VerifyJob, VerifyRecords { records }: VerifyRecords) 
 }
 
 /// The outer error is the request's (no such column); the inner one is the record's verdict.
-fn read_record(record: &BTreeMap<String, String>) -> Result<Result<FieldSet, LineFault>, ServiceError> {
+pub(super) fn read_record(record: &BTreeMap<String, String>) -> Result<Result<FieldSet, LineFault>, ServiceError> {
     read_row(record, "record_id", Field::OF_RECORDS, "records")
 }

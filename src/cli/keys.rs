@@ -1,5 +1,6 @@
 //! `claviger keys`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -147,6 +148,9 @@ pub(super) struct Adopt {
     /// The check value that the key must show
     #[arg(long, value_name = "HEX")]
     kcv: Option<String>,
+    /// For a key of TACs: a CSV file of records of the past, as `transactions verify` takes it, that must all be right
+    #[arg(long, value_name = "FILE")]
+    records: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -310,7 +314,8 @@ impl Adopt {
         if self.description.backends.len() != 1 {
             bail!("give --backend, the one that holds the key");
         }
-        Ok(AdoptKey { key: self.description.body()?, object: self.object, kcv: self.kcv })
+        let records = self.records.as_deref().map(read_records).transpose()?.unwrap_or_default();
+        Ok(AdoptKey { key: self.description.body()?, object: self.object, kcv: self.kcv, records })
     }
 }
 
@@ -417,6 +422,15 @@ fn confirm(key: &Key, yes: bool) -> anyhow::Result<()> {
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;
     if answer.trim() == "yes" { Ok(()) } else { bail!("not destroyed") }
+}
+
+/// Records of a CSV file, each cell by the name of its column.
+fn read_records(path: &Path) -> anyhow::Result<Vec<BTreeMap<String, String>>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().context("the file of records is empty")?.split(',').collect();
+    let record = |line: &str| names.iter().zip(line.split(',')).map(|(name, cell)| ((*name).into(), cell.into())).collect();
+    Ok(lines.map(record).collect())
 }
 
 fn read_component(path: &Path) -> anyhow::Result<Zeroizing<String>> {

@@ -76,7 +76,7 @@ impl Permit {
             "authorise_purse" => &["verify-mac", "mac"],
             "generate_key" => &["generate"],
             "import_key" => &["import"],
-            "adopt_key" => &["adopt"],
+            "adopt_key" => &["adopt", "verify-mac"],
             "replicate_key" => &["replicate"],
             "activate_key" => &["make-pre-active", "make-active"],
             "suspend_key" => &["make-suspended"],

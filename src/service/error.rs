@@ -1,7 +1,7 @@
 //! What can go wrong, each with a stable code.
 
-use claviger_card_schemes::{RequestError, SchemeError};
-use claviger_hsm_api::{ComponentError, NameError};
+use claviger_card_schemes::{Reason, RequestError, SchemeError};
+use claviger_hsm_api::{ComponentError, NameError, Verdict};
 
 use crate::audit::{AuditError, ChainError};
 use crate::keyring::{KeyUnusable, KeyringError};
@@ -48,6 +48,16 @@ pub enum ServiceError {
     KcvMismatch {
         /// What the key shows.
         shown: String,
+    },
+    /// A record of the past says that a key is another.
+    #[error("field `records` number {number} is {verdict} under this key ({reason})")]
+    Replay {
+        /// From one.
+        number: usize,
+        /// What came of it.
+        verdict: Verdict,
+        /// Why.
+        reason: Reason,
     },
     /// The state or period of a key forbids it.
     #[error(transparent)]
@@ -113,6 +123,7 @@ impl ServiceError {
             Self::NoRoleKey { .. } => "no_role_key",
             Self::Field { .. } => "bad_field",
             Self::KcvMismatch { .. } => "kcv_mismatch",
+            Self::Replay { .. } => "replay_failed",
             Self::KeyUnusable(_) => "key_unusable",
             Self::Keyring(KeyringError::Store(StoreError::Exists)) => "key_exists",
             Self::Keyring(KeyringError::Store(StoreError::Conflict)) => "conflict",
@@ -167,7 +178,7 @@ impl ServiceError {
             | "keys_changed"
             | "exposure_above_ceiling"
             | "seal_unusable" => 409,
-            "bad_field" | "kcv_mismatch" | "no_backend" | "place" | "refused" | "unsupported" => 422,
+            "bad_field" | "kcv_mismatch" | "replay_failed" | "no_backend" | "place" | "refused" | "unsupported" => 422,
             "internal" => 500,
             "backend_failed" => 502,
             _ => 503,

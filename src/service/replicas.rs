@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_api::Exportability;
+use claviger_card_schemes::{CardScheme, FieldSet, TacVerifier};
+use claviger_hsm_api::{Batch, Exportability, Recipe, Verdict};
 
 use super::keys::{key_event, shows};
+use super::transactions::selectable;
 use super::{Caller, Moving, Service, ServiceError, blocking};
 use crate::audit::Event;
-use crate::keyring::{Entry, KeyringError, MoveStep, Origin};
+use crate::keyring::{Entry, KeyRecord, KeyringError, MoveStep, Origin};
 use crate::operation::{KeyRef, KeyRequest};
-use crate::policy::Resource;
+use crate::policy::{Permit, Resource};
 use crate::routing::{BackendStatus, RouteError, Router};
 
 impl Service {
@@ -21,8 +23,14 @@ impl Service {
         request: KeyRequest,
         object: String,
         kcv: Option<String>,
+        records: Vec<FieldSet>,
     ) -> Result<Arc<Entry>, ServiceError> {
         let router = self.router()?;
+        let scheme = Arc::clone(self.scheme(request.name.scheme())?);
+        let makes_tacs = scheme.tac_role().is_some_and(|role| role.name() == request.name.role());
+        if !records.is_empty() && !makes_tacs {
+            return Err(ServiceError::field("records", "hold TACs, which keys of this role do not make"));
+        }
         self.enter(caller, request.name.tenant()).await?;
         let draft = self.draft(&request, Origin::Adopted)?;
         let permit = Arc::new(self.decide(caller, action, &[Resource::of(&draft)], 1).await?);
@@ -30,18 +38,21 @@ impl Service {
             return Err(ServiceError::field("backends", "must name the one backend that holds the key"));
         };
         router.destinations(&draft.record, &request.backends)?;
-        let (key, inside, there) = (draft.record.key.clone(), Arc::clone(&permit), backend.clone());
+        let (inside, there, record) = (Arc::clone(&permit), backend.clone(), draft.record);
         let others = self.keyring.held(backend);
         let adopted = blocking(move || {
-            let made = router.adopt(&inside, &key, &there, &object, &others)?;
+            let made = router.adopt(&inside, &record.key, &there, &object, &others)?;
             shows(&made, kcv.as_deref())?;
-            Ok(made)
+            let record = KeyRecord { kcv: made.stored.kcv, proof: made.proof, ..record };
+            let mut entry = Entry::draft(record);
+            entry.replicas = made.replicas;
+            replay(&router, &inside, scheme, &Arc::new(entry.clone()), &records)?;
+            Ok(entry)
         });
         // Nothing is made in the device, so there is nothing to undo there.
         let result = match adopted.await {
-            Ok(made) => {
-                let record = crate::keyring::KeyRecord { kcv: made.stored.kcv, proof: made.proof, ..draft.record };
-                self.keyring.insert(record, made.replicas).await.map_err(ServiceError::from)
+            Ok(Entry { record, replicas, .. }) => {
+                self.keyring.insert(record, replicas).await.map_err(ServiceError::from)
             }
             Err(error) => Err(error),
         };
@@ -216,5 +227,29 @@ impl Service {
         for entry in self.keyring.behind() {
             self.follow(&router, &entry).await;
         }
+    }
+}
+
+/// Verifies records of the past under a key that is to be taken over: each must be right.
+fn replay(
+    router: &Arc<Router>,
+    permit: &Permit,
+    scheme: Arc<CardScheme>,
+    key: &Arc<Entry>,
+    records: &[FieldSet],
+) -> Result<(), ServiceError> {
+    let mut verifier = TacVerifier::new(scheme, selectable(std::slice::from_ref(key)));
+    records.iter().for_each(|record| verifier.push(record));
+    let mut verdicts = Vec::with_capacity(records.len());
+    let mut run = |recipe: &Recipe, batch: &Batch| {
+        let ran = router.run(permit, std::slice::from_ref(key), recipe, batch)?;
+        Ok::<_, ServiceError>(ran.outcome)
+    };
+    verifier.finish(&mut run, |verified| verdicts.push(verified))?;
+    match (1..).zip(verdicts).find(|(_, verified)| verified.verdict != Verdict::Valid) {
+        Some((number, verified)) => {
+            Err(ServiceError::Replay { number, verdict: verified.verdict, reason: verified.reason })
+        }
+        None => Ok(()),
     }
 }

@@ -216,7 +216,7 @@ async fn possible(service: &Service, scheme: &Arc<CardScheme>, entries: &[Arc<En
     .await
 }
 
-fn selectable(entries: &[Arc<Entry>]) -> Vec<SelectableKey> {
+pub(super) fn selectable(entries: &[Arc<Entry>]) -> Vec<SelectableKey> {
     let select = |entry: &Arc<Entry>| {
         let key = &entry.record.key;
         // Factors were checked when the key was made.

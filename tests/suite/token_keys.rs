@@ -7,7 +7,7 @@ use crate::daemon::{Daemon, components, problem};
 use crate::purse::card_key;
 use crate::tokens::Token;
 
-pub(crate) const DTK: &str = "0123456789ABCDEFFEDCBA9876543210";
+pub(crate) const DTK: &str = "EFBA26C2CF1C18BC5494A3BF609AF474";
 const EMBEDDED: &str = "[[backend]]\nname = \"embedded\"\ndriver = \"software\"\n";
 
 async fn import(daemon: &Daemon, key: NewKey, value: &str) -> Key {
@@ -102,6 +102,22 @@ async fn two_who_copy_the_same_key_do_not_undo_each_other() {
     assert_eq!((suspended.state.as_str(), suspended.backends.len()), ("suspended", 2));
 }
 
+/// A record of the first day of `cjt166-3des`, and one whose TAC was changed.
+fn record(right: bool) -> serde_json::Value {
+    let days = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/days");
+    let day = std::fs::read_to_string(days.join("cjt166-3des-day.csv")).unwrap();
+    let truth = std::fs::read_to_string(days.join("cjt166-3des-truth.csv")).unwrap();
+    let mut lines = day.lines().zip(truth.lines());
+    let (header, _) = lines.next().unwrap();
+    let (line, _) = lines.find(|(_, truth)| truth.contains(",valid,")).unwrap();
+    let mut record: serde_json::Map<_, _> =
+        header.split(',').map(str::to_owned).zip(line.split(',').map(|cell| json!(cell))).collect();
+    if !right {
+        record["tac"] = json!("00000000");
+    }
+    record.into()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_adopts_what_a_token_holds() {
     for token in [Token::softhsm(), Token::nss()] {
@@ -123,7 +139,25 @@ async fn a_daemon_adopts_what_a_token_holds() {
         // The object enciphers, since it was made for card keys that may leave.
         let too_much = refused(adopt(label, Some("nothing"), &made.kcv)).await;
         assert!(too_much.code == "refused" && too_much.detail.contains("CKA_ENCRYPT"), "{}", too_much.detail);
-        let adopted: Key = officer.post("/v1/keys/adopt", &adopt(label, None, &made.kcv)).await.unwrap();
+        // A record that another key has made says that this is not the key of those days.
+        let mut other = adopt(label, None, &made.kcv);
+        other["records"] = json!([record(false)]);
+        let told = refused(other).await;
+        assert!(told.code == "replay_failed" && told.detail.contains("number 1 is invalid"), "{}", told.detail);
+        let mut right = adopt(label, None, &made.kcv);
+        right["records"] = json!([record(true), record(true)]);
+        let adopted: Key = officer.post("/v1/keys/adopt", &right).await.unwrap();
         assert_eq!((adopted.origin.as_str(), &adopted.kcv), ("adopted", &made.kcv));
+        // One object is one key, and the token's record key is none.
+        let mut again = adopt(label, None, &made.kcv);
+        again["key"]["version"] = json!("02");
+        let twice = refused(again).await;
+        assert!(twice.code == "refused" && twice.detail.contains("in use here already"), "{}", twice.detail);
+        let mut ours = adopt("claviger record key", Some("nothing"), &made.kcv);
+        ours["key"]["scheme"] = json!("generic");
+        ours["key"]["role"] = json!("HMAC");
+        ours["key"]["algorithm"] = json!("hmac-sha256");
+        let ours = refused(ours).await;
+        assert!(ours.code == "refused" && ours.detail.contains("in use here already"), "{}", ours.detail);
     }
 }

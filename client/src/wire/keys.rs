@@ -1,5 +1,7 @@
 //! Keys and their life.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use zeroize::Zeroizing;
@@ -75,6 +77,10 @@ pub struct AdoptKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "B8743B")]
     pub kcv: Option<String>,
+    /// Records of the past, as `POST /v1/transactions/verify` takes them: for a key of TACs, which must all be right.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!([]))]
+    pub records: Vec<BTreeMap<String, String>>,
 }
 
 /// Makes another backend a copy of a key.
