@@ -102,12 +102,13 @@ fn the_doctor_says_what_leaves() {
 /// The table of the documentation is what the doctor says, so it is taken from it.
 #[test]
 fn the_table_of_the_documentation_is_the_doctor_s() {
-    let (softhsm, nss) = (Token::softhsm(), Token::nss());
+    let (softhsm, nss, (remote, _server)) = (Token::softhsm(), Token::nss(), Token::remote());
     let file = softhsm.path("backends.toml");
     let tables = [
         "[[backend]]\nname = \"embedded\"\ndriver = \"software\"\n".to_owned(),
         softhsm.backend("SoftHSM2", "on-prem", ""),
         nss.backend("NSS", "hosted", ""),
+        remote.backend("SoftHSM2 by p11-kit", "hosted", ""),
     ];
     std::fs::write(&file, tables.concat()).unwrap();
     let output = crate::daemon::cli(&["doctor", "--config", file.to_str().unwrap(), "--markdown"]);
