@@ -120,9 +120,11 @@ struct Known {
     certificate: Option<CertificateDer<'static>>,
     doors: Doors,
     peer: SocketAddr,
-    /// What the last door said.
-    last: Arc<Mutex<Option<(Arc<Door>, Option<Caller>)>>>,
+    last: Arc<Mutex<Option<Said>>>,
 }
+
+/// What a door said, and which.
+type Said = (Arc<Door>, Option<Caller>);
 
 impl Known {
     fn caller(&self) -> Option<Caller> {

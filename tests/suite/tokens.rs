@@ -33,7 +33,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // Those that serve connections would outlive it, stopped or not.
+        self.signal(Signal::KILL);
         let _ = self.0.wait();
     }
 }
@@ -65,7 +66,7 @@ impl Token {
         let process = Command::new("p11-kit")
             .args(["server", "--foreground", "--name"])
             .arg(&socket)
-            .args(["--provider", SOFTHSM, &format!("pkcs11:manufacturer=SoftHSM%20project")])
+            .args(["--provider", SOFTHSM, "pkcs11:manufacturer=SoftHSM%20project"])
             .env("SOFTHSM2_CONF", token.path("softhsm2.conf"))
             .stdout(Stdio::null())
             .spawn()
