@@ -1,6 +1,8 @@
 //! Clearing days on tokens: dispersed by them, finished in their workers, for keys that let card keys out.
 
-use claviger_client::{ClientError, ImportKey, Key, NewKey};
+use std::time::{Duration, Instant};
+
+use claviger_client::{ClientError, ImportKey, Key, NewKey, RandomBytes, RandomRequest};
 
 use crate::daemon::{Daemon, components, problem, words};
 use crate::main_job::verify_day_on;
@@ -22,6 +24,23 @@ fn days_of_3des_pass_on_softhsm() {
 #[test]
 fn days_of_3des_pass_on_nss() {
     on(&Token::nss(), "hosted", &["pboc-3des", "cjt166-3des", "jtt978-3des"]);
+}
+
+/// A hosted token: trying what it can do takes longer than any call may, and a day is a few calls.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_passes_on_a_token_five_milliseconds_away() {
+    for milliseconds in [1, 5] {
+        let (token, _server) = Token::far_away(Duration::from_millis(milliseconds));
+        let daemon = Daemon::with_backends(&token.backend("token", "hosted", ""));
+        let begun = Instant::now();
+        let client = daemon.client("card-management");
+        while let Err(error) = client.post::<RandomBytes>("/v1/random", &RandomRequest { len: 16 }).await {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{error}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        println!("{milliseconds} ms away: it serves after {:?}", begun.elapsed());
+        verify_day_on(&daemon, "cjt166-city-held");
+    }
 }
 
 fn key(algorithm: &str, ceiling: Option<&str>) -> NewKey {

@@ -1,7 +1,9 @@
 //! Real tokens for daemons: SoftHSM2 and NSS softokn, made for a test and gone with it.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -77,6 +79,33 @@ impl Token {
             std::thread::sleep(Duration::from_millis(20));
         }
         (Self { module: KIT, ..token }, Server(process))
+    }
+
+    /// The same so far away: a proxy before its socket holds up whatever is asked.
+    pub(crate) fn far_away(delay: Duration) -> (Self, Server) {
+        let (token, server) = Self::remote();
+        let near = token.path("near");
+        std::fs::rename(token.path("socket"), &near).unwrap();
+        let listener = UnixListener::bind(token.path("socket")).unwrap();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, Ok(server)) = (client.unwrap(), UnixStream::connect(&near)) else { return };
+                let (mut asked, mut answers) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let (mut to_server, mut to_client) = (server, client);
+                std::thread::spawn(move || {
+                    let mut question = vec![0; 1 << 16];
+                    while let Ok(len @ 1..) = asked.read(&mut question) {
+                        std::thread::sleep(delay);
+                        if to_server.write_all(&question[..len]).is_err() {
+                            return;
+                        }
+                    }
+                    let _ = to_server.shutdown(std::net::Shutdown::Both);
+                });
+                std::thread::spawn(move || std::io::copy(&mut answers, &mut to_client));
+            }
+        });
+        (token, server)
     }
 
     pub(crate) fn nss() -> Self {
