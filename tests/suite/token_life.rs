@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_client::Key;
+use claviger_client::{ImportKey, Key, KeyFilter, KeyList, NewKey};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::daemon::{Daemon, problem};
+use crate::daemon::{Daemon, components, problem};
 use crate::load::{CMAC, generic, into, mac, mac_before_long, signal};
 use crate::tokens::Token;
 
@@ -71,4 +71,41 @@ async fn s15_a_destruction_that_was_interrupted_is_finished_after_a_restart() {
     let objects = room.objects().len();
     assert_eq!(followed(&daemon, &key).await.backends, Vec::<String>::new());
     assert_eq!(room.objects().len(), objects - 1, "the object is gone");
+}
+
+/// The daemon ends while two tokens make a key, at whatever moment: what nobody was told of is in neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn creations_that_were_interrupted_leave_nothing() {
+    let (room, hosted) = (Token::softhsm(), Token::nss());
+    let tables = [room.backend("room", "on-prem", ""), hosted.backend("hosted", "hosted", "")].concat();
+    let mut daemon = Daemon::with_backends(&tables);
+    into(&daemon, &["room", "hosted"], generic("CMAC"), CMAC).await;
+    let mut cut_off = 0;
+    for number in 2..14 {
+        let client = daemon.client("officer");
+        let key = NewKey { version: format!("{number:02}"), backends: both(), ..generic("CMAC") };
+        let import = ImportKey { key, components: components(CMAC), kcv: None, odd_parity: false };
+        let begun = tokio::spawn(async move { client.post::<Key>("/v1/keys/import", &import).await });
+        // A creation in both takes about as long as the longest of these.
+        tokio::time::sleep(Duration::from_millis(6 * number)).await;
+        daemon.kill_and_restart();
+        cut_off += usize::from(begun.await.unwrap().is_err());
+    }
+    println!("{cut_off} of 12 were cut off");
+    let filter = KeyFilter { tenant: "demo".to_owned(), scheme: None, role: None };
+    let begun = Instant::now();
+    loop {
+        let kept: KeyList = daemon.client("officer").get("/v1/keys", &filter).await.unwrap();
+        // Beside the keys there is the record key of the token.
+        if room.objects().len() == kept.keys.len() + 1 {
+            assert!(kept.keys.iter().all(|key| key.backends.len() == 2));
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} objects, {} keys", room.objects().len(), kept.keys.len());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn both() -> Vec<String> {
+    vec!["room".to_owned(), "hosted".to_owned()]
 }

@@ -213,3 +213,29 @@ async fn s20_a_replica_that_drifted_serves_nobody() {
     }
     mac(&daemon).await.unwrap();
 }
+
+/// A vendor's code has no privileges that it does not need, and nothing of the daemon's environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_jailed() {
+    let room = Token::softhsm();
+    room.open_to_all();
+    let (daemon, _) = with_mac_key(&room.backend("room", "on-prem", "user = \"nobody\""), &["room"]).await;
+    let worker = status(&daemon, "room").await.workers[0];
+    let about = std::fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+    let is = |name: &str, wanted: &str| {
+        let line = about.lines().find(|line| line.starts_with(name)).unwrap();
+        assert_eq!(line.split_whitespace().nth(1), Some(wanted), "{line}");
+    };
+    is("Uid:", "65534");
+    is("NoNewPrivs:", "1");
+    ["CapEff:", "CapPrm:", "CapInh:"].iter().for_each(|set| is(set, "0000000000000000"));
+    let limits = std::fs::read_to_string(format!("/proc/{worker}/limits")).unwrap();
+    assert!(limits.lines().any(|line| line.starts_with("Max core file size") && line.contains(" 0 ")), "{limits}");
+    let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
+    let names: Vec<&str> = std::str::from_utf8(&environment)
+        .unwrap()
+        .split('\0')
+        .filter_map(|variable| Some(variable.split_once('=')?.0))
+        .collect();
+    assert_eq!(names, ["SOFTHSM2_CONF"]);
+}
