@@ -18,7 +18,7 @@ use crate::config::{Config, ConfigError};
 use crate::policy::{Authorizer, PolicyError};
 use crate::routing::Launcher;
 use crate::server::{Door, DoorError, serve};
-use crate::service::{Service, ServiceError};
+use crate::service::{Rules, Service, ServiceError};
 
 /// Why a daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +72,12 @@ impl Daemon {
             tracing::warn!("secrets cannot be locked into memory; outside development the daemon would not start");
         }
         let (door, _) = watch::channel(Arc::new(Door::new(&config)?));
-        let policy = Authorizer::load(&config.policy_source())?;
+        let rules = rules(&config, &door.borrow())?;
         let schemes = load_schemes(config.schemes.as_deref())?;
         make_private_directory(&config.data)?;
         let launcher = Arc::new(Launcher::new());
         launcher.start().map_err(StartError::Launcher)?;
-        let service = Service::open(&config.data, policy, schemes, config.routing(), launcher).await?;
+        let service = Service::open(&config.data, rules, schemes, config.routing(), launcher).await?;
         if let Some(path) = &config.seal.key_file {
             service.unseal_with_key_file(path).await?;
         }
@@ -131,6 +131,10 @@ async fn reload_at_hangups(path: PathBuf, started: Config, service: Arc<Service>
     }
 }
 
+fn rules(config: &Config, door: &Door) -> Result<Rules, PolicyError> {
+    Ok(Rules { policy: Authorizer::load(&config.policy_source())?, principals: door.principals() })
+}
+
 /// The settings that are others now than at the start, and cannot be changed while the daemon runs.
 async fn reload(
     path: &Path,
@@ -139,8 +143,8 @@ async fn reload(
     door: &watch::Sender<Arc<Door>>,
 ) -> Result<Vec<&'static str>, StartError> {
     let config = Config::load(path)?;
-    let (policy, next) = (Authorizer::load(&config.policy_source())?, Door::new(&config)?);
-    service.reload(policy, config.routing()).await?;
+    let next = Door::new(&config)?;
+    service.reload(rules(&config, &next)?, config.routing()).await?;
     door.send_replace(Arc::new(next));
     let fixed = [
         ("listen", config.listen != started.listen),

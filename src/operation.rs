@@ -116,6 +116,15 @@ pub enum Operation {
     },
     /// How each backend is.
     ListBackends,
+    /// Who may call at all.
+    ListPrincipals,
+    /// Which of them may do something with a key.
+    WhoCan {
+        /// The action, as the policy schema names it.
+        what: String,
+        /// The key's id.
+        id: String,
+    },
     /// Random bytes from a backend.
     Random {
         /// How many, 1 to 1024.
@@ -378,6 +387,8 @@ impl Operation {
             },
             Self::ShowScheme { .. } => "show_scheme",
             Self::ListBackends => "list_backends",
+            Self::ListPrincipals => "list_principals",
+            Self::WhoCan { .. } => "who_can",
             Self::Random { .. } => "random",
         }
     }

@@ -3,6 +3,7 @@
 mod cards;
 mod error;
 mod generic;
+mod inquiries;
 mod job;
 mod keys;
 mod outcome;
@@ -41,6 +42,14 @@ use under_way::UnderWay;
 /// Streamed jobs at once, well below the threads that may wait.
 const JOBS: usize = 64;
 
+/// Who may call, and what they may do.
+pub struct Rules {
+    /// The policies in force.
+    pub policy: Authorizer,
+    /// Everybody whom the configuration knows.
+    pub principals: Vec<Principal>,
+}
+
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -54,7 +63,7 @@ pub struct Caller {
 pub struct Service {
     store: Store,
     keyring: Keyring,
-    policy: RwLock<Arc<Authorizer>>,
+    rules: RwLock<Arc<Rules>>,
     schemes: Schemes,
     audit: Audit,
     routing: Mutex<RoutingConfig>,
@@ -77,7 +86,7 @@ impl Service {
     /// [`ServiceError`].
     pub async fn open(
         data: &Path,
-        policy: Authorizer,
+        rules: Rules,
         schemes: Schemes,
         routing: RoutingConfig,
         launcher: Arc<Launcher>,
@@ -90,7 +99,7 @@ impl Service {
         Ok(Arc::new(Self {
             store,
             keyring,
-            policy: RwLock::new(Arc::new(policy)),
+            rules: RwLock::new(Arc::new(rules)),
             schemes,
             audit,
             routing: Mutex::new(routing),
@@ -147,7 +156,7 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError`]; then everything stays as it was.
-    pub async fn reload(&self, policy: Authorizer, routing: RoutingConfig) -> Result<(), ServiceError> {
+    pub async fn reload(&self, rules: Rules, routing: RoutingConfig) -> Result<(), ServiceError> {
         let router = self.router.get().cloned();
         let (again, wanted) = (routing.clone(), router.is_some());
         let reloaded = match router {
@@ -159,7 +168,7 @@ impl Service {
         self.audit.append(event).await?;
         reloaded?;
         *self.routing.lock().unwrap_or_else(PoisonError::into_inner) = routing;
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         // Streamed jobs ask again.
         self.keyring.touch();
         tracing::info!(unsealed = wanted, "the configuration was read again");
@@ -211,6 +220,8 @@ impl Service {
             Operation::Purse(request) => self.purse(caller, action, request).await,
             Operation::ShowScheme { id } => self.show_scheme(caller, action, &id).await.map(Outcome::Scheme),
             Operation::ListBackends => self.list_backends(caller, action).await.map(Outcome::Backends),
+            Operation::ListPrincipals => self.list_principals(caller, action).await.map(Outcome::Principals),
+            Operation::WhoCan { what, id } => self.who_can(caller, action, &what, &id).await.map(Outcome::Grants),
             Operation::Random { len } => self.random(caller, action, len).await.map(Outcome::Bytes),
         }
     }
@@ -278,6 +289,10 @@ impl Service {
         let inside = Arc::clone(&permit);
         let drawn = blocking(move || Ok(router.random(&inside, len)?)).await;
         self.settle(caller, &permit, Event::default(), drawn).await
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn router(&self) -> Result<Arc<Router>, ServiceError> {
@@ -363,8 +378,7 @@ impl Service {
         rows: u64,
     ) -> Result<Permit, Box<(Denial, Event)>> {
         let circumstances = Circumstances { source: caller.source, rows };
-        let policy = Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner));
-        policy.authorize(&caller.principal, action, resources, circumstances).map_err(|denial| {
+        self.rules().policy.authorize(&caller.principal, action, resources, circumstances).map_err(|denial| {
             let event = Event {
                 event: "decision".to_owned(),
                 principal: caller.principal.to_string(),

@@ -7,6 +7,7 @@
 mod cards;
 mod document;
 mod generic;
+mod inquiries;
 mod keys;
 mod moves;
 mod problem;
@@ -75,6 +76,8 @@ pub fn router(state: State) -> Router {
         .routes(routes!(status::unseal))
         .routes(routes!(status::random))
         .routes(routes!(status::backends))
+        .routes(routes!(inquiries::principals))
+        .routes(routes!(inquiries::who_can))
         .routes(routes!(keys::generate))
         .routes(routes!(keys::import))
         .routes(routes!(keys::adopt))

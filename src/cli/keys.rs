@@ -373,7 +373,7 @@ impl List {
 }
 
 impl Selection {
-    async fn find(self, client: &Client) -> anyhow::Result<Key> {
+    pub(super) async fn find(self, client: &Client) -> anyhow::Result<Key> {
         if let Some(id) = self.id {
             return Ok(client.get(&format!("/v1/keys/{id}"), &()).await?);
         }
@@ -429,7 +429,8 @@ fn read_records(path: &Path) -> anyhow::Result<Vec<BTreeMap<String, String>>> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let mut lines = text.lines();
     let names: Vec<&str> = lines.next().context("the file of records is empty")?.split(',').collect();
-    let record = |line: &str| names.iter().zip(line.split(',')).map(|(name, cell)| ((*name).into(), cell.into())).collect();
+    let record =
+        |line: &str| names.iter().zip(line.split(',')).map(|(name, cell)| ((*name).into(), cell.into())).collect();
     Ok(lines.map(record).collect())
 }
 

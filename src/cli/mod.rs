@@ -13,6 +13,7 @@ mod generic;
 mod init;
 mod keys;
 mod output;
+mod policy;
 mod schemes;
 mod serve;
 mod transactions;
@@ -106,6 +107,9 @@ enum Command {
     Derive(generic::Derive),
     /// Random bytes of a backend's generator
     Random(generic::Random),
+    /// Check, test and question policies
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Look at card schemes and check profiles
     #[command(subcommand)]
     Schemes(schemes::Schemes),
@@ -154,6 +158,7 @@ pub fn main() -> ExitCode {
             Command::Derive(derive) => derive.run(&global, &output).await,
             Command::Random(random) => random.run(&global, &output).await,
             Command::Schemes(schemes) => schemes.run(&output),
+            Command::Policy(policy) => policy.run(&global, &output).await,
             Command::Launcher | Command::Worker(_) => Ok(ExitCode::SUCCESS),
         }
     });

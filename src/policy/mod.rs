@@ -3,6 +3,7 @@
 //! [`Authorizer::authorize`] is the only maker of a [`Permit`], and nothing reaches a backend without
 //! one. The rules are Cedar policies, checked against the published schema when they are loaded.
 
+mod cases;
 mod decisions;
 mod principal;
 mod sets;
@@ -15,9 +16,50 @@ use cedar_policy::{
     RestrictedExpression, Schema,
 };
 
+pub use cases::{Case, Cases, Expected, KeyInWords, Request as PolicyRequest, RequestError, Said, action};
 use decisions::{Answer, Decisions, Question};
 pub use principal::{Kind, Principal, PrincipalError};
-pub use sets::{PolicyError, PolicySource};
+pub use sets::{CASES, PolicyError, PolicySource};
+
+/// Every action of the schema; a test holds the two together.
+pub const ACTIONS: &[&str] = &[
+    "generate_key",
+    "import_key",
+    "adopt_key",
+    "replicate_key",
+    "move_key",
+    "disperse_key",
+    "activate_key",
+    "suspend_key",
+    "deactivate_key",
+    "compromise_key",
+    "destroy_key",
+    "verify_transactions",
+    "authorise_purse",
+    "verify_purse",
+    "psam_debit",
+    "card_command",
+    "write_key",
+    "authenticate_card",
+    "personalise_cards",
+    "generate_mac",
+    "verify_mac",
+    "encrypt",
+    "decrypt",
+    "sign",
+    "verify_signature",
+    "list_keys",
+    "show_key",
+    "show_move",
+    "compute_kcv",
+    "who_can",
+    "enter_tenant",
+    "unseal",
+    "random",
+    "show_scheme",
+    "list_backends",
+    "list_principals",
+];
 
 /// What an operation is done to, as policies see it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -138,6 +180,13 @@ impl Authorizer {
     pub fn load(source: &PolicySource) -> Result<Self, PolicyError> {
         let (policies, schema) = sets::load(source)?;
         Ok(Self { cedar: Cedar::new(), policies, schema, decisions: Decisions::default() })
+    }
+
+    /// The names of its policies, sorted.
+    pub fn policies(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.policies.policies().map(|policy| self.name_of(policy.id())).collect();
+        names.sort();
+        names
     }
 
     /// Decides about each resource; all must be permitted.

@@ -13,6 +13,8 @@ pub enum PolicySource {
     Dev,
     /// Every `*.cedar` file of a directory.
     Directory(PathBuf),
+    /// Every `*.cedar` file of several.
+    Directories(Vec<PathBuf>),
     /// Texts at hand, each with its name.
     Texts(Vec<(String, String)>),
 }
@@ -60,11 +62,19 @@ const PRODUCTION: &[(&str, &str)] = policies![
 ];
 const DEV: &[(&str, &str)] = policies!["dev/single-officer"];
 
+/// Shipped cases, each file with its name: what the shipped sets decide.
+pub const CASES: &[(&str, &str)] = &[
+    ("tests/administration.toml", include_str!("../../policies/tests/administration.toml")),
+    ("tests/cards.toml", include_str!("../../policies/tests/cards.toml")),
+    ("tests/clearing.toml", include_str!("../../policies/tests/clearing.toml")),
+];
+
 pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema), PolicyError> {
     let texts: Vec<(String, String)> = match source {
         PolicySource::Production => owned(PRODUCTION).collect(),
         PolicySource::Dev => owned(PRODUCTION).chain(owned(DEV)).collect(),
         PolicySource::Directory(path) => read_directory(path)?,
+        PolicySource::Directories(paths) => paths.iter().map(read_directory).collect::<Result<Vec<_>, _>>()?.concat(),
         PolicySource::Texts(texts) => texts.clone(),
     };
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| PolicyError::Schema(error.to_string()))?;

@@ -38,6 +38,13 @@ impl Principals {
         Ok(Self(principals))
     }
 
+    /// Everybody, by name.
+    pub(super) fn all(&self) -> Vec<Principal> {
+        let mut all: Vec<Principal> = self.0.values().cloned().collect();
+        all.sort_by_cached_key(Principal::to_string);
+        all
+    }
+
     /// The principal of a certificate that TLS has verified. It must name exactly one URI of ours: what is
     /// ambiguous is nobody.
     pub(super) fn of(&self, certificate: &CertificateDer<'_>) -> Option<Principal> {

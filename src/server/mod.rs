@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use crate::config::{Config, Limits};
+use crate::policy::Principal;
 use crate::service::Caller;
 pub use identity::{Principals, PrincipalsError};
 use rustls::pki_types::CertificateDer;
@@ -45,6 +46,11 @@ impl Door {
     /// [`DoorError`].
     pub fn new(config: &Config) -> Result<Self, DoorError> {
         Ok(Self { tls: acceptor(&config.tls)?, principals: Principals::new(&config.principals)? })
+    }
+
+    /// Everybody who may be let in, by name.
+    pub fn principals(&self) -> Vec<Principal> {
+        self.principals.all()
     }
 }
 

@@ -6,6 +6,7 @@ use claviger_card_schemes::CardScheme;
 
 use super::{PersonaliseJob, VerifyJob};
 use crate::keyring::{Entry, Move};
+use crate::policy::{Principal, Said};
 use crate::routing::{BackendStatus, Comparison};
 
 /// A ciphertext, and the initial value or nonce it was made with.
@@ -48,6 +49,10 @@ pub enum Outcome {
     Scheme(Arc<CardScheme>),
     /// How a key's move stands.
     Moving(Moving),
+    /// Who may call.
+    Principals(Vec<Principal>),
+    /// Of each who may call, what policy says.
+    Grants(Vec<(Principal, Said)>),
     /// How the backends are.
     Backends(Vec<BackendStatus>),
     /// Bytes that are not secret.

@@ -13,6 +13,7 @@ mod generic;
 mod load;
 mod main_job;
 mod openapi;
+mod policies;
 mod purse;
 mod reference;
 mod refusals;

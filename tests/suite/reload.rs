@@ -10,12 +10,12 @@ use crate::load::{CMAC, Load, generic, into, mac, status};
 use crate::purse::{DLK, card_key};
 use crate::tokens::Token;
 
-fn configuration(daemon: &Daemon) -> String {
+pub(crate) fn configuration(daemon: &Daemon) -> String {
     std::fs::read_to_string(daemon.data().join("claviger.toml")).unwrap()
 }
 
 /// Writes another configuration and has the daemon read it; what its audit log says of it.
-async fn reload(daemon: &Daemon, configuration: &str) -> String {
+pub(crate) async fn reload(daemon: &Daemon, configuration: &str) -> String {
     let log = daemon.data().join("audit.jsonl");
     let reloads = || {
         let log = std::fs::read_to_string(&log).unwrap();

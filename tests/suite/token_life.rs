@@ -101,7 +101,12 @@ async fn creations_that_were_interrupted_leave_nothing() {
             assert!(kept.keys.iter().all(|key| key.backends.len() == 2));
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "{} objects, {} keys", room.objects().len(), kept.keys.len());
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{} objects, {} keys",
+            room.objects().len(),
+            kept.keys.len()
+        );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

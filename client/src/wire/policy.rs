@@ -1,0 +1,59 @@
+//! Who may do what.
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// Somebody whom the configuration knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Caller {
+    /// In the certificate.
+    #[schema(example = "claviger://service/clearing")]
+    pub uri: String,
+    /// Duties.
+    #[schema(example = json!(["clearing"]))]
+    pub roles: Vec<String>,
+    /// The tenants it acts for.
+    #[schema(example = json!(["demo"]))]
+    pub tenants: Vec<String>,
+}
+
+/// Everybody whom the configuration knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallerList {
+    /// By name.
+    pub principals: Vec<Caller>,
+}
+
+/// A question to the policies in force.
+#[derive(Debug, Clone, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WhoCan {
+    /// As the policy schema names it.
+    #[param(example = "verify_transactions")]
+    pub action: String,
+}
+
+/// What policy says of somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Grant {
+    /// Of whom.
+    pub principal: Caller,
+    /// Whether it is permitted.
+    #[schema(example = true)]
+    pub allowed: bool,
+    /// The policies that say so; `default` if none permits it.
+    #[schema(example = json!(["clearing.verify"]))]
+    pub policies: Vec<String>,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "no policy permits it")]
+    pub reason: Option<String>,
+}
+
+/// What policy says of everybody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GrantList {
+    /// By name.
+    pub grants: Vec<Grant>,
+}

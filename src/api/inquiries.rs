@@ -1,0 +1,52 @@
+//! What auditors ask.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State as Shared};
+use claviger_client::{Caller as Known, CallerList, Grant, GrantList, WhoCan};
+
+use super::problem::Problems;
+use super::{Refusal, State, execute};
+use crate::operation::Operation;
+use crate::policy::Principal;
+use crate::service::{Caller, Outcome};
+
+/// Who may call at all.
+#[utoipa::path(get, path = "/v1/principals", tag = "policy",
+    responses((status = 200, description = "Everybody whom the configuration knows", body = CallerList), Problems))]
+pub(super) async fn principals(Shared(state): Shared<State>, caller: Caller) -> Result<Json<CallerList>, Refusal> {
+    match execute(&state.service, caller, Operation::ListPrincipals).await? {
+        Outcome::Principals(all) => Ok(Json(CallerList { principals: all.iter().map(view).collect() })),
+        _ => Err(Refusal::unexpected()),
+    }
+}
+
+/// Who may do something with a key, by the policies in force.
+#[utoipa::path(get, path = "/v1/keys/{id}/who-can", tag = "policy", params(WhoCan, ("id" = String, Path, description = "The key's id", example = "e032f0e228e9077e2d7baac0902af7d9")),
+    responses((status = 200, description = "What policy says of each who may call", body = GrantList), Problems))]
+pub(super) async fn who_can(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    Path(id): Path<String>,
+    asked: Result<Query<WhoCan>, QueryRejection>,
+) -> Result<Json<GrantList>, Refusal> {
+    let Query(WhoCan { action }) = asked.map_err(Refusal::query)?;
+    let Outcome::Grants(grants) = execute(&state.service, caller, Operation::WhoCan { what: action, id }).await? else {
+        return Err(Refusal::unexpected());
+    };
+    let grant = |(principal, said): &(Principal, crate::policy::Said)| Grant {
+        principal: view(principal),
+        allowed: said.allowed,
+        policies: said.policies.clone(),
+        reason: (!said.allowed).then(|| said.reason.clone()),
+    };
+    Ok(Json(GrantList { grants: grants.iter().map(grant).collect() }))
+}
+
+fn view(principal: &Principal) -> Known {
+    Known {
+        uri: principal.to_string(),
+        roles: principal.roles().map(str::to_owned).collect(),
+        tenants: principal.tenants().map(str::to_owned).collect(),
+    }
+}

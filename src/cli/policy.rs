@@ -1,0 +1,267 @@
+//! `claviger policy`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use claviger_client::{Caller, CallerList, Client, Grant, GrantList, Key, KeyFilter, KeyList, WhoCan};
+use serde_json::json;
+
+use super::Global;
+use super::keys::{Selection, line};
+use super::output::Output;
+use crate::policy::{
+    ACTIONS, Authorizer, CASES, Case, Cases, Circumstances, KeyResource, PolicyRequest, PolicySource, Principal,
+    Resource,
+};
+
+/// Check, test and question policies
+#[derive(Subcommand)]
+#[command(after_help = "Examples:
+  claviger policy check
+  claviger policy test ./policies
+  claviger --data ./dev --as auditor policy who-can verify_transactions --tenant demo --role DTK")]
+pub(super) enum Policy {
+    /// Hold policies against the schema; without a daemon
+    #[command(after_help = "Examples:\n  claviger policy check\n  claviger policy check ./policies")]
+    Check(Source),
+    /// Run the cases that say what policies decide; without a daemon. Exits 1 if one is decided otherwise
+    #[command(after_help = "Examples:\n  claviger policy test\n  claviger policy test ./policies")]
+    Test(Source),
+    /// Say what a policy set decides about one request, and why; without a daemon
+    #[command(after_help = "Example:
+  cat > request.toml <<END
+  who = \"claviger://service/clearing\"
+  roles = [\"clearing\"]
+  tenants = [\"demo\"]
+  action = \"verify_transactions\"
+  key = { tenant = \"demo\", scheme = \"cjt166\", role = \"DTK\" }
+  END
+  claviger policy explain request.toml")]
+    Explain(Explain),
+    /// Say which callers may do something with a key, by the policies that a daemon has in force
+    #[command(after_help = "Example:
+  claviger --data ./dev --as auditor policy who-can verify_transactions --tenant demo --scheme cjt166 --role DTK")]
+    WhoCan(WhoCanArguments),
+    /// Say what another policy set would grant and take away, over a daemon's callers and keys
+    #[command(after_help = "Example:
+  claviger --data ./dev --as auditor policy diff production ./policies-next/production --tenant demo")]
+    Diff(Diff),
+}
+
+#[derive(Args)]
+pub(super) struct Source {
+    /// A directory with `production/`, `dev/` and `tests/`; what Claviger is shipped with if none is named
+    directory: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct Explain {
+    /// The request, a TOML file
+    request: PathBuf,
+    /// `production`, `dev`, or a directory of *.cedar files
+    #[arg(long, value_name = "SET", default_value = "production")]
+    policies: String,
+}
+
+#[derive(Args)]
+pub(super) struct WhoCanArguments {
+    /// As the policy schema names it
+    action: String,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+#[derive(Args)]
+pub(super) struct Diff {
+    /// `production`, `dev`, or a directory of *.cedar files
+    old: String,
+    /// The same
+    new: String,
+    /// Over the keys of this tenant
+    #[arg(long)]
+    tenant: String,
+}
+
+impl Policy {
+    pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Check(source) => source.check(output),
+            Self::Test(source) => source.test(output),
+            Self::Explain(explain) => explain.run(output),
+            Self::WhoCan(who_can) => who_can.run(&global.client()?, output).await,
+            Self::Diff(diff) => diff.run(&global.client()?, output).await,
+        }
+    }
+}
+
+impl Source {
+    /// The two sets, each by its name.
+    fn sets(&self) -> anyhow::Result<[(&'static str, PolicySource); 2]> {
+        let Some(root) = &self.directory else {
+            return Ok([("production", PolicySource::Production), ("dev", PolicySource::Dev)]);
+        };
+        let production = root.join("production");
+        if !production.is_dir() {
+            bail!("{} has no directory `production`", root.display());
+        }
+        let development = [production.clone()].into_iter().chain(Some(root.join("dev")).filter(|dev| dev.is_dir()));
+        let development = PolicySource::Directories(development.collect());
+        Ok([("production", PolicySource::Directory(production)), ("dev", development)])
+    }
+
+    fn check(&self, output: &Output) -> anyhow::Result<ExitCode> {
+        for (name, source) in self.sets()? {
+            let policies = Authorizer::load(&source)?.policies();
+            output.result(&json!({ "set": name, "policies": policies }), || {
+                format!("{name}: {} policies fit the schema", policies.len())
+            });
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn cases(&self) -> anyhow::Result<Vec<Case>> {
+        let texts: Vec<(String, String)> = match &self.directory {
+            None => CASES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
+            Some(root) => read_cases(&root.join("tests"))?,
+        };
+        let mut cases = Vec::new();
+        for (name, text) in texts {
+            let file: Cases = toml::from_str(&text).with_context(|| name.clone())?;
+            cases.extend(file.cases);
+        }
+        Ok(cases)
+    }
+
+    fn test(&self, output: &Output) -> anyhow::Result<ExitCode> {
+        let sets = self.sets()?;
+        let loaded = sets.iter().map(|(name, source)| Ok((*name, Authorizer::load(source)?)));
+        let loaded: Vec<(&str, Authorizer)> = loaded.collect::<anyhow::Result<_>>()?;
+        let cases = self.cases()?;
+        if cases.is_empty() {
+            bail!("there are no cases");
+        }
+        let mut failed = 0;
+        for case in &cases {
+            let set = loaded.iter().find(|(name, _)| *name == case.set);
+            let (_, authorizer) =
+                set.with_context(|| format!("case `{}`: there is no set `{}`", case.name, case.set))?;
+            let wrong = case.fails(authorizer).with_context(|| format!("case `{}`", case.name))?;
+            failed += usize::from(wrong.is_some());
+            if wrong.is_some() || output.is_json() {
+                output.result(
+                    &json!({ "case": case.name, "set": case.set, "ok": wrong.is_none(), "wrong": wrong }),
+                    || format!("FAILED {}: {} ({})", case.set, case.name, wrong.as_deref().unwrap_or_default()),
+                );
+            }
+        }
+        output.say(format!("{} cases, {failed} failed", cases.len()));
+        Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+}
+
+fn read_cases(directory: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let shown = || directory.display().to_string();
+    let entries = std::fs::read_dir(directory).with_context(shown)?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<PathBuf>>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    files
+        .into_iter()
+        .map(|file| {
+            let name = file.display().to_string();
+            Ok((name.clone(), std::fs::read_to_string(&file).context(name)?))
+        })
+        .collect()
+}
+
+/// A set by its name, or a directory.
+fn source(name: &str) -> PolicySource {
+    match name {
+        "production" => PolicySource::Production,
+        "dev" => PolicySource::Dev,
+        directory => PolicySource::Directory(PathBuf::from(directory)),
+    }
+}
+
+impl Explain {
+    fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        let shown = self.request.display().to_string();
+        let text = std::fs::read_to_string(&self.request).with_context(|| shown.clone())?;
+        let request: PolicyRequest = toml::from_str(&text).context(shown)?;
+        let said = request.ask(&Authorizer::load(&source(&self.policies))?)?;
+        let object = json!({ "allowed": said.allowed, "policies": said.policies, "reason": said.reason });
+        output.result(&object, || {
+            let by = said.policies.join(", ");
+            if said.allowed { format!("allowed by {by}") } else { format!("refused by {by}: {}", said.reason) }
+        });
+        Ok(if said.allowed { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+}
+
+impl WhoCanArguments {
+    async fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
+        let key = self.selection.find(client).await?;
+        let asked = WhoCan { action: self.action };
+        let GrantList { grants } = client.get(&format!("/v1/keys/{}/who-can", key.id), &asked).await?;
+        for grant in &grants {
+            output.result(grant, || {
+                let Grant { principal, allowed, policies, reason } = grant;
+                let word = if *allowed { "may" } else { "may not" };
+                let why = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                format!("{:<36} {word:<8} {}{why}", principal.uri, policies.join(", "))
+            });
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Diff {
+    async fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
+        let (old, new) = (Authorizer::load(&source(&self.old))?, Authorizer::load(&source(&self.new))?);
+        let CallerList { principals } = client.get("/v1/principals", &()).await?;
+        let filter = KeyFilter { tenant: self.tenant.clone(), scheme: None, role: None };
+        let KeyList { keys } = client.get("/v1/keys", &filter).await?;
+        let mut resources: Vec<(String, Resource)> =
+            keys.iter().map(|key| (line(key), Resource::Key(resource(key)))).collect();
+        resources.push((format!("tenant {}", self.tenant), Resource::Tenant(self.tenant)));
+        resources.push(("the daemon".to_owned(), Resource::Daemon));
+        let circumstances = Circumstances { source: [127, 0, 0, 1].into(), rows: 1 };
+        let mut changes = 0;
+        for caller in &principals {
+            let Caller { uri, roles, tenants } = caller;
+            let principal = Principal::from_uri(uri, roles.clone(), tenants.clone())?;
+            for action in ACTIONS {
+                for (name, resource) in &resources {
+                    let before = old.say(&principal, action, resource, circumstances);
+                    let after = new.say(&principal, action, resource, circumstances);
+                    if before.allowed == after.allowed {
+                        continue;
+                    }
+                    changes += 1;
+                    let (sign, by) = if after.allowed { ("+", &after.policies) } else { ("-", &before.policies) };
+                    let change = json!({ "principal": uri, "action": action, "on": name, "granted": after.allowed,
+                        "policies": by });
+                    output.result(&change, || format!("{sign} {uri}  {action}  {name}  ({})", by.join(", ")));
+                }
+            }
+        }
+        output.say(format!("{changes} grants change"));
+        Ok(if changes == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+}
+
+fn resource(key: &Key) -> KeyResource {
+    KeyResource {
+        id: key.id.clone(),
+        tenant: key.tenant.clone(),
+        scheme: key.scheme.clone(),
+        role: key.role.clone(),
+        algorithm: key.algorithm.clone(),
+        version: key.version.clone(),
+        state: key.state.clone(),
+        ceiling: key.ceiling.clone(),
+        origin: key.origin.clone(),
+    }
+}

@@ -1,0 +1,207 @@
+//! Requests in words: what a test case and `policy explain` ask of a policy set.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::{ACTIONS, Authorizer, Circumstances, KeyResource, Principal, PrincipalError, Resource};
+
+/// A request as a file describes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The URI of who asks.
+    pub who: String,
+    /// Its duties.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// The tenants it acts for.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+    /// What it wants to do.
+    pub action: String,
+    /// To which key.
+    #[serde(default)]
+    pub key: Option<KeyInWords>,
+    /// Or to all of which tenant; the daemon itself if neither is named.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// From where.
+    #[serde(default = "loopback")]
+    pub source: IpAddr,
+    /// With how many rows.
+    #[serde(default = "one_row")]
+    pub rows: u64,
+}
+
+/// A key as a file describes it; what is left out is of no matter to the case.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each is the attribute of that name in the schema")]
+pub struct KeyInWords {
+    pub tenant: String,
+    pub scheme: String,
+    pub role: String,
+    #[serde(default = "triple_des")]
+    pub algorithm: String,
+    #[serde(default = "first_version")]
+    pub version: String,
+    #[serde(default = "active")]
+    pub state: String,
+    #[serde(default = "card_key")]
+    pub ceiling: String,
+    #[serde(default = "components")]
+    pub origin: String,
+}
+
+/// A request and the decision that it must get.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What it shows.
+    pub name: String,
+    /// Of which set: `production` or `dev`.
+    pub set: String,
+    /// The request.
+    pub request: Request,
+    /// `allow` or `deny`.
+    pub expect: Expected,
+    /// The policy that decides; `default` if none permits it.
+    pub by: String,
+}
+
+/// A decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expected {
+    /// It is permitted.
+    Allow,
+    /// It is not.
+    Deny,
+}
+
+/// A file of cases.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cases {
+    /// In order.
+    #[serde(rename = "case", default)]
+    pub cases: Vec<Case>,
+}
+
+/// A request that says nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Not a principal.
+    #[error(transparent)]
+    Principal(#[from] PrincipalError),
+    /// Not an action of the schema.
+    #[error("`{0}` is not an action of the schema")]
+    Action(String),
+}
+
+/// What a policy set says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Whether it is permitted.
+    pub allowed: bool,
+    /// The policies that say so.
+    pub policies: Vec<String>,
+    /// In words, where it is refused.
+    pub reason: String,
+}
+
+fn loopback() -> IpAddr {
+    [127, 0, 0, 1].into()
+}
+
+fn one_row() -> u64 {
+    1
+}
+
+fn triple_des() -> String {
+    "3des".to_owned()
+}
+
+fn first_version() -> String {
+    "01".to_owned()
+}
+
+fn active() -> String {
+    "active".to_owned()
+}
+
+fn card_key() -> String {
+    "card-key".to_owned()
+}
+
+fn components() -> String {
+    "components".to_owned()
+}
+
+impl Request {
+    /// Asks a policy set.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn ask(&self, authorizer: &Authorizer) -> Result<Said, RequestError> {
+        let principal = Principal::from_uri(&self.who, self.roles.clone(), self.tenants.clone())?;
+        let action = action(&self.action).ok_or_else(|| RequestError::Action(self.action.clone()))?;
+        let resource = match (&self.key, &self.tenant) {
+            (Some(key), _) => Resource::Key(key.resource()),
+            (None, Some(tenant)) => Resource::Tenant(tenant.clone()),
+            (None, None) => Resource::Daemon,
+        };
+        Ok(authorizer.say(&principal, action, &resource, Circumstances { source: self.source, rows: self.rows }))
+    }
+}
+
+impl KeyInWords {
+    fn resource(&self) -> KeyResource {
+        KeyResource {
+            id: "00000000000000000000000000000000".to_owned(),
+            tenant: self.tenant.clone(),
+            scheme: self.scheme.clone(),
+            role: self.role.clone(),
+            algorithm: self.algorithm.clone(),
+            version: self.version.clone(),
+            state: self.state.clone(),
+            ceiling: self.ceiling.clone(),
+            origin: self.origin.clone(),
+        }
+    }
+}
+
+impl Case {
+    /// What is wrong with the decision, if it is another.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn fails(&self, authorizer: &Authorizer) -> Result<Option<String>, RequestError> {
+        let said = self.request.ask(authorizer)?;
+        let right = said.allowed == (self.expect == Expected::Allow) && said.policies.contains(&self.by);
+        let word = if said.allowed { "allow" } else { "deny" };
+        Ok((!right).then(|| format!("it is {word} by {}, not by {}", said.policies.join(", "), self.by)))
+    }
+}
+
+impl Authorizer {
+    /// Decides about one resource, for whoever wants to know.
+    pub fn say(
+        &self,
+        principal: &Principal,
+        action: &'static str,
+        resource: &Resource,
+        circumstances: Circumstances,
+    ) -> Said {
+        match self.authorize(principal, action, std::slice::from_ref(resource), circumstances) {
+            Ok(permit) => Said { allowed: true, policies: permit.policies().to_vec(), reason: String::new() },
+            Err(denial) => Said { allowed: false, policies: vec![denial.policy], reason: denial.reason },
+        }
+    }
+}
+
+/// The action of that name.
+pub fn action(name: &str) -> Option<&'static str> {
+    ACTIONS.iter().find(|action| **action == name).copied()
+}

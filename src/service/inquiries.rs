@@ -1,0 +1,36 @@
+//! What auditors ask: who may call, and who may do what.
+
+use super::keys::key_event;
+use super::{Caller, Service, ServiceError};
+use crate::audit::Event;
+use crate::policy::{self, Circumstances, Principal, Resource, Said};
+
+impl Service {
+    pub(super) async fn list_principals(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+    ) -> Result<Vec<Principal>, ServiceError> {
+        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        self.settle(caller, &permit, Event::default(), Ok(self.rules().principals.clone())).await
+    }
+
+    /// What policy says of each principal that would do something with a key, one row at a time from where the caller is.
+    pub(super) async fn who_can(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        what: &str,
+        id: &str,
+    ) -> Result<Vec<(Principal, Said)>, ServiceError> {
+        let what = policy::action(what).ok_or_else(|| ServiceError::field("action", "is not one of the schema"))?;
+        let entry = self.known(caller, id).await?;
+        let key = Resource::of(&entry);
+        let permit = self.decide(caller, action, std::slice::from_ref(&key), 1).await?;
+        let circumstances = Circumstances { source: caller.source, rows: 1 };
+        let rules = self.rules();
+        let said = |principal: &Principal| (principal.clone(), rules.policy.say(principal, what, &key, circumstances));
+        let grants = rules.principals.iter().map(said).collect();
+        self.settle(caller, &permit, key_event(&entry.record), Ok(grants)).await
+    }
+}

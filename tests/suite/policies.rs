@@ -1,0 +1,274 @@
+//! What the shipped policies decide: named cases, every cell of a matrix, and that no route does without a decision.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use claviger::policy::{ACTIONS, Authorizer, Circumstances, KeyResource, PolicySource, Principal, Resource};
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, cli, words};
+use crate::load::{CMAC, generic, into};
+use crate::purse::{DLK, card_key};
+use crate::reload;
+
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
+}
+
+#[test]
+fn the_shipped_cases_hold() {
+    for directory in [None, Some(shipped())] {
+        let directory = directory.as_ref().map(|path| path.to_str().unwrap());
+        let arguments: Vec<&str> = ["policy", "test"].into_iter().chain(directory).collect();
+        let output = cli(&arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+        assert!(words(&output).contains("62 cases, 0 failed"), "{}", words(&output));
+    }
+    assert_eq!(cli(&["policy", "check"]).status.code(), Some(0));
+}
+
+/// A policy that nobody would miss is one that no case speaks of.
+#[test]
+fn no_policy_file_goes_without_a_case_that_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("policies");
+    let mut files = Vec::new();
+    for set in ["production", "dev", "tests"] {
+        std::fs::create_dir_all(root.join(set)).unwrap();
+        for file in std::fs::read_dir(shipped().join(set)).unwrap() {
+            let file = file.unwrap();
+            let copy = root.join(set).join(file.file_name());
+            std::fs::copy(file.path(), &copy).unwrap();
+            files.extend(Some(copy).filter(|_| set != "tests"));
+        }
+    }
+    assert_eq!(files.len(), 9);
+    for file in files {
+        let text = std::fs::read(&file).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let output = cli(&["policy", "test", root.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{} is missed by no case", file.display());
+        assert!(words(&output).contains("FAILED "), "{}", words(&output));
+        std::fs::write(&file, text).unwrap();
+    }
+}
+
+#[test]
+fn a_request_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let request = folder.path().join("request.toml");
+    let ask = |role: &str| {
+        let text = format!(
+            "who = \"claviger://service/clearing\"\nroles = [\"clearing\"]\ntenants = [\"demo\"]\n\
+             action = \"verify_transactions\"\nkey = {{ tenant = \"demo\", scheme = \"cjt166\", role = \"{role}\" }}\n"
+        );
+        std::fs::write(&request, text).unwrap();
+        cli(&["policy", "explain", request.to_str().unwrap()])
+    };
+    let (may, may_not) = (ask("DTK"), ask("DLK"));
+    assert_eq!((may.status.code(), may_not.status.code()), (Some(0), Some(1)));
+    assert!(words(&may).contains("allowed by clearing.verify"), "{}", words(&may));
+    assert!(words(&may_not).contains("no policy permits the caller to `verify_transactions`"), "{}", words(&may_not));
+    std::fs::write(&request, "who = \"claviger://service/x\"\naction = \"fly\"\n").unwrap();
+    let unknown = cli(&["policy", "explain", request.to_str().unwrap()]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(words(&unknown).contains("`fly` is not an action"), "{}", words(&unknown));
+}
+
+#[test]
+fn every_action_of_the_schema_is_known() {
+    let schema = std::fs::read_to_string(shipped().join("claviger.cedarschema")).unwrap();
+    let groups = ["manage_keys", "use_keys", "read"];
+    let mut found = BTreeSet::new();
+    for statement in schema.split("\n    action ").skip(1) {
+        let names = statement.split([';', '[']).next().unwrap();
+        let names = names.split(" in ").next().unwrap().split("appliesTo").next().unwrap();
+        found.extend(names.split(',').map(|name| name.trim().to_owned()));
+    }
+    found.retain(|name| !groups.contains(&name.as_str()));
+    assert_eq!(found, ACTIONS.iter().map(|action| (*action).to_owned()).collect());
+}
+
+const DUTIES: [&str; 6] = ["card-management", "clearing", "terminals", "officer", "auditor", ""];
+const STATES: [&str; 6] = ["pre-active", "active", "suspended", "deactivated", "compromised", "destroyed"];
+const ROLES: [(&str, &str); 14] = [
+    ("cjt166", "DTK"),
+    ("cjt166", "DLK"),
+    ("cjt166", "DULK"),
+    ("cjt166", "DUK"),
+    ("cjt166", "DPK"),
+    ("jtt978", "DGK"),
+    ("jtt978", "DUGK"),
+    ("jtt978", "DAMK"),
+    ("jtt978", "DPUK"),
+    ("jtt978", "IK"),
+    ("jtt978", "CARD"),
+    ("generic", "CMAC"),
+    ("generic", "DATA"),
+    ("generic", "KEK"),
+];
+
+/// Who may do what, written down a second time: by duty, not by policy.
+fn expected(duty: &str, action: &str, (scheme, role): (&str, &str), state: &str, own: bool) -> bool {
+    let generic = scheme == "generic";
+    let by_duty = match duty {
+        "card-management" => match action {
+            "authorise_purse" | "verify_purse" => ["DLK", "DULK", "DUK", "DUGK"].contains(&role),
+            "personalise_cards" | "write_key" => !generic,
+            "card_command" | "authenticate_card" => ["DAMK", "DPUK", "IK"].contains(&role),
+            "generate_mac" | "verify_mac" | "encrypt" | "decrypt" | "sign" | "verify_signature" => generic,
+            _ => false,
+        },
+        "clearing" => match action {
+            "verify_transactions" => role == "DTK",
+            "verify_mac" | "decrypt" | "verify_signature" => generic,
+            _ => false,
+        },
+        "terminals" => matches!(action, "psam_debit" | "verify_purse") && ["DPK", "DGK"].contains(&role),
+        "officer" => matches!(
+            action,
+            "generate_key"
+                | "disperse_key"
+                | "adopt_key"
+                | "replicate_key"
+                | "move_key"
+                | "activate_key"
+                | "suspend_key"
+                | "deactivate_key"
+                | "compromise_key"
+                | "destroy_key"
+                | "list_keys"
+                | "show_key"
+                | "show_move"
+                | "compute_kcv"
+                | "who_can"
+        ),
+        "auditor" => matches!(action, "list_keys" | "show_key" | "show_move" | "compute_kcv" | "who_can"),
+        _ => false,
+    };
+    let uses = ACTIONS[11..25].contains(&action);
+    by_duty && own && !(state == "compromised" && uses && action != "verify_transactions")
+}
+
+#[test]
+fn every_duty_may_do_what_it_should_and_nothing_else() {
+    let authorizer = Authorizer::load(&PolicySource::Production).unwrap();
+    let circumstances = Circumstances { source: [127, 0, 0, 1].into(), rows: 1 };
+    // Those that are not about a key come last.
+    let of_keys = &ACTIONS[..30];
+    assert_eq!(
+        (of_keys[0], of_keys[11], of_keys[24], of_keys[29]),
+        ("generate_key", "verify_transactions", "verify_signature", "who_can")
+    );
+    let mut cells = 0;
+    for duty in DUTIES {
+        let kind = if matches!(duty, "officer" | "auditor") { duty } else { "service" };
+        let roles = Some(duty.to_owned()).filter(|duty| !duty.is_empty());
+        let principal = Principal::from_uri(&format!("claviger://{kind}/x"), roles, ["a".to_owned()]).unwrap();
+        for action in of_keys {
+            for (scheme, role) in ROLES {
+                for state in STATES {
+                    for tenant in ["a", "b"] {
+                        let text = str::to_owned;
+                        let key = Resource::Key(KeyResource {
+                            id: text("0"),
+                            tenant: text(tenant),
+                            scheme: text(scheme),
+                            role: text(role),
+                            algorithm: text("3des"),
+                            version: text("01"),
+                            state: text(state),
+                            ceiling: text("card-key"),
+                            origin: text("components"),
+                        });
+                        let said = authorizer.say(&principal, action, &key, circumstances);
+                        let wanted = expected(duty, action, (scheme, role), state, tenant == "a");
+                        assert_eq!(
+                            said.allowed, wanted,
+                            "{duty} {action} {scheme}/{role} {state} of {tenant}: {said:?}"
+                        );
+                        cells += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(cells, 6 * 30 * 14 * 6 * 2);
+}
+
+/// Every route, asked by somebody without a duty and of another tenant: refused, and written down, but for the few that are anybody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_does_without_a_decision() {
+    let daemon = Daemon::start();
+    let key = into(&daemon, &[], card_key(), DLK).await;
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let officer = daemon.client("officer");
+    let document: Value = officer.get("/openapi.json", &()).await.unwrap();
+    let configuration = reload::configuration(&daemon);
+    let stripped: Vec<String> = configuration
+        .split("[[principal]]")
+        .map(|table| match table.contains("/officer") {
+            true => table.replace("\"officer\"", "\"nothing\"").replace("\"demo\"", "\"nowhere\""),
+            false => table.to_owned(),
+        })
+        .collect();
+    assert!(reload::reload(&daemon, &stripped.join("[[principal]]")).await.contains("done"));
+    let anybodys = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/v1/random", "/v1/schemes/{id}"];
+    let decisions = || {
+        let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
+        log.lines().filter(|line| line.contains("\"event\":\"decision\"")).count()
+    };
+    let mut asked = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let example = operation["requestBody"]["content"]["application/json"]["example"].clone();
+            let query: Vec<String> = operation["parameters"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|parameter| parameter["in"] == "query" && parameter["required"] == json!(true))
+                .map(|parameter| {
+                    format!("{}={}", parameter["name"].as_str().unwrap(), parameter["example"].as_str().unwrap())
+                })
+                .collect();
+            let at = format!("{}?{}", path.replace("{id}", &key.id), query.join("&"));
+            if anybodys.contains(&path.as_str()) {
+                continue;
+            }
+            let before = decisions();
+            let answer = match method.as_str() {
+                "get" => officer.get::<Value>(&at, &()).await,
+                _ => officer.post::<Value>(&at, &example).await,
+            };
+            let problem = crate::daemon::problem(answer);
+            // Of another tenant's key nobody learns that it is there.
+            assert!(["denied", "no_key"].contains(&problem.code.as_str()), "{method} {at}: {problem:?}");
+            assert!(decisions() > before, "{method} {path} was decided without a record");
+            asked += 1;
+        }
+    }
+    assert!(asked >= 25, "{asked} routes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auditor_asks_who_can_and_what_a_change_grants() {
+    let daemon = Daemon::start();
+    let dtk = into(&daemon, &[], crate::token_keys::dtk(), crate::token_keys::DTK).await;
+    let output = daemon.cli("auditor", &["policy", "who-can", "verify_transactions", &dtk.id]);
+    let told = words(&output);
+    assert!(output.status.success(), "{told}");
+    let line = |name: &str| told.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{told}"));
+    assert!(line("service/clearing").contains("may      clearing.verify"), "{told}");
+    assert!(line("service/card-management").contains("may not"), "{told}");
+    assert!(line("officer/").contains("officers hold ceremonies and use no key"), "{told}");
+    // The development set grants one thing more.
+    let output = daemon.cli("auditor", &["policy", "diff", "production", "dev", "--tenant", "demo"]);
+    let told = words(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("+ claviger://officer/officer  import_key  demo/cjt166/DTK"), "{told}");
+    assert!(told.contains("dev.single-officer-import") && told.contains("1 grants change"), "{told}");
+    let same = daemon.cli("auditor", &["policy", "diff", "dev", "dev", "--tenant", "demo"]);
+    assert_eq!(same.status.code(), Some(0), "{}", words(&same));
+    let clearing = daemon.cli("clearing", &["policy", "who-can", "verify_transactions", &dtk.id]);
+    assert_eq!(clearing.status.code(), Some(2), "{}", words(&clearing));
+}
