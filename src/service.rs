@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use claviger_card_schemes::{CardScheme, Schemes};
 use claviger_hsm_api::{KeyName, Secret};
 
-use crate::audit::{Audit, Event};
+use crate::audit::{Audit, Event, Signer};
 use crate::keyring::{Entry, Keyring};
 use crate::operation::Operation;
 use crate::policy::{Authorizer, Circumstances, Denial, KeyResource, Permit, Principal, Resource};
@@ -132,6 +132,7 @@ impl Service {
     /// # Errors
     /// [`ServiceError`].
     pub async fn unseal(&self, storage_key: Secret, by: &str) -> Result<(), ServiceError> {
+        let signer = Signer::of(storage_key.expose()).map_err(|_| ServiceError::Internal)?;
         let routing = self.routing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let launcher = Arc::clone(&self.launcher);
         let open = move || Router::open(&routing, &storage_key, &launcher).map_err(ServiceError::from);
@@ -145,6 +146,7 @@ impl Service {
                 ..Event::default()
             })
             .await?;
+        self.audit.sign_with(signer);
         // A second unsealing finds the backends open and changes nothing.
         if self.router.set(opened?).is_ok() {
             self.tend().await;

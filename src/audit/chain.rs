@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{Event, Record};
+use super::{Event, Record, SignedHead};
 
 /// Where a log is not what was written.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,43 @@ pub enum ChainError {
         /// Counted from one.
         line: u64,
     },
+    /// A checkpoint does not sign what stands before it.
+    #[error("line {line} is a checkpoint that does not sign what stands before it: the records after line {after} were written anew")]
+    Forged {
+        /// Counted from one.
+        line: u64,
+        /// The last checkpoint that does.
+        after: u64,
+    },
+    /// It is not the signed end that stands beside the log.
+    #[error("line {line} is not the record that was signed: the records after line {after} were written anew")]
+    Rewritten {
+        /// Counted from one.
+        line: u64,
+        /// The last checkpoint that is.
+        after: u64,
+    },
+    /// Signed records are gone.
+    #[error("the log ends with line {line}, and {signed} were signed: it was cut off")]
+    Cut {
+        /// The last line.
+        line: u64,
+        /// How many there were.
+        signed: u64,
+    },
+}
+
+/// A log that is what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Its end.
+    pub head: Head,
+    /// Its checkpoints.
+    pub checkpoints: u64,
+    /// The last record that is signed; zero if none is.
+    pub signed: u64,
+    /// The public keys that signed, hexadecimal, in order.
+    pub keys: Vec<String>,
 }
 
 /// The end of a chain: what the next record follows.
@@ -67,21 +104,22 @@ fn hash(record: &Record) -> serde_json::Result<String> {
     Ok(hex::encode(Sha256::digest(serde_json::to_vec(record)?)))
 }
 
-/// Checks a whole log. A last line without its line break is the trace of a crash in the middle of a
+/// Checks a whole log, up to the signed end beside it if there is one. A last line without its line break is the trace of a crash in the middle of a
 /// write: nothing was answered on it, so it does not count.
 ///
 /// # Errors
 /// [`ChainError`] for the first line that is wrong.
-pub fn verify(path: &Path) -> Result<Head, ChainError> {
-    verify_lines(BufReader::new(File::open(path)?))
+pub fn verify(path: &Path) -> Result<Verified, ChainError> {
+    verify_lines(BufReader::new(File::open(path)?), SignedHead::beside(path)?.as_ref())
 }
 
-/// The same for lines from anywhere.
+/// The same for lines from anywhere, which must lead to a signed end.
 ///
 /// # Errors
 /// [`ChainError`] for the first line that is wrong.
-pub fn verify_lines(mut reader: impl BufRead) -> Result<Head, ChainError> {
+pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Result<Verified, ChainError> {
     let mut head = Head::empty();
+    let (mut checkpoints, mut signed, mut keys) = (0, 0, Vec::new());
     let mut text = Vec::new();
     for line in 1.. {
         text.clear();
@@ -102,9 +140,25 @@ pub fn verify_lines(mut reader: impl BufRead) -> Result<Head, ChainError> {
         if text.strip_suffix(b"\n") != Some(&written[..]) {
             return Err(ChainError::Changed { line });
         }
+        if let Some(checkpoint) = &record.event.signed {
+            let before = checkpoint.seq == head.seq && checkpoint.hash == head.hash;
+            if !before || !checkpoint.is_authentic() {
+                return Err(ChainError::Forged { line, after: signed });
+            }
+            (checkpoints, signed) = (checkpoints + 1, checkpoint.seq);
+            if keys.last() != Some(&checkpoint.key) {
+                keys.push(checkpoint.key.clone());
+            }
+        }
         head = Head { seq: record.seq, hash: claimed };
+        if end.is_some_and(|end| end.seq == head.seq && (end.hash != head.hash || !end.is_authentic())) {
+            return Err(ChainError::Rewritten { line, after: signed });
+        }
     }
-    Ok(head)
+    match end {
+        Some(end) if end.seq > head.seq => Err(ChainError::Cut { line: head.seq, signed: end.seq }),
+        _ => Ok(Verified { head, checkpoints, signed, keys }),
+    }
 }
 
 #[cfg(test)]
@@ -120,15 +174,14 @@ mod tests {
         String::from_utf8(lines).unwrap().lines().map(str::to_owned).collect()
     }
 
-    fn check(lines: &[String]) -> Result<Head, ChainError> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
-        verify(file.path())
+    fn check(lines: &[String]) -> Result<Verified, ChainError> {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        verify_lines(text.as_bytes(), None)
     }
 
     #[test]
     fn an_untouched_log_verifies() {
-        assert_eq!(check(&log(5)).unwrap().records(), 5);
+        assert_eq!(check(&log(5)).unwrap().head.records(), 5);
     }
 
     #[test]

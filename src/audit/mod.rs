@@ -4,15 +4,20 @@
 //! hash of the record before. A record is on disk before the answer that it speaks of leaves: waiting
 //! records are written together and synchronised once. If the log cannot be written, nothing is
 //! answered. A record never holds a secret, nor a MAC.
+//!
+//! While the daemon is unsealed, a second at most after a record a checkpoint follows that signs it, and stands beside the
+//! log as well: a log that was written anew, or cut, is found out by it.
 
 mod chain;
+mod checkpoint;
 mod writer;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use chain::{ChainError, verify, verify_lines};
+pub use chain::{ChainError, Verified, verify, verify_lines};
+pub use checkpoint::{SignedHead, Signer};
 pub use writer::{Audit, AuditError};
 
 /// What happened, as callers of [`Audit::append`] say it.
@@ -51,6 +56,9 @@ pub struct Event {
     /// Ties the records of one job together.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub job: String,
+    /// Of a `checkpoint`: the record before it, signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedHead>,
 }
 
 /// A record as it stands in the log.

@@ -2,13 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::path::Path;
-use std::sync::mpsc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::Event;
-use super::chain::{ChainError, Head, verify};
+use super::chain::{ChainError, Head, Verified, verify};
+use super::{Event, Signer};
 
 /// The log cannot take a record; the answer that it speaks of must not leave.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -17,6 +18,8 @@ pub struct AuditError(String);
 
 type Waiting = (Event, oneshot::Sender<Result<u64, AuditError>>);
 
+/// How long a record may stand unsigned.
+const CHECKPOINT: Duration = Duration::from_secs(1);
 /// Records waiting to be written, at most; beyond it callers are refused rather than kept.
 const QUEUE: usize = 4096;
 
@@ -24,6 +27,7 @@ const QUEUE: usize = 4096;
 #[derive(Clone)]
 pub struct Audit {
     queue: mpsc::SyncSender<Waiting>,
+    signer: Arc<OnceLock<Signer>>,
 }
 
 impl Audit {
@@ -34,11 +38,19 @@ impl Audit {
     /// If the log does not verify or cannot be opened.
     pub fn open(path: &Path) -> Result<Self, ChainError> {
         let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
-        let head = verify(path)?;
+        let Verified { head, signed, .. } = verify(path)?;
         drop_half_line(&mut file, path)?;
         let (queue, waiting) = mpsc::sync_channel::<Waiting>(QUEUE);
-        std::thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(file, head, waiting))?;
-        Ok(Self { queue })
+        let signer = Arc::new(OnceLock::new());
+        let log = Log { file, path: path.to_owned(), head, signed, signer: Arc::clone(&signer) };
+        std::thread::Builder::new().name("audit".to_owned()).spawn(move || log.write_all(&waiting))?;
+        Ok(Self { queue, signer })
+    }
+
+    /// Has checkpoints signed from now on.
+    pub fn sign_with(&self, signer: Signer) {
+        // The daemon is unsealed once.
+        let _ = self.signer.set(signer);
     }
 
     /// Appends a record and returns its number once it is on disk.
@@ -78,28 +90,85 @@ fn stopped() -> AuditError {
     AuditError("its writer has stopped after an error".to_owned())
 }
 
-/// After the first failure the chain's end is unknown, so the writer stops and every later record fails.
-fn write_all(mut file: File, mut head: Head, waiting: mpsc::Receiver<Waiting>) {
-    while let Ok(first) = waiting.recv() {
+/// The log as its writer has it.
+struct Log {
+    file: File,
+    path: PathBuf,
+    head: Head,
+    /// The last record that a checkpoint signs.
+    signed: u64,
+    signer: Arc<OnceLock<Signer>>,
+}
+
+impl Log {
+    /// After the first failure the chain's end is unknown, so the writer stops and every later record fails.
+    fn write_all(mut self, waiting: &mpsc::Receiver<Waiting>) {
+        let mut signed_at = Instant::now();
+        loop {
+            let done = match waiting.recv_timeout(CHECKPOINT) {
+                Ok(first) => self.write(std::iter::once(first).chain(waiting.try_iter().take(QUEUE))),
+                Err(mpsc::RecvTimeoutError::Timeout) => Ok(()),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    // What nobody is answered on any more is signed all the same.
+                    if let Err(failure) = self.checkpoint() {
+                        tracing::error!(%failure, "the end of the audit log is not signed");
+                    }
+                    return;
+                }
+            };
+            let done = done.and_then(|()| match signed_at.elapsed() >= CHECKPOINT {
+                true => {
+                    signed_at = Instant::now();
+                    self.checkpoint()
+                }
+                false => Ok(()),
+            });
+            if let Err(failure) = done {
+                tracing::error!(%failure, "audit writer stops");
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, waiting: impl Iterator<Item = Waiting>) -> Result<(), AuditError> {
         let mut lines = Vec::new();
         let mut answers = Vec::new();
         let mut failure = None;
-        for (event, answer) in std::iter::once(first).chain(waiting.try_iter().take(QUEUE)) {
-            match head.extend(event, jiff::Timestamp::now().to_string(), &mut lines) {
+        for (event, answer) in waiting {
+            match self.head.extend(event, jiff::Timestamp::now().to_string(), &mut lines) {
                 Ok(seq) => answers.push((seq, answer)),
                 Err(error) => failure = Some(AuditError(error.to_string())),
             }
         }
-        let written = file.write_all(&lines).and_then(|()| file.sync_data());
-        let failure = failure.or_else(|| written.err().map(|error| AuditError(error.to_string())));
+        let failure = failure.or_else(|| self.put(&lines).err());
         for (seq, answer) in answers {
             // The caller may have gone; its record stays.
             let _ = answer.send(failure.clone().map_or(Ok(seq), Err));
         }
-        if let Some(failure) = failure {
-            tracing::error!(%failure, "audit writer stops");
-            return;
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Signs the end, if there is anything after the last checkpoint, and puts it beside the log as well.
+    fn checkpoint(&mut self) -> Result<(), AuditError> {
+        let Some(signer) = self.signer.get() else { return Ok(()) };
+        // A checkpoint alone needs none of its own.
+        if self.head.seq <= self.signed + 1 {
+            return Ok(());
         }
+        let signed = signer.sign(self.head.seq, &self.head.hash);
+        let signed = signed.ok_or_else(|| AuditError("its end cannot be signed".to_owned()))?;
+        let event = Event { event: "checkpoint".to_owned(), signed: Some(signed.clone()), ..Event::default() };
+        let mut lines = Vec::new();
+        let now = jiff::Timestamp::now().to_string();
+        self.head.extend(event, now, &mut lines).map_err(|error| AuditError(error.to_string()))?;
+        self.put(&lines)?;
+        self.signed = signed.seq;
+        signed.put_beside(&self.path).map_err(|error| AuditError(error.to_string()))
+    }
+
+    fn put(&mut self, lines: &[u8]) -> Result<(), AuditError> {
+        let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
+        written.map_err(|error| AuditError(error.to_string()))
     }
 }
 

@@ -80,7 +80,7 @@ impl Demo {
         let _ = stop.send(());
         serving.await?;
         told?;
-        let records = audit::verify(&folder.path().join("data/audit.jsonl"))?.records();
+        let records = audit::verify(&folder.path().join("data/audit.jsonl"))?.head.records();
         story.tell(
             "The auditor checks the log",
             &format!("Every decision and every batch left a record: {records} of them, chained by hash,\nand the chain is whole. None holds a secret."),

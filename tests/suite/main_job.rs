@@ -91,7 +91,7 @@ pub(crate) fn verify_day_on(daemon: &Daemon, day: &str) {
     let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(summary["records"], 5000);
     let log = claviger::audit::verify(&daemon.data().join("audit.jsonl")).unwrap();
-    assert!(log.records() > 4, "start, unsealing, import, job opened and closed");
+    assert!(log.head.records() > 4, "start, unsealing, import, job opened and closed");
 }
 
 macro_rules! days {

@@ -85,6 +85,26 @@ impl<K> Inside<'_, K> {
 /// What leads to a key inside: the stored key's number and the block of each step.
 type Way = (u16, Vec<[u8; 16]>);
 
+/// Rows by what leads to their key, in the order in which the ways are met. Neighbours mostly go the same way.
+#[derive(Default)]
+struct Groups {
+    groups: Vec<(Way, Vec<usize>)>,
+    places: HashMap<Way, usize>,
+    last: usize,
+}
+
+impl Groups {
+    fn add(&mut self, way: Way, row: usize) {
+        if self.groups.get(self.last).is_none_or(|(last, _)| *last != way) {
+            self.last = *self.places.entry(way.clone()).or_insert(self.groups.len());
+            if self.last == self.groups.len() {
+                self.groups.push((way, Vec::new()));
+            }
+        }
+        self.groups[self.last].1.push(row);
+    }
+}
+
 /// The keys down to the one that a row used last: the next row takes over those that lead the same way.
 struct Chain<'a, K> {
     way: Way,
@@ -100,17 +120,24 @@ impl<D: Device> Holder for OnDevice<'_, D> {
         // A session key of DES is one block, everything else sixteen bytes.
         let width = child.key_len();
         // Rows by the key that stands above what comes out: one call each.
-        let mut groups: HashMap<Way, Vec<usize>> = HashMap::new();
+        let mut groups = Groups::default();
         for row in (0..keyed.len()).filter(|row| keyed[*row]) {
-            groups.entry(self.way(path, *cut, inputs, first + row)?).or_default().push(row);
+            groups.add(self.way(path, *cut, inputs, first + row)?, row);
         }
         let mut keys = LockedBytes::zeroed(width * keyed.len());
-        for (way, rows) in groups {
+        for (block, row) in keys.expose_mut().chunks_exact_mut(width).zip(0..).filter(|(_, row)| keyed[*row]) {
+            block.copy_from_slice(&derivation_block(above, step, inputs, first + row)?[..width]);
+        }
+        for (way, rows) in groups.groups {
             let mut chain = Chain { way: (way.0, Vec::new()), keys: Vec::new() };
             let key = self.walk(&mut chain, path, &way, false)?;
+            if rows.len() == keyed.len() {
+                self.device.ecb(key, Direction::Encrypt, keys.expose_mut())?;
+                continue;
+            }
             let mut blocks = LockedBytes::zeroed(width * rows.len());
             for (to, row) in blocks.expose_mut().chunks_exact_mut(width).zip(&rows) {
-                to.copy_from_slice(&derivation_block(above, step, inputs, first + row)?[..width]);
+                to.copy_from_slice(&keys.expose()[row * width..][..width]);
             }
             self.device.ecb(key, Direction::Encrypt, blocks.expose_mut())?;
             for (row, block) in rows.iter().zip(blocks.expose().chunks_exact(width)) {
@@ -200,7 +227,7 @@ impl<'a, D: Device> OnDevice<'a, D> {
         let Finish::Wrap { under, format: WrapFormat::Ecb { prefix, padding } } = &leg.finish else { return Ok(()) };
         let keys = KeyRows::walk(self, &leg.path, span.inputs, span.first, keyed)?;
         let block = algorithm_after(under.algorithm, &under.steps).block_len().unwrap_or(8);
-        let mut groups: HashMap<Way, Vec<usize>> = HashMap::new();
+        let mut groups = Groups::default();
         let mut frames = Vec::with_capacity(span.rows.len());
         for (number, row) in span.rows.iter().enumerate() {
             let at = span.first + *row as usize;
@@ -214,9 +241,9 @@ impl<'a, D: Device> OnDevice<'a, D> {
                 frame.copy_from_slice(&shape);
                 frame[place..place + key.len()].copy_from_slice(key);
             }));
-            groups.entry(self.way(under, under.steps.len(), span.inputs, at)?).or_default().push(number);
+            groups.add(self.way(under, under.steps.len(), span.inputs, at)?, number);
         }
-        for (way, numbers) in groups {
+        for (way, numbers) in groups.groups {
             let mut chain = Chain { way: (way.0, Vec::new()), keys: Vec::new() };
             let key = self.walk(&mut chain, under, &way, false)?;
             let len = numbers.iter().map(|number| frames[*number].len()).sum();
