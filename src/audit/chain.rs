@@ -33,7 +33,9 @@ pub enum ChainError {
         line: u64,
     },
     /// A checkpoint does not sign what stands before it.
-    #[error("line {line} is a checkpoint that does not sign what stands before it: the records after line {after} were written anew")]
+    #[error(
+        "line {line} is a checkpoint that does not sign what stands before it: the records after line {after} were written anew"
+    )]
     Forged {
         /// Counted from one.
         line: u64,
@@ -56,6 +58,21 @@ pub enum ChainError {
         /// How many there were.
         signed: u64,
     },
+}
+
+impl ChainError {
+    /// The line at which it shows.
+    pub fn line(&self) -> Option<u64> {
+        match self {
+            Self::Read(_) => None,
+            Self::NotARecord { line }
+            | Self::Broken { line }
+            | Self::Changed { line }
+            | Self::Forged { line, .. }
+            | Self::Rewritten { line, .. }
+            | Self::Cut { line, .. } => Some(*line),
+        }
+    }
 }
 
 /// A log that is what was written.

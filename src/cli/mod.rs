@@ -3,6 +3,7 @@
 //! Exit codes: 0, all is well; 1, the answer is no (some records are not valid, a profile does not hold);
 //! 2, it could not be done.
 
+mod audit;
 mod backends;
 mod cards;
 mod connection;
@@ -107,6 +108,9 @@ enum Command {
     Derive(generic::Derive),
     /// Random bytes of a backend's generator
     Random(generic::Random),
+    /// Check the audit log, and pass it on
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Check, test and question policies
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -158,6 +162,7 @@ pub fn main() -> ExitCode {
             Command::Derive(derive) => derive.run(&global, &output).await,
             Command::Random(random) => random.run(&global, &output).await,
             Command::Schemes(schemes) => schemes.run(&output),
+            Command::Audit(audit) => audit.run(&output),
             Command::Policy(policy) => policy.run(&global, &output).await,
             Command::Launcher | Command::Worker(_) => Ok(ExitCode::SUCCESS),
         }

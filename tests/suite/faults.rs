@@ -200,7 +200,10 @@ async fn kills_lose_nothing_and_repeat_nothing() {
     assert!(WORK.iter().all(|work| acknowledged.cut[work] >= KILLS / 4), "cut off: {:?}", acknowledged.cut);
     assert!(acknowledged.kcvs.len() > 20 && acknowledged.ttcs.len() > 20, "the kills came before anything was done");
     let log = claviger::audit::verify(&daemon.data().join("audit.jsonl")).unwrap();
-    assert!(log.head.records() >= (acknowledged.kcvs.len() + acknowledged.ttcs.len()) as u64, "every answer has its record");
+    assert!(
+        log.head.records() >= (acknowledged.kcvs.len() + acknowledged.ttcs.len()) as u64,
+        "every answer has its record"
+    );
     println!(
         "{} keys, {} transaction numbers, {} cards acknowledged; cut off: {:?}",
         acknowledged.kcvs.len(),

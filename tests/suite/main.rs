@@ -4,6 +4,7 @@
 
 mod api;
 mod architecture;
+mod audit;
 mod cards;
 mod daemon;
 mod faults;

@@ -1,0 +1,139 @@
+//! `claviger audit`.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::output::Output;
+use crate::audit::{self, ChainError, Record, SignedHead};
+
+/// Check the audit log, and pass it on
+#[derive(Subcommand)]
+#[command(after_help = "Examples:
+  claviger audit verify /var/lib/claviger/audit.jsonl
+  claviger audit export /var/lib/claviger/audit.jsonl --after 120000")]
+pub(super) enum Audit {
+    /// Check every record, every checkpoint and the signed end; without a daemon. Exits 1 if something was changed
+    #[command(after_help = "Examples:
+  claviger audit verify audit.jsonl
+  claviger audit verify audit.jsonl --head head-of-last-month.json --signed-by 3b6a27bc...")]
+    Verify(Verify),
+    /// Check the log and print its records, one JSON object a line, for a SIEM
+    #[command(after_help = "Example:
+  claviger audit export audit.jsonl --after 120000 --event decision")]
+    Export(Export),
+}
+
+#[derive(Args)]
+pub(super) struct Verify {
+    /// The log
+    log: PathBuf,
+    /// A signed end that was kept elsewhere: the log must lead to it. That beside the log is always asked
+    #[arg(long, value_name = "FILE")]
+    head: Option<PathBuf>,
+    /// The only public key that may have signed, in hexadecimal
+    #[arg(long, value_name = "HEX")]
+    signed_by: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct Export {
+    /// The log
+    log: PathBuf,
+    /// Only records with higher numbers
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    after: u64,
+    /// Only records of this event, as `decision`; may be given several times
+    #[arg(long = "event", value_name = "EVENT")]
+    events: Vec<String>,
+}
+
+impl Audit {
+    pub(super) fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Verify(verify) => verify.run(output),
+            Self::Export(export) => export.run(output),
+        }
+    }
+}
+
+/// What was wrong, if that is what it is; other errors pass.
+fn wrong(error: ChainError) -> anyhow::Result<ChainError> {
+    match error {
+        ChainError::Read(error) => Err(ChainError::Read(error).into()),
+        wrong => Ok(wrong),
+    }
+}
+
+fn found_wrong(output: &Output, error: &ChainError) -> ExitCode {
+    output.result(&json!({ "ok": false, "wrong": error.to_string(), "line": error.line() }), || error.to_string());
+    ExitCode::from(1)
+}
+
+impl Verify {
+    fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        let verified = match audit::verify(&self.log).and_then(|_| self.leads_to_head()) {
+            Ok(verified) => verified,
+            Err(error) => return Ok(found_wrong(output, &wrong(error)?)),
+        };
+        if let Some(foreign) = self.signed_by.as_ref().and_then(|key| verified.keys.iter().find(|found| *found != key))
+        {
+            let words = format!("checkpoints are signed by {foreign}, which is not the key that was given");
+            output.result(&json!({ "ok": false, "wrong": words }), || words.clone());
+            return Ok(ExitCode::from(1));
+        }
+        let records = verified.head.records();
+        let unsigned = records - verified.signed;
+        let object = json!({ "ok": true, "records": records, "checkpoints": verified.checkpoints,
+            "signed": verified.signed, "keys": verified.keys });
+        output.result(&object, || {
+            let keys = verified.keys.join(", ");
+            format!(
+                "{records} records as they were written; {} checkpoints by {keys}, {unsigned} records after the last",
+                verified.checkpoints
+            )
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The log once more, up to an end that was kept elsewhere.
+    fn leads_to_head(&self) -> Result<audit::Verified, ChainError> {
+        let head: Option<SignedHead> = match &self.head {
+            None => SignedHead::beside(&self.log)?,
+            Some(path) => Some(serde_json::from_slice(&std::fs::read(path)?).map_err(std::io::Error::other)?),
+        };
+        audit::verify_lines(BufReader::new(std::fs::File::open(&self.log)?), head.as_ref())
+    }
+}
+
+impl Export {
+    fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        if let Err(error) = audit::verify(&self.log) {
+            let wrong = wrong(error)?;
+            bail!("{wrong}; nothing is passed on (`claviger audit verify` says more)");
+        }
+        for record in records(&self.log)? {
+            let (text, record) = record?;
+            let wanted = self.events.is_empty() || self.events.contains(&record.event.event);
+            if record.seq > self.after && wanted {
+                output.result(&record, || text);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The records of a log, each with its line.
+fn records(log: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<(String, Record)>>> {
+    let shown = log.display().to_string();
+    let file = std::fs::File::open(log).context(shown)?;
+    Ok(BufReader::new(file).lines().map(|line| {
+        let line = line?;
+        let record = serde_json::from_str(&line)?;
+        Ok((line, record))
+    }))
+}

@@ -1,0 +1,157 @@
+//! The audit log of a real daemon, and what becomes of it when somebody changes it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use claviger::audit::{ChainError, SignedHead, verify, verify_lines};
+use sha2::{Digest, Sha256};
+
+use crate::daemon::{Daemon, cli, words};
+use crate::load::{CMAC, generic, into, mac};
+
+/// A log with some hundred records and several checkpoints, and the signed end beside it.
+async fn log() -> (Daemon, PathBuf) {
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let log = daemon.data().join("audit.jsonl");
+    for _ in 0..3 {
+        for _ in 0..40 {
+            mac(&daemon).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    }
+    let begun = Instant::now();
+    // Until the last record is signed, beside the checkpoint that does.
+    while verify(&log).is_ok_and(|log| log.signed + 1 < log.head.records()) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the end is not signed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    (daemon, log)
+}
+
+fn lines(log: &Path) -> Vec<String> {
+    std::fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// A generator of its own, so that a failure can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_changes_are_found_where_they_are() {
+    let (_daemon, log) = log().await;
+    let whole = lines(&log);
+    let head = SignedHead::beside(&log).unwrap().unwrap();
+    let check = |lines: &[String]| verify_lines(joined(lines).as_bytes(), Some(&head));
+    let verified = check(&whole).unwrap();
+    assert!(verified.checkpoints >= 3 && whole.len() > 120, "{verified:?}, {} lines", whole.len());
+    let mut dice = Dice(0x5EED);
+    let signed = head.seq as usize;
+    for _ in 0..250 {
+        // One byte is another.
+        let (mut changed, at) = (whole.clone(), dice.below(signed));
+        let mut bytes = changed[at].clone().into_bytes();
+        let place = dice.below(bytes.len());
+        bytes[place] = if bytes[place] == b'0' { b'1' } else { b'0' };
+        changed[at] = String::from_utf8_lossy(&bytes).into_owned();
+        let found = check(&changed).unwrap_err();
+        assert_eq!(found.line(), Some(at as u64 + 1), "{found}: byte {place} of line {}", at + 1);
+
+        let (mut removed, at) = (whole.clone(), dice.below(signed));
+        removed.remove(at);
+        let found = check(&removed).unwrap_err();
+        // What follows does not follow; of the last signed one, the end is missing.
+        assert!(found.line().is_some_and(|line| line as usize == at + 1), "{found}: without line {}", at + 1);
+
+        let (mut swapped, at) = (whole.clone(), dice.below(signed - 1));
+        swapped.swap(at, at + 1);
+        assert_eq!(check(&swapped).unwrap_err().line(), Some(at as u64 + 1));
+
+        let at = dice.below(signed);
+        let found = check(&whole[..at]).unwrap_err();
+        assert!(
+            matches!(found, ChainError::Cut { line, signed } if line == at as u64 && signed == head.seq),
+            "{found}"
+        );
+    }
+}
+
+/// Whoever can write the file can make hashes, but not signatures.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_was_made_anew_is_found_by_its_checkpoints() {
+    let (_daemon, log) = log().await;
+    let mut forged = lines(&log);
+    let at = forged.iter().position(|line| line.contains("generate_mac")).unwrap();
+    forged[at] = forged[at].replace("generate_mac", "encrypt");
+    let mut before: Option<String> = None;
+    for line in &mut forged[at..] {
+        let mut record: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        if let Some(before) = before {
+            record["prev"] = before.into();
+        }
+        // As the daemon writes it, but for the hash.
+        let hash = record.remove("hash").unwrap().as_str().unwrap().to_owned();
+        let end = line.rfind(",\"hash\"").unwrap();
+        let mut text = line[..end].to_owned() + "}";
+        let old = serde_json::from_str::<serde_json::Value>(&text).unwrap()["prev"].as_str().unwrap().to_owned();
+        text = text.replacen(&old, record["prev"].as_str().unwrap(), 1);
+        let new = hex::encode(Sha256::digest(&text));
+        *line = format!("{},\"hash\":\"{new}\"}}", text.strip_suffix('}').unwrap());
+        assert_ne!(hash, new);
+        before = Some(new);
+    }
+    std::fs::write(&log, joined(&forged)).unwrap();
+    let found = verify(&log).unwrap_err();
+    assert!(matches!(found, ChainError::Forged { line, .. } if line as usize > at + 1), "{found}");
+    let output = cli(&["audit", "verify", log.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", words(&output));
+    assert!(words(&output).contains("were written anew"), "{}", words(&output));
+    assert_eq!(cli(&["audit", "export", log.to_str().unwrap()]).status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_auditor_checks_the_log_and_passes_it_on() {
+    let (mut daemon, log) = log().await;
+    let path = log.to_str().unwrap();
+    let output = cli(&["audit", "verify", path, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let key = told["keys"][0].as_str().unwrap().to_owned();
+    assert!(told["checkpoints"].as_u64().unwrap() >= 3);
+    assert_eq!(cli(&["audit", "verify", path, "--signed-by", &key]).status.code(), Some(0));
+    assert_eq!(cli(&["audit", "verify", path, "--signed-by", &"00".repeat(32)]).status.code(), Some(1));
+    // An end that the auditor took away: the log leads to it still, and not when it was rolled back.
+    let kept = daemon.folder.path().join("kept.json");
+    std::fs::copy(log.with_extension("head"), &kept).unwrap();
+    let older = std::fs::read(&log).unwrap();
+    let old_head = std::fs::read(log.with_extension("head")).unwrap();
+    mac(&daemon).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(cli(&["audit", "verify", path, "--head", kept.to_str().unwrap()]).status.code(), Some(0));
+    let newest = daemon.folder.path().join("newest.json");
+    std::fs::copy(log.with_extension("head"), &newest).unwrap();
+    let exported = cli(&["audit", "export", path, "--event", "decision", "--after", "5"]);
+    let text = String::from_utf8(exported.stdout).unwrap();
+    assert!(text.lines().count() > 100 && text.lines().all(|line| line.contains("\"event\":\"decision\"")));
+    std::fs::write(&log, &older).unwrap();
+    // Cut: the daemon does not start on it, and says so to whoever asks.
+    let cut = cli(&["audit", "verify", path]);
+    assert!(cut.status.code() == Some(1) && words(&cut).contains("it was cut off"), "{}", words(&cut));
+    // Log and end rolled back together are found by an end that is elsewhere.
+    std::fs::write(log.with_extension("head"), old_head).unwrap();
+    assert_eq!(cli(&["audit", "verify", path]).status.code(), Some(0));
+    let rolled_back = cli(&["audit", "verify", path, "--head", newest.to_str().unwrap()]);
+    assert_eq!(rolled_back.status.code(), Some(1), "{}", words(&rolled_back));
+    daemon.kill_and_restart();
+    mac(&daemon).await.unwrap();
+}
