@@ -1,12 +1,17 @@
-//! An audit log: whole, or wrong at a line that exists.
+//! An audit log and the signed end beside it: whole, or wrong at a line that exists.
 
 #![no_main]
 
-use claviger::audit::verify_lines;
+use claviger::audit::{SignedHead, verify_lines};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    if let Ok(log) = verify_lines(data, None) {
-        assert!(log.head.records() <= data.iter().filter(|byte| **byte == b'\n').count() as u64);
+    // The end may stand before the log, on a line of its own.
+    let first = data.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let end: Option<SignedHead> = serde_json::from_slice(first).ok();
+    let log = if end.is_some() { &data[(first.len() + 1).min(data.len())..] } else { data };
+    if let Ok(log_is) = verify_lines(log, end.as_ref()) {
+        assert!(log_is.head.records() <= log.iter().filter(|byte| **byte == b'\n').count() as u64);
+        assert!(log_is.signed <= log_is.head.records());
     }
 });
