@@ -80,6 +80,15 @@ async fn mac2_is_made_only_after_the_right_mac1() {
     }
 }
 
+/// The published purchase.
+pub(crate) fn purchase() -> PsamDebit {
+    let mut fields = load("", "4096").fields;
+    for (name, text) in [("offline_sn", "0000"), ("txn_type", "06"), ("date", "20120229"), ("time", "135100")] {
+        fields.insert(name.to_owned(), text.to_owned());
+    }
+    PsamDebit { tenant: "demo".to_owned(), scheme: "cjt166".to_owned(), transaction: "purchase".to_owned(), fields }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_is_a_terminals_psam() {
     // `pboc-purse-3des.json#pub-purchase-mac1`: the same key as a purchase key, transaction number 1.
@@ -88,16 +97,7 @@ async fn the_service_is_a_terminals_psam() {
     let components = components(DLK);
     let import = ImportKey { key, components, kcv: None, odd_parity: false };
     let _: Key = daemon.client("officer").post("/v1/keys/import", &import).await.unwrap();
-    let mut fields = load("", "4096").fields;
-    for (name, text) in [("offline_sn", "0000"), ("txn_type", "06"), ("date", "20120229"), ("time", "135100")] {
-        fields.insert(name.to_owned(), text.to_owned());
-    }
-    let debit = PsamDebit {
-        tenant: "demo".to_owned(),
-        scheme: "cjt166".to_owned(),
-        transaction: "purchase".to_owned(),
-        fields,
-    };
+    let debit = purchase();
     let terminals = daemon.client("terminals");
     let first: PsamResult = terminals.post("/v1/psam/debit", &debit).await.unwrap();
     assert_eq!(first, PsamResult { ttc: "00000001".to_owned(), mac1: "F15CAB75".to_owned() });

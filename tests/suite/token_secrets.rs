@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use claviger_client::{CardApdu, Client, NewKey, PsamDebit, PsamResult, PurseResult, Valid};
+use claviger_client::{CardApdu, Client, NewKey, PsamResult, PurseResult, Valid};
 use des::cipher::{BlockCipherEncrypt, KeyInit};
 use des::{Des, TdesEde2};
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::cards::{answer, command};
 use crate::daemon::Daemon;
 use crate::load::{into, status};
-use crate::purse::{card_key, load};
+use crate::purse::{card_key, load, purchase};
 use crate::tokens::Token;
 
 const MASTER: &str = "5B3D0A77C2914EF86CA3159E60D7B248";
@@ -129,17 +129,7 @@ fn escaped(bytes: &[u8]) -> String {
 async fn call(cards: &Client, terminals: &Client) {
     let found: PurseResult = cards.post("/v1/purse", &load(&mac1(), "4096")).await.unwrap();
     assert!(found.valid && found.mac.is_some());
-    let mut fields = load("", "4096").fields;
-    for (name, text) in [("offline_sn", "0000"), ("txn_type", "06")] {
-        fields.insert(name.to_owned(), text.to_owned());
-    }
-    let debit = PsamDebit {
-        tenant: "demo".to_owned(),
-        scheme: "cjt166".to_owned(),
-        transaction: "purchase".to_owned(),
-        fields,
-    };
-    terminals.post::<PsamResult>("/v1/psam/debit", &debit).await.unwrap();
+    terminals.post::<PsamResult>("/v1/psam/debit", &purchase()).await.unwrap();
     cards.post::<CardApdu>("/v1/cards/command", &command("unblock-pin", "11223344", "123456")).await.unwrap();
     cards.post::<CardApdu>("/v1/cards/command", &command("block-application", "11223344", "")).await.unwrap();
     let found: Valid = cards.post("/v1/cards/authenticate", &answer("A84356DF5C390F80".to_owned())).await.unwrap();
