@@ -67,7 +67,10 @@ impl Dev {
         claviger_locked_memory::forbid_core_dumps()?;
         let directory = Directory::at(global.data.as_deref().unwrap_or(Path::new("claviger-dev")));
         let backends = match &self.backends {
-            Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
+            Some(path) => {
+                let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                with_absolute_paths(text, path).with_context(|| path.display().to_string())?
+            }
             None => EMBEDDED.to_owned(),
         };
         let daemon = directory.start(self.listen, &self.tenant, &backends).await?;
@@ -88,6 +91,26 @@ impl Dev {
         daemon.run(serve::stopped()).await;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Backends with their relative paths as they are meant, beside their own file: another is written of them.
+fn with_absolute_paths(text: String, path: &Path) -> anyhow::Result<String> {
+    let base = std::path::absolute(path)?.parent().map(Path::to_owned).unwrap_or_default();
+    let mut tables: toml::Table = toml::from_str(&text)?;
+    let mut relative = false;
+    let mut join = |value: Option<&mut toml::Value>| {
+        if let Some(toml::Value::String(path)) = value
+            && Path::new(&*path).is_relative()
+        {
+            relative = true;
+            *path = base.join(&*path).display().to_string();
+        }
+    };
+    for backend in tables.get_mut("backend").and_then(toml::Value::as_array_mut).into_iter().flatten() {
+        join(backend.get_mut("module"));
+        join(backend.get_mut("pin").and_then(|pin| pin.get_mut("file")));
+    }
+    Ok(if relative { toml::to_string(&tables)? } else { text })
 }
 
 impl Directory {

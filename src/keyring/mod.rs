@@ -55,6 +55,13 @@ impl Entry {
         Self { course, ..self.clone() }
     }
 
+    /// The same key as it would be in another state.
+    pub fn in_state(&self, state: KeyState) -> Self {
+        let mut next = self.clone();
+        next.record.key.state = state;
+        next
+    }
+
     /// Its id.
     pub fn id(&self) -> &str {
         &self.record.key.id

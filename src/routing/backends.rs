@@ -243,6 +243,11 @@ impl Backend {
         Ok(place)
     }
 
+    /// Whether it lives in workers and has none: nothing that is asked of it is answered.
+    pub(super) fn is_down(&self) -> bool {
+        self.workers.is_some() && self.processes().is_empty()
+    }
+
     /// Process ids of its workers.
     pub(super) fn processes(&self) -> Vec<u32> {
         self.workers.as_ref().map(|workers| workers.processes()).unwrap_or_default()
@@ -258,7 +263,9 @@ impl BackendConfig {
     pub(crate) fn at(mut self, base: &Path) -> Self {
         let join = |value: &mut toml::Value| {
             if let toml::Value::String(path) = value {
-                *path = base.join(&*path).display().to_string();
+                let joined = base.join(&*path);
+                // A worker stands in another directory.
+                *path = std::path::absolute(&joined).unwrap_or(joined).display().to_string();
             }
         };
         self.settings.get_mut("module").map(join);

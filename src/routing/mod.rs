@@ -278,7 +278,7 @@ impl Router {
         let status = |backend: &Arc<Backend>| BackendStatus {
             name: backend.name.clone(),
             place: backend.place,
-            resting: backend.health.is_resting(),
+            resting: backend.health.is_resting() || backend.is_down(),
             p95: backend.health.p95(),
             workers: backend.processes(),
             quarantined: self.opened.quarantined(backend),
@@ -294,7 +294,7 @@ pub struct BackendStatus {
     pub name: String,
     /// As configured.
     pub place: crate::keyring::Place,
-    /// Whether it failed too often and is left alone.
+    /// Whether it failed too often and is left alone, or has no worker.
     pub resting: bool,
     /// Below which nineteen of twenty answers take.
     pub p95: Option<Duration>,

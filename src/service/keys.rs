@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{Caller, Service, ServiceError, blocking};
 use crate::audit::Event;
-use crate::keyring::{Entry, KeyRecord, Origin};
+use crate::keyring::{Entry, KeyRecord, KeyringError, Origin};
 use crate::operation::{KeyRef, KeyRequest};
 use crate::policy::{Permit, Resource};
 use crate::routing::Made;
@@ -105,7 +105,14 @@ impl Service {
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
         let result = async {
             router.may_restate(&permit, id, state)?;
-            // The record counts: a backend that does not answer now follows later.
+            if !entry.record.key.state.may_become(state) {
+                return Err(KeyringError::State { from: entry.record.key.state, to: state }.into());
+            }
+            // A key that is to do something again is in its backends first: no call finds it usable and them behind.
+            if state.may_protect() {
+                self.follow(&router, &Arc::new(entry.in_state(state))).await;
+            }
+            // Otherwise the record is first: a backend that does not answer now follows later.
             let changed = self.keyring.set_state(&entry, state).await?;
             // Whatever is open of the key is gone before anybody hears of the change.
             tokio::task::block_in_place(|| router.purge(id, changed.record_version()));

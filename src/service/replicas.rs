@@ -190,10 +190,18 @@ impl Service {
 
     /// Has the backends of a key follow it to its state. One that cannot now does later.
     pub(super) async fn follow(&self, router: &Arc<Router>, entry: &Arc<Entry>) {
-        for replica in entry.behind() {
-            let (router, key, replica) = (Arc::clone(router), Arc::clone(entry), replica.clone());
-            let backend = replica.backend.clone();
-            let followed = match blocking(move || Ok(router.follow(&key, &replica)?)).await {
+        // All at once: one that does not answer keeps no other from following.
+        let begun: Vec<_> = entry
+            .behind()
+            .into_iter()
+            .map(|replica| {
+                let (router, key, replica) = (Arc::clone(router), Arc::clone(entry), replica.clone());
+                let backend = replica.backend.clone();
+                (backend, tokio::spawn(blocking(move || Ok(router.follow(&key, &replica)?))))
+            })
+            .collect();
+        for (backend, following) in begun {
+            let followed = match following.await.unwrap_or(Err(ServiceError::Internal)) {
                 Ok(replica) => self.keyring.set_replica(entry.id(), replica).await.map_err(ServiceError::from),
                 Err(error) => Err(error),
             };

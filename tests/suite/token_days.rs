@@ -108,6 +108,14 @@ fn the_doctor_says_what_leaves() {
         assert!(backend["findings"].as_array().unwrap().iter().any(|finding| finding["id"] == "no-sm4"));
     }
 
+    // Paths are beside the file, wherever whoever asks stands.
+    let beside =
+        softhsm.backend("room", "on-prem", "").replace(&format!("{}/pin", softhsm.directory.path().display()), "pin");
+    std::fs::write(&file, beside).unwrap();
+    let mut relative = std::process::Command::new(env!("CARGO_BIN_EXE_claviger"));
+    relative.args(["doctor", "--config", "backends.toml"]).current_dir(softhsm.directory.path());
+    assert_eq!(relative.output().unwrap().status.code(), Some(0));
+
     // One that does not answer is told apart, and the others are still reported.
     let missing = softhsm.backend("room", "on-prem", "").replace("城市卡", "another");
     std::fs::write(&file, missing + &nss.backend("hosted", "hosted", "")).unwrap();

@@ -58,6 +58,11 @@ async fn a_key_moves_from_the_embedded_backend_to_softhsm_to_nss() {
         let again = problem(officer.post::<Key>(&at, &to(backend)).await);
         assert_eq!((again.code.as_str(), again.field.as_deref()), ("bad_field", Some("to")));
     }
+    // A key that may move is no finding of the doctor's.
+    let file = room.path("backends.toml");
+    std::fs::write(&file, &tables[1]).unwrap();
+    let output = crate::daemon::cli(&["doctor", "--config", file.to_str().unwrap()]);
+    assert!(!crate::daemon::words(&output).contains("object-beyond-ceiling"), "{}", crate::daemon::words(&output));
     let unknown = problem(officer.post::<Key>(&at, &to("attic")).await);
     assert_eq!(unknown.code, "no_backend");
 

@@ -6,7 +6,7 @@ use claviger_hsm_api::{Algorithm, DriverError, Exposure, Finding};
 use cryptoki_sys as ck;
 
 use crate::library::Template;
-use crate::object::{Flags, ceiling_of};
+use crate::object::{Flags, stated};
 use crate::proven::{Proven, Skill};
 use crate::token::Lent;
 
@@ -32,10 +32,10 @@ fn objects_beyond_their_ceiling(lent: &Lent<'_>) -> Result<Vec<Finding>, DriverE
     for object in lent.check(library.find(lent.session, template))? {
         let label = lent.check(library.attribute(lent.session, object, ck::CKA_LABEL))?.unwrap_or_default();
         let label = String::from_utf8_lossy(&label).into_owned();
-        let Some(ceiling) = ceiling_of(&label) else { continue };
+        let Some((ceiling, movable)) = stated(&label) else { continue };
         let flags = Flags::read(lent, object)?;
         // A key that derives is a master key: it deciphers never, and enciphers only if card keys may leave.
-        let too_much = flags.extractable && ceiling < Exposure::MasterKey
+        let too_much = flags.extractable && !movable && ceiling < Exposure::MasterKey
             || ceiling < Exposure::CardKey && (flags.encrypt || flags.decrypt);
         if too_much {
             let cause = format!("the object `{label}` may be used beyond its ceiling");

@@ -110,7 +110,7 @@ impl Flags {
             ("CKA_SIGN", self.sign, allowed.sign),
             ("CKA_DERIVE", self.derive, allowed.derive),
             ("CKA_WRAP or CKA_UNWRAP", self.wrap, allowed.wrap),
-            ("CKA_EXTRACTABLE", self.extractable, allowed.extractable),
+            ("CKA_EXTRACTABLE, or not CKA_SENSITIVE", self.extractable, allowed.extractable),
         ];
         all.into_iter().filter(|(_, does, may)| *does && !*may).map(|(name, ..)| name).collect()
     }
@@ -144,14 +144,18 @@ pub(crate) fn stored(key: &NewKey, mechanisms: &Mechanisms, id: &[u8]) -> Templa
 /// How operators of the token see a stored key: its name, and the ceiling that its flags must keep to.
 fn label(key: &NewKey) -> String {
     let ceiling = key.attributes.ceiling;
-    format!("{} {} {}{CEILING}{ceiling}", key.name, key.attributes.algorithm, key.version)
+    let moves = if key.attributes.exportability == Exportability::None { "" } else { MOVABLE };
+    format!("{} {} {}{CEILING}{ceiling}{moves}", key.name, key.attributes.algorithm, key.version)
 }
 
 const CEILING: &str = " ceiling ";
+const MOVABLE: &str = " movable";
 
-/// The ceiling that a label of ours states for a key.
-pub(crate) fn ceiling_of(label: &str) -> Option<Exposure> {
-    label.rsplit_once(CEILING)?.1.parse().ok()
+/// The ceiling that a label of ours states for a key, and whether the key may move.
+pub(crate) fn stated(label: &str) -> Option<(Exposure, bool)> {
+    let (_, stated) = label.rsplit_once(CEILING)?;
+    let ceiling = stated.strip_suffix(MOVABLE);
+    Some((ceiling.unwrap_or(stated).parse().ok()?, ceiling.is_some()))
 }
 
 /// The bytes that become the object of a key: single DES as triple DES of twice the same.

@@ -202,6 +202,10 @@ impl Slot {
             }
             Err(error) => {
                 crew.learn(&error);
+                // Said once, not at each new try.
+                if state.why.as_ref() != Some(&error) {
+                    tracing::warn!(backend = crew.options.backend, %error, "a worker is of no use");
+                }
                 state.why = Some(error);
                 process.kill();
             }
