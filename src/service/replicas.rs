@@ -46,7 +46,9 @@ impl Service {
             let record = KeyRecord { kcv: made.stored.kcv, proof: made.proof, ..record };
             let mut entry = Entry::draft(record);
             entry.replicas = made.replicas;
-            replay(&router, &inside, scheme, &Arc::new(entry.clone()), &records)?;
+            // A key that is not kept stays open nowhere.
+            replay(&router, &inside, scheme, &Arc::new(entry.clone()), &records)
+                .inspect_err(|_| router.purge(entry.id(), 1))?;
             Ok(entry)
         });
         // Nothing is made in the device, so there is nothing to undo there.
