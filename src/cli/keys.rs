@@ -1,11 +1,13 @@
 //! `claviger keys`.
 
+mod words;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use claviger_client::{
     AdoptKey, Client, ImportKey, Key, KeyFilter, KeyList, KeyMove, KeyReference, MoveKey, NewKey, ReplicateKey,
     SetKeyState,
@@ -14,6 +16,8 @@ use zeroize::Zeroizing;
 
 use super::Global;
 use super::output::Output;
+pub(super) use words::line;
+use words::{details, move_line};
 
 /// Make, bring in, list and end keys
 #[derive(Subcommand)]
@@ -54,7 +58,8 @@ pub(super) enum Keys {
       --scheme cjt166 --role DTK --version 01 --algorithm 3des
   claviger --data ./dev --as officer keys move cut-over e032f0e228e9077e2d7baac0902af7d9
   claviger --data ./dev --as officer keys move roll-back e032f0e228e9077e2d7baac0902af7d9")]
-    Move(MoveArguments),
+    #[command(subcommand)]
+    Move(Move),
     /// List a tenant's keys
     #[command(after_help = "Example:
   claviger --data ./dev --as officer keys list --tenant demo --scheme cjt166 --role DTK")]
@@ -165,30 +170,24 @@ pub(super) struct Replicate {
     under: String,
 }
 
-#[derive(Args)]
-pub(super) struct MoveArguments {
-    /// Which step
-    #[arg(value_enum)]
-    step: Step,
-    #[command(flatten)]
-    selection: Selection,
-    /// Of `begin`: the backend that the key moves to
-    #[arg(long, value_name = "NAME", required_if_eq("step", "begin"))]
-    to: Option<String>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Step {
+#[derive(Subcommand)]
+pub(super) enum Move {
     /// Say how the move stands
-    Show,
+    Show(Selection),
     /// Have another backend answer beside the one that callers hear, and compare
-    Begin,
+    Begin {
+        #[command(flatten)]
+        selection: Selection,
+        /// The backend that the key moves to; it holds the key already (see `keys replicate`)
+        #[arg(long, value_name = "NAME")]
+        to: String,
+    },
     /// Have callers hear the other one
-    CutOver,
+    CutOver(Selection),
     /// Take one step back
-    RollBack,
+    RollBack(Selection),
     /// Ask the former one no more
-    Finish,
+    Finish(Selection),
 }
 
 #[derive(Args)]
@@ -223,7 +222,7 @@ pub(super) struct List {
 #[derive(Args)]
 pub(super) struct Selection {
     /// The key's id
-    #[arg(conflicts_with_all = ["tenant", "scheme", "role", "version", "algorithm", "level", "factors"], required_unless_present = "tenant")]
+    #[arg(conflicts_with_all = ["tenant", "scheme", "role", "version", "algorithm", "level", "factors"])]
     id: Option<String>,
     /// City or operator
     #[arg(long)]
@@ -267,7 +266,11 @@ impl Keys {
             Self::Import(import) => client.post("/v1/keys/import", &import.body()?).await?,
             Self::Adopt(adopt) => client.post("/v1/keys/adopt", &adopt.body()?).await?,
             Self::Replicate(replicate) => replicate.run(&client).await?,
-            Self::Show(selection) => selection.find(&client).await?,
+            Self::Show(selection) => {
+                let key = selection.find(&client).await?;
+                output.result(&key, || details(&key));
+                return Ok(ExitCode::SUCCESS);
+            }
             Self::Suspend(selection) => set_state(&client, selection, "suspended").await?,
             Self::Resume(selection) => set_state(&client, selection, "active").await?,
             Self::Deactivate(selection) => set_state(&client, selection, "deactivated").await?,
@@ -331,20 +334,20 @@ impl Replicate {
     }
 }
 
-impl MoveArguments {
+impl Move {
     async fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
-        let key = self.selection.find(client).await?;
-        let at = format!("/v1/keys/{}/move", key.id);
-        let step = match self.step {
-            Step::Show => None,
-            Step::Begin => Some("begin"),
-            Step::CutOver => Some("cut-over"),
-            Step::RollBack => Some("roll-back"),
-            Step::Finish => Some("finish"),
+        let (selection, step, to) = match self {
+            Self::Show(selection) => (selection, None, None),
+            Self::Begin { selection, to } => (selection, Some("begin"), Some(to)),
+            Self::CutOver(selection) => (selection, Some("cut-over"), None),
+            Self::RollBack(selection) => (selection, Some("roll-back"), None),
+            Self::Finish(selection) => (selection, Some("finish"), None),
         };
+        let key = selection.find(client).await?;
+        let at = format!("/v1/keys/{}/move", key.id);
         let stands: KeyMove = match step {
             None => client.get(&at, &()).await?,
-            Some(step) => client.post(&at, &MoveKey { step: step.to_owned(), to: self.to }).await?,
+            Some(step) => client.post(&at, &MoveKey { step: step.to_owned(), to }).await?,
         };
         output.result(&stands, || move_line(&stands));
         Ok(ExitCode::SUCCESS)
@@ -378,7 +381,9 @@ impl Selection {
             return Ok(client.get(&format!("/v1/keys/{id}"), &()).await?);
         }
         let filter = KeyFilter {
-            tenant: self.tenant.context("give --tenant, or the key's id")?,
+            tenant: self
+                .tenant
+                .context("give the key's id, or --tenant and as much of its name as no other key has")?,
             scheme: self.scheme,
             role: self.role,
         };
@@ -442,31 +447,4 @@ fn read_component(path: &Path) -> anyhow::Result<Zeroizing<String>> {
         .flat_map(str::chars)
         .filter(|c| !c.is_whitespace());
     Ok(Zeroizing::new(digits.collect()))
-}
-
-fn move_line(stands: &KeyMove) -> String {
-    let KeyMove { answers, from, to, compared, diverged, failed, skipped } = stands;
-    match (from, to) {
-        (Some(from), Some(to)) => format!(
-            "{from} -> {to}: {answers} answers; {compared} compared, {diverged} differ, {failed} failed, {skipped} skipped"
-        ),
-        _ => format!("{answers} answers; the key is not on its way anywhere"),
-    }
-}
-
-/// A key on one line.
-pub(super) fn line(key: &Key) -> String {
-    let factors = if key.factors.is_empty() {
-        String::new()
-    } else {
-        format!("  level {} ({})", key.level, key.factors.join(" "))
-    };
-    let behind = match key.behind.as_slice() {
-        [] => String::new(),
-        backends => format!("  not yet so in {}", backends.join(", ")),
-    };
-    format!(
-        "{}/{}/{}  {:<6} version {}  kcv {}  {:<11} {}{factors}{behind}",
-        key.tenant, key.scheme, key.role, key.algorithm, key.version, key.kcv, key.state, key.id
-    )
 }

@@ -38,10 +38,12 @@ pub struct PinConfig {
 
 /// One `[[backend]]` table. What else stands in it is the driver's business.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BackendConfig {
     /// Unique; replicas are named by it, so it must not change.
     pub name: String,
     /// One of the registry.
+    #[serde(deserialize_with = "crate::config::known_driver")]
     pub driver: String,
     /// Where it stands.
     #[serde(default = "on_prem")]
@@ -68,7 +70,7 @@ pub struct BackendConfig {
     #[serde(default = "deadline_row_us")]
     pub deadline_row_us: u64,
     /// For the driver.
-    #[serde(flatten)]
+    #[serde(skip)]
     pub settings: toml::Table,
 }
 

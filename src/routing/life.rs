@@ -99,7 +99,7 @@ impl Router {
                 }
             };
         }
-        made.ok_or(RouteError::NoReplica)
+        made.ok_or_else(RouteError::no_replica)
     }
 
     fn in_first(
@@ -107,7 +107,7 @@ impl Router {
         backends: &[String],
         make: impl Fn(&Backend) -> Result<StoredKey, DriverError>,
     ) -> Result<Made, RouteError> {
-        let mut refusal = RouteError::NoReplica;
+        let mut refusal = RouteError::no_replica();
         for name in backends {
             let backend = self.backend(name)?;
             let _place = backend.enter(Lane::Ceremony)?;
@@ -178,7 +178,9 @@ impl Router {
         key.record.admits(Purpose::Process, now)?;
         under.record.admits(Purpose::Protect, now)?;
         let handle_on = |backend: &Backend, entry: &Arc<Entry>| {
-            self.opened.handle(backend, entry, entry.replica_on(&backend.name).ok_or(RouteError::NoReplica)?)
+            let replica = entry.replica_on(&backend.name);
+            let nowhere = || RouteError::no_replica().of(std::slice::from_ref(entry));
+            self.opened.handle(backend, entry, replica.ok_or_else(nowhere)?)
         };
         let there = handle_on(&to, under)?;
         let attributes = &key.record.key.attributes;
@@ -197,7 +199,7 @@ impl Router {
             path(0, attributes, steps_left),
             Finish::Wrap { under: wrapping, format: WrapFormat::KeyWrap },
         );
-        let mut refusal = RouteError::NoReplica;
+        let mut refusal = RouteError::no_replica();
         for from in self.backends().iter().filter(|from| from.name != to.name) {
             let wrapped = handle_on(from, key).and_then(|key| {
                 let outcome = from.driver.run(&[key, handle_on(from, under)?], &recipe, &Batch::one(Vec::new(), 2))?;
@@ -216,7 +218,7 @@ impl Router {
                         let reason = "the copy does not show the key's known answer";
                         return Err(RouteError::Failed(DriverError::wrong_key("router", "replicate", reason)));
                     }
-                    return made.replicas.into_iter().next().ok_or(RouteError::NoReplica);
+                    return made.replicas.into_iter().next().ok_or_else(RouteError::no_replica);
                 }
                 Err(error) => refusal = refusal.or(error),
             }
@@ -302,6 +304,22 @@ impl Router {
         Ok(Replica { backend: replica.backend.clone(), opaque: opaque?, state })
     }
 
+    /// Asks backends that have rested for something small, so that one that nobody calls is known to be well again.
+    pub(super) fn try_rested(&self) {
+        for backend in self.backends().iter() {
+            if backend.health.admit(Instant::now()) != Admission::Trial {
+                continue;
+            }
+            let begun = Instant::now();
+            let failed = match backend.driver.random(8) {
+                Ok(_) => false,
+                Err(error) => matches!(error.fault, Fault::Backend | Fault::Unknown | Fault::Credentials),
+            };
+            let health = if failed { Health::Failed } else { Health::Answered(begun.elapsed()) };
+            backend.health.record(Instant::now(), health);
+        }
+    }
+
     /// Random bytes of the preferred backend for something that is permitted to encipher.
     ///
     /// # Errors
@@ -326,7 +344,7 @@ impl Router {
 
     /// Of the first backend that gives any: one generator is as good as another.
     fn random_bytes(&self, len: usize) -> Result<Vec<u8>, RouteError> {
-        let mut refusal = RouteError::NoReplica;
+        let mut refusal = RouteError::no_replica();
         // One that rests is asked when no other is left.
         let (resting, well): (Vec<_>, Vec<_>) =
             self.backends().into_iter().partition(|backend| backend.health.is_resting());

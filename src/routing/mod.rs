@@ -19,7 +19,7 @@ pub mod worker;
 
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use claviger_hsm_api::{DriverError, Exposure, Fault, Outcome, Recipe, Secret, StoredKey};
 
@@ -48,9 +48,9 @@ pub enum RouteError {
     /// No backend can run the recipe.
     #[error("{0}")]
     Unsupported(DriverError),
-    /// No backend holds all the keys.
-    #[error("no backend holds a proven replica of every key that is needed")]
-    NoReplica,
+    /// No backend holds all the keys; which, and where they are.
+    #[error("no backend that answers holds a proven replica of every key that is needed{0}")]
+    NoReplica(String),
     /// The configuration names no such backend.
     #[error("the configuration has no backend `{0}`")]
     NoBackend(String),
@@ -115,7 +115,7 @@ impl RouteError {
     /// Of two reasons the one that a caller can do more about: what may pass says more than what never will.
     fn weight(&self) -> u8 {
         match self {
-            Self::NoReplica => 0,
+            Self::NoReplica(_) => 0,
             Self::Unsupported(_) => 1,
             Self::Ceiling { .. } | Self::Place { .. } => 2,
             Self::Resting { .. } => 3,
@@ -126,6 +126,21 @@ impl RouteError {
 
     fn or(self, other: Self) -> Self {
         if other.weight() > self.weight() { other } else { self }
+    }
+
+    /// What is said as long as nothing better is known.
+    pub(crate) fn no_replica() -> Self {
+        Self::NoReplica(String::new())
+    }
+
+    /// Says which keys no backend holds together.
+    pub(crate) fn of(self, keys: &[Arc<Entry>]) -> Self {
+        let Self::NoReplica(_) = self else { return self };
+        let place = |key: &Arc<Entry>| {
+            let backends: Vec<_> = key.replicas.iter().map(|replica| replica.backend.as_str()).collect();
+            format!("{} is in {}", key.record.label(), backends.join(", "))
+        };
+        Self::NoReplica(format!(": {}", keys.iter().map(place).collect::<Vec<_>>().join("; ")))
     }
 }
 
@@ -202,6 +217,8 @@ pub struct Made {
 
 /// How often the replicas that are in use are proved again.
 const SWEEP: Duration = Duration::from_secs(60);
+/// How often it is seen whether a backend has rested enough.
+const TICK: Duration = Duration::from_secs(1);
 
 impl Router {
     /// Opens every configured backend. One that lives in workers need not answer yet.
@@ -231,10 +248,15 @@ impl Router {
             .map_err(|error| BackendError::Thread(error.to_string()))?;
         let of = Arc::downgrade(&router);
         let sweep = std::thread::Builder::new().name("sweep".to_owned()).spawn(move || {
+            let mut swept = Instant::now();
             loop {
-                std::thread::sleep(SWEEP);
+                std::thread::sleep(TICK);
                 let Some(router) = of.upgrade() else { return };
-                router.sweep();
+                router.try_rested();
+                if swept.elapsed() >= SWEEP {
+                    router.sweep();
+                    swept = Instant::now();
+                }
             }
         });
         sweep.map_err(|error| BackendError::Thread(error.to_string()))?;

@@ -51,13 +51,13 @@ impl Router {
         let lane = Lane::of(permit.action());
         match self.run_somewhere(lane, keys, recipe, batch) {
             // No backend holds all the keys of a role: one may hold those that the rows need.
-            Err(RouteError::NoReplica) => match only_used(keys, batch) {
+            Err(RouteError::NoReplica(_)) => match only_used(keys, batch) {
                 Some((keys, mut batch)) => {
                     let ran = self.run_somewhere(lane, &keys, recipe, &batch);
                     batch.wipe();
-                    ran
+                    ran.map_err(|error| error.of(&keys))
                 }
-                None => Err(RouteError::NoReplica),
+                None => Err(RouteError::no_replica().of(keys)),
             },
             other => other,
         }
@@ -72,7 +72,7 @@ impl Router {
         batch: &Batch,
     ) -> Result<Ran, RouteError> {
         let candidates = self.candidates(keys);
-        let mut refusal = RouteError::NoReplica;
+        let mut refusal = RouteError::no_replica();
         let mut resting: Vec<Arc<Backend>> = Vec::new();
         for (number, backend) in candidates.iter().enumerate() {
             let next = candidates.get(number + 1).filter(|_| batch.rows <= HEDGED_ROWS && recipe.is_repeatable());
@@ -147,8 +147,13 @@ impl Router {
     }
 
     /// The backend that is asked first for a key.
-    pub fn first(&self, key: &Arc<Entry>) -> Option<String> {
-        self.candidates(std::slice::from_ref(key)).first().map(|backend| backend.name.clone())
+    ///
+    /// # Errors
+    /// [`RouteError::NoReplica`].
+    pub fn first(&self, key: &Arc<Entry>) -> Result<String, RouteError> {
+        let key = std::slice::from_ref(key);
+        let first = self.candidates(key).first().map(|backend| backend.name.clone());
+        first.ok_or_else(|| RouteError::no_replica().of(key))
     }
 
     /// Whether some backend could ever run a recipe on a key: what a job asks before it begins. A backend that does not
@@ -159,7 +164,7 @@ impl Router {
     pub fn may_run(&self, key: &Arc<Entry>, recipe: &Recipe) -> Result<(), RouteError> {
         let keys = std::slice::from_ref(key);
         let ceiling = key.record.key.attributes.ceiling;
-        let mut refusal = RouteError::NoReplica;
+        let mut refusal = RouteError::no_replica();
         for backend in self.backends().iter().filter(|backend| replicas_on(keys, backend).is_some()) {
             match backend.driver.exposure(recipe, &vec![ceiling; recipe.slots()]) {
                 Ok(exposures) => match exposures.into_iter().find(|exposure| *exposure > ceiling) {
@@ -173,7 +178,7 @@ impl Router {
                 Err(_) => return Ok(()),
             }
         }
-        Err(refusal)
+        Err(refusal.of(keys))
     }
 
     /// Asks the first backend, and after a while the second as well; the first good answer counts. In the long run one
@@ -238,9 +243,9 @@ impl Router {
         batch: &Batch,
         rested: bool,
     ) -> Result<Ran, RouteError> {
-        let Some(replicas) = replicas_on(keys, backend) else { return Err(RouteError::NoReplica) };
+        let Some(replicas) = replicas_on(keys, backend) else { return Err(RouteError::no_replica()) };
         if keys.iter().any(|key| self.opened.is_quarantined(key.id(), backend)) {
-            return Err(RouteError::NoReplica);
+            return Err(RouteError::no_replica());
         }
         if let Admission::Resting(left) = backend.health.admit(Instant::now())
             && !rested

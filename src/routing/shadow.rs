@@ -99,7 +99,7 @@ impl Router {
             Ok(second) => (0..batch.rows).filter(|row| !agree(outcome, &second.outcome, *row)).count() as u64,
             // The replica is another key: no answer of it would be right.
             Err(RouteError::Failed(error)) if error.fault == Fault::WrongKey => rows,
-            Err(RouteError::NoReplica) => rows,
+            Err(RouteError::NoReplica(_)) => rows,
             Err(error) => {
                 tracing::warn!(backend = beside, %error, "a call was not compared");
                 return self.shadows.count(keys, |comparison| comparison.failed += 1);

@@ -132,7 +132,7 @@ impl ServiceError {
             Self::Diverged(_) => "diverged",
             Self::Keyring(_) => "store_failed",
             Self::Route(RouteError::Ceiling { .. }) => "exposure_above_ceiling",
-            Self::Route(RouteError::NoReplica) => "no_replica",
+            Self::Route(RouteError::NoReplica(_)) => "no_replica",
             Self::Route(RouteError::NoBackend(_)) => "no_backend",
             Self::Route(RouteError::Place { .. }) => "place",
             Self::Route(RouteError::Busy { .. }) => "busy",

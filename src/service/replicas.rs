@@ -12,7 +12,7 @@ use crate::audit::Event;
 use crate::keyring::{Entry, KeyRecord, KeyringError, MoveStep, Origin};
 use crate::operation::{KeyRef, KeyRequest};
 use crate::policy::{Permit, Resource};
-use crate::routing::{BackendStatus, RouteError, Router};
+use crate::routing::{BackendStatus, Router};
 
 impl Service {
     /// Registers a key that a device holds already.
@@ -116,7 +116,7 @@ impl Service {
         let entry = self.known(caller, id).await?;
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
         let result = async {
-            let now = router.first(&entry).ok_or(RouteError::NoReplica)?;
+            let now = router.first(&entry)?;
             if let MoveStep::Begin { to } = &step
                 && entry.replica_on(to).is_none()
             {
@@ -132,7 +132,7 @@ impl Service {
             }
             self.keyring.set_course(id, course.clone()).await?;
             let changed = Arc::new(entry.on_course(course));
-            let answers = router.first(&changed).ok_or(RouteError::NoReplica)?;
+            let answers = router.first(&changed)?;
             tracing::info!(key = entry.record.label(), ?step, answers, "a key moves");
             Ok(Moving { answers, moving: changed.course.moving().cloned(), comparison: router.comparison(id) })
         }
@@ -150,7 +150,7 @@ impl Service {
         let router = self.router()?;
         let entry = self.known(caller, id).await?;
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
-        let answers = router.first(&entry).ok_or(ServiceError::from(RouteError::NoReplica));
+        let answers = router.first(&entry).map_err(ServiceError::from);
         let moving = entry.course.moving().cloned();
         let result = answers.map(|answers| Moving { answers, moving, comparison: router.comparison(id) });
         self.settle(caller, &permit, key_event(&entry.record), result).await

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use claviger_hsm_api::{DriverError, HsmDriver, Secret};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use zeroize::Zeroizing;
 
 use crate::driver::{NAME, Pkcs11Driver};
@@ -28,11 +29,12 @@ pub struct Config {
     /// The vendor's library, by its path.
     pub module: PathBuf,
     /// Which token: never a slot number, since those change.
+    #[serde(deserialize_with = "a_name")]
     pub token: TokenName,
     /// Where the user's PIN is.
     pub pin: PinSource,
     /// Sessions at once; never more than the token allows.
-    #[serde(default = "sessions")]
+    #[serde(default = "sessions", deserialize_with = "two_or_more")]
     pub sessions: usize,
     /// Milliseconds that a call waits for a session.
     #[serde(default = "queue_ms")]
@@ -97,6 +99,22 @@ fn queue_ms() -> u64 {
     500
 }
 
+fn a_name<'de, D: Deserializer<'de>>(from: D) -> Result<TokenName, D::Error> {
+    let token = TokenName::deserialize(from)?;
+    if token.label.is_none() && token.serial.is_none() {
+        return Err(D::Error::custom("a token is named by its `label`, its `serial` number or both"));
+    }
+    Ok(token)
+}
+
+fn two_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    let sessions = usize::deserialize(from)?;
+    if sessions < 2 {
+        return Err(D::Error::custom("`sessions` must be at least 2: one stays logged in"));
+    }
+    Ok(sessions)
+}
+
 impl Config {
     /// How long a call waits for a session.
     pub(crate) fn queue(&self) -> Duration {
@@ -142,13 +160,7 @@ impl PinSource {
 /// # Errors
 /// If the table holds what it should not.
 pub fn open(table: toml::Table, _: Option<Secret>) -> Result<Arc<dyn HsmDriver>, DriverError> {
-    let wrong = |error: String| DriverError::caller(NAME, "configure", error);
-    let config: Config = table.try_into().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
-    if config.token.label.is_none() && config.token.serial.is_none() {
-        return Err(wrong("`token` names neither a label nor a serial number".to_owned()));
-    }
-    if config.sessions < 2 {
-        return Err(wrong("`sessions` must be at least 2: one stays logged in".to_owned()));
-    }
+    let wrong = |error: toml::de::Error| DriverError::caller(NAME, "configure", error.message());
+    let config: Config = table.try_into().map_err(wrong)?;
     Ok(Arc::new(Pkcs11Driver::new(config)))
 }

@@ -317,14 +317,16 @@ impl HsmDriver for Pkcs11Driver {
                 let reason = format!("the object `{object}` is in use here already");
                 return Err(DriverError::caller(NAME, "adopt", reason));
             }
-            let beyond = Flags::read(lent, handle)?.beyond(Flags::of(&key.attributes));
+            let flags = Flags::read(lent, handle)?;
+            let algorithm = key.attributes.algorithm;
+            let found = Object { handle, algorithm, encrypts: flags.encrypt, left: None, temporary: None };
+            let kcv = check_value(device, &found, key.kcv_rule)?;
+            let beyond = flags.beyond(Flags::of(&key.attributes));
             if !beyond.is_empty() {
-                let reason = format!("the object `{object}` may more than the key's ceiling: {}", beyond.join(", "));
+                let (value, beyond) = (&kcv.value, beyond.join(", "));
+                let reason = format!("the object `{object}` (KCV {value}) may more than the key's ceiling: {beyond}");
                 return Err(DriverError::caller(NAME, "adopt", reason));
             }
-            let (algorithm, encrypts) = (key.attributes.algorithm, Flags::of(&key.attributes).encrypt);
-            let found = Object { handle, algorithm, encrypts, left: None, temporary: None };
-            let kcv = check_value(device, &found, key.kcv_rule)?;
             seal(device, Sealed { object: id, left: [0; 3] }, key, kcv)
         })
     }

@@ -440,6 +440,12 @@ impl Mechanism<'_> {
 }
 
 impl TokenInfo {
+    /// Its label, if it has one, and its serial number.
+    pub(crate) fn shown(&self) -> String {
+        let label = if self.label.is_empty() { "one without a label".to_owned() } else { format!("`{}`", self.label) };
+        if self.serial.is_empty() { label } else { format!("{label} ({})", self.serial) }
+    }
+
     fn new(slot: ck::CK_SLOT_ID, info: &ck::CK_TOKEN_INFO) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches([' ', '\0']).to_owned();
         let unlimited = [ck::CK_EFFECTIVELY_INFINITE, UNAVAILABLE];

@@ -183,7 +183,10 @@ impl Token {
             library.close_session(pinned);
             if failed.rv.is_refused_pin() {
                 // A token locks itself after a few wrong PINs, and connecting is tried again and again.
-                let reason = format!("{}; it is not tried again: correct the PIN and restart the daemon", failed.rv);
+                let reason = format!(
+                    "{}; this process tries it no more, since tokens lock themselves: correct the PIN and start anew",
+                    failed.rv
+                );
                 state.pin_refused = Some(DriverError::credentials(NAME, failed.function, reason));
             }
             return Err(state.pin_refused.clone().unwrap_or_else(|| error(failed)));
@@ -197,7 +200,7 @@ impl Token {
         let name = &self.config.token;
         let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
         let found = library.tokens().map_err(error)?;
-        let known: Vec<String> = found.iter().map(|token| format!("`{}` ({})", token.label, token.serial)).collect();
+        let known: Vec<String> = found.iter().map(TokenInfo::shown).collect();
         let mut fits: Vec<TokenInfo> = found
             .into_iter()
             .filter(|token| is(&name.label, &token.label) && is(&name.serial, &token.serial))

@@ -8,10 +8,15 @@
 use std::sync::Arc;
 
 use claviger_hsm_api::{DriverError, HsmDriver, Secret};
+use serde::de::DeserializeOwned;
+use toml::de::ValueDeserializer;
 
 /// How a backend is made from its table and, for a driver that keeps keys in the daemon, the storage
 /// master key.
 pub type Open = fn(toml::Table, Option<Secret>) -> Result<Arc<dyn HsmDriver>, DriverError>;
+
+/// Checks a driver's own part of a table. Its errors know their place in the file.
+pub type Check = fn(ValueDeserializer<'_>) -> Result<(), toml::de::Error>;
 
 /// A driver that this build knows.
 pub struct Driver {
@@ -23,6 +28,8 @@ pub struct Driver {
     pub foreign_code: bool,
     /// What to write in the configuration.
     pub example: &'static str,
+    /// Says what is wrong with its settings.
+    pub check: Check,
     /// Makes a backend.
     pub open: Open,
 }
@@ -35,6 +42,7 @@ pub const DRIVERS: &[Driver] = &[
         keeps_keys_here: true,
         foreign_code: false,
         example: claviger_driver_software::CONFIG_EXAMPLE,
+        check: check::<claviger_driver_software::Config>,
         open: claviger_driver_software::open,
     },
     #[cfg(feature = "pkcs11")]
@@ -43,9 +51,14 @@ pub const DRIVERS: &[Driver] = &[
         keeps_keys_here: false,
         foreign_code: true,
         example: claviger_driver_pkcs11::CONFIG_EXAMPLE,
+        check: check::<claviger_driver_pkcs11::Config>,
         open: claviger_driver_pkcs11::open,
     },
 ];
+
+fn check<Config: DeserializeOwned>(settings: ValueDeserializer<'_>) -> Result<(), toml::de::Error> {
+    Config::deserialize(settings).map(drop)
+}
 
 /// The driver of that name.
 pub fn find(name: &str) -> Option<&'static Driver> {

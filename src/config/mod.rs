@@ -1,9 +1,16 @@
 //! The one configuration file.
 
+mod backends;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::Spanned;
+use toml::de::DeTable;
+
+pub(crate) use backends::known_driver;
 
 use crate::policy::PolicySource;
 use crate::routing::{BackendConfig, PinConfig, RoutingConfig};
@@ -34,7 +41,7 @@ pub struct Config {
     #[serde(default, rename = "principal")]
     pub principals: Vec<PrincipalConfig>,
     /// Where keys live.
-    #[serde(default, rename = "backend")]
+    #[serde(default, rename = "backend", deserialize_with = "read_apart")]
     pub backends: Vec<BackendConfig>,
     /// Where the calls of single tenants go first.
     #[serde(default, rename = "pin")]
@@ -110,17 +117,43 @@ pub enum ConfigError {
         error: std::io::Error,
     },
     /// Not TOML, or not what a configuration holds.
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}{help}")]
     Syntax {
         /// The file.
         path: PathBuf,
         /// With line and key.
         error: Box<toml::de::Error>,
+        /// What belongs there, if more is known.
+        help: String,
     },
 }
 
 fn production() -> String {
     "production".to_owned()
+}
+
+/// The `[[backend]]` tables are read by themselves: each has its driver's settings too.
+fn read_apart<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<BackendConfig>, D::Error> {
+    IgnoredAny::deserialize(from).map(|_| Vec::new())
+}
+
+fn read<'t>(text: &'t str, path: &Path) -> Result<Spanned<DeTable<'t>>, ConfigError> {
+    DeTable::parse(text).map_err(syntax(text, path))
+}
+
+fn take_backends(root: &mut Spanned<DeTable<'_>>, text: &str, path: &Path) -> Result<Vec<BackendConfig>, ConfigError> {
+    backends::take(root.get_mut()).map_err(|wrong| match syntax(text, path)(wrong.error) {
+        ConfigError::Syntax { path, error, .. } => ConfigError::Syntax { path, error, help: wrong.help },
+        other => other,
+    })
+}
+
+/// An error that shows the line.
+fn syntax(text: &str, path: &Path) -> impl Fn(toml::de::Error) -> ConfigError {
+    move |mut error| {
+        error.set_input(Some(text));
+        ConfigError::Syntax { path: path.to_owned(), error: Box::new(error), help: String::new() }
+    }
 }
 
 impl Config {
@@ -138,8 +171,10 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Syntax`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self = toml::from_str(text)
-            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), error: Box::new(error) })?;
+        let mut root = read(text, path)?;
+        let backends = take_backends(&mut root, text, path)?;
+        let mut config = Self::deserialize(toml::Deserializer::from(root)).map_err(syntax(text, path))?;
+        config.backends = backends;
         let base = path.parent().unwrap_or(Path::new(""));
         let at = |path: &mut PathBuf| *path = base.join(&*path);
         at(&mut config.data);
@@ -160,16 +195,10 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load_backends(path: &Path) -> Result<Vec<BackendConfig>, ConfigError> {
-        #[derive(Deserialize)]
-        struct Backends {
-            #[serde(default)]
-            backend: Vec<BackendConfig>,
-        }
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        let Backends { backend } = toml::from_str(&text)
-            .map_err(|error| ConfigError::Syntax { path: path.to_owned(), error: Box::new(error) })?;
+        let backends = take_backends(&mut read(&text, path)?, &text, path)?;
         let base = path.parent().unwrap_or(Path::new(""));
-        Ok(backend.into_iter().map(|backend| backend.at(base)).collect())
+        Ok(backends.into_iter().map(|backend| backend.at(base)).collect())
     }
 
     /// Where calls may go, and where they go first.
