@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::cards::Personalise;
-use super::dev::{Directory, EMBEDDED};
+use super::dev::{Directory, EMBEDDED, Settings};
 use super::output::{Output, thousands};
 use super::transactions::Verify;
 use crate::audit;
@@ -65,7 +65,9 @@ impl Demo {
         let directory = Directory::at(&folder.path().join("data"));
         let mut story = Story { output, step: 0 };
 
-        let daemon = directory.start(([127, 0, 0, 1], 0).into(), &[], EMBEDDED).await?;
+        let daemon = directory
+            .start(&Settings { listen: ([127, 0, 0, 1], 0).into(), tenants: &[], backends: EMBEDDED, schemes: None })
+            .await?;
         let url = directory.url()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(daemon.run(async {

@@ -26,7 +26,7 @@ use crate::store::Store;
 /// under a key file in the same directory. There is a tenant `demo`, with no keys.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  claviger dev --data ./dev\n  claviger dev --data ./dev --listen 127.0.0.1:9443 --tenant shenzhen\n  claviger dev --data ./dev --backends tokens.toml\n  claviger --data ./dev --as officer keys list --tenant demo"
+    after_help = "Examples:\n  claviger dev --data ./dev\n  claviger dev --data ./dev --listen 127.0.0.1:9443 --tenant shenzhen\n  claviger dev --data ./dev --backends tokens.toml\n  claviger dev --data ./dev --schemes ./our-schemes\n  claviger --data ./dev --as officer keys list --tenant demo"
 )]
 pub(super) struct Dev {
     /// Address to serve on; port 0 takes any free one
@@ -38,10 +38,23 @@ pub(super) struct Dev {
     /// A TOML file with the [[backend]] tables to use in place of the embedded one
     #[arg(long, value_name = "FILE")]
     backends: Option<PathBuf>,
+    /// A directory of scheme profiles that add to or replace the shipped ones
+    #[arg(long, value_name = "DIR")]
+    schemes: Option<PathBuf>,
 }
 
 /// The backend of a development daemon that was given none.
 pub(super) const EMBEDDED: &str = "[[backend]]\nname = \"embedded\"\ndriver = \"software\"\n";
+
+/// What is set of a development daemon; the rest is fixed.
+pub(super) struct Settings<'a> {
+    pub(super) listen: SocketAddr,
+    /// Beside `demo`.
+    pub(super) tenants: &'a [String],
+    /// `[[backend]]` tables.
+    pub(super) backends: &'a str,
+    pub(super) schemes: Option<PathBuf>,
+}
 
 /// A development daemon's directory.
 pub(super) struct Directory(PathBuf);
@@ -73,7 +86,9 @@ impl Dev {
             }
             None => EMBEDDED.to_owned(),
         };
-        let daemon = directory.start(self.listen, &self.tenant, &backends).await?;
+        let schemes = self.schemes.as_deref().map(std::path::absolute).transpose()?;
+        let settings = Settings { listen: self.listen, tenants: &self.tenant, backends: &backends, schemes };
+        let daemon = directory.start(&settings).await?;
         let url = directory.url()?;
         let words = || {
             let data = directory.0.display();
@@ -119,7 +134,7 @@ impl Directory {
     }
 
     /// Makes what is missing, starts the daemon and leaves its address for clients.
-    pub(super) async fn start(&self, listen: SocketAddr, tenants: &[String], backends: &str) -> anyhow::Result<Daemon> {
+    pub(super) async fn start(&self, settings: &Settings<'_>) -> anyhow::Result<Daemon> {
         make_private_directory(&self.0)?;
         if !self.0.join("ca.pem").exists() {
             certificates::make(&self.0, CLIENTS)?;
@@ -135,7 +150,7 @@ impl Directory {
                 .await?;
         }
         let path = self.0.join("claviger.toml");
-        self.put("claviger.toml", self.configuration(listen, tenants, backends).as_bytes())?;
+        self.put("claviger.toml", configuration(settings).as_bytes())?;
         let daemon = Daemon::start(&path).await?;
         let address = Address { url: format!("https://{}", daemon.address()) };
         self.put("dev.json", &serde_json::to_vec(&address)?)?;
@@ -177,21 +192,25 @@ impl Directory {
             key: self.0.join("clients").join(format!("{name}-key.pem")),
         })
     }
+}
 
-    fn configuration(&self, listen: SocketAddr, tenants: &[String], backends: &str) -> String {
-        let mut tenants: Vec<&str> = tenants.iter().map(String::as_str).collect();
-        tenants.insert(0, "demo");
-        let mut text = format!(
-            "# Written by `claviger dev` at each start; for a real daemon see docs/configuration.md.\n\
-             listen = \"{listen}\"\ndata = \".\"\npolicies = \"dev\"\n\n\
-             [tls]\ncertificate = \"server.pem\"\nkey = \"server-key.pem\"\nclient_ca = \"ca.pem\"\n\n\
-             [seal]\nkey_file = \"storage.key\"\n\n{backends}"
+fn configuration(settings: &Settings<'_>) -> String {
+    let Settings { listen, tenants, backends, schemes } = settings;
+    let mut tenants: Vec<&str> = tenants.iter().map(String::as_str).collect();
+    tenants.insert(0, "demo");
+    let schemes = schemes
+        .as_ref()
+        .map_or_else(String::new, |path| format!("schemes = {}\n", toml::Value::from(path.display().to_string())));
+    let mut text = format!(
+        "# Written by `claviger dev` at each start; for a real daemon see docs/configuration.md.\n\
+         listen = \"{listen}\"\ndata = \".\"\npolicies = \"dev\"\n{schemes}\n\
+         [tls]\ncertificate = \"server.pem\"\nkey = \"server-key.pem\"\nclient_ca = \"ca.pem\"\n\n\
+         [seal]\nkey_file = \"storage.key\"\n\n{backends}"
+    );
+    for (name, kind, role) in CLIENTS {
+        text += &format!(
+            "\n[[principal]]\nuri = \"claviger://{kind}/{name}\"\nroles = [\"{role}\"]\ntenants = {tenants:?}\n"
         );
-        for (name, kind, role) in CLIENTS {
-            text += &format!(
-                "\n[[principal]]\nuri = \"claviger://{kind}/{name}\"\nroles = [\"{role}\"]\ntenants = {tenants:?}\n"
-            );
-        }
-        text
     }
+    text
 }

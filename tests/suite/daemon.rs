@@ -37,6 +37,16 @@ impl Daemon {
         Self { process, folder }
     }
 
+    /// The same, which knows the schemes of a directory as well.
+    pub(crate) fn with_schemes(schemes: &Path, backends: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("backends.toml");
+        std::fs::write(&file, backends).unwrap();
+        let options = ["--backends", file.to_str().unwrap(), "--schemes", schemes.to_str().unwrap()];
+        let process = launch_with(&folder.path().join("dev"), &options);
+        Self { process, folder }
+    }
+
     /// The daemon's process id.
     pub(crate) fn process(&self) -> u32 {
         self.process.id()
