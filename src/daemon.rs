@@ -144,8 +144,8 @@ async fn reload(
 ) -> Result<Vec<&'static str>, StartError> {
     let config = Config::load(path)?;
     let next = Door::new(&config)?;
-    service.reload(rules(&config, &next)?, config.routing()).await?;
-    door.send_replace(Arc::new(next));
+    let rules = rules(&config, &next)?;
+    service.reload(rules, config.routing(), || drop(door.send_replace(Arc::new(next)))).await?;
     let fixed = [
         ("listen", config.listen != started.listen),
         ("data", config.data != started.data),

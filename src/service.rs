@@ -158,21 +158,30 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError`]; then everything stays as it was.
-    pub async fn reload(&self, rules: Rules, routing: RoutingConfig) -> Result<(), ServiceError> {
+    pub async fn reload(
+        &self,
+        rules: Rules,
+        routing: RoutingConfig,
+        let_in: impl FnOnce(),
+    ) -> Result<(), ServiceError> {
         let router = self.router.get().cloned();
         let (again, wanted) = (routing.clone(), router.is_some());
         let reloaded = match router {
             Some(router) => blocking(move || Ok(router.reload(&again)?)).await,
             None => Ok(()),
         };
+        if reloaded.is_ok() {
+            *self.routing.lock().unwrap_or_else(PoisonError::into_inner) = routing;
+            *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+            let_in();
+            // Streamed jobs ask again.
+            self.keyring.touch();
+        }
+        // Once it is written down, it is in force.
         let outcome = reloaded.as_ref().map_or_else(ServiceError::code, |()| "done");
         let event = Event { event: "reload".to_owned(), outcome: outcome.to_owned(), ..Event::default() };
         self.audit.append(event).await?;
         reloaded?;
-        *self.routing.lock().unwrap_or_else(PoisonError::into_inner) = routing;
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-        // Streamed jobs ask again.
-        self.keyring.touch();
         tracing::info!(unsealed = wanted, "the configuration was read again");
         Ok(())
     }

@@ -43,7 +43,7 @@ pub struct BackendConfig {
     /// Unique; replicas are named by it, so it must not change.
     pub name: String,
     /// One of the registry.
-    #[serde(deserialize_with = "crate::config::known_driver")]
+    #[serde(deserialize_with = "super::tables::known_driver")]
     pub driver: String,
     /// Where it stands.
     #[serde(default = "on_prem")]

@@ -15,6 +15,7 @@ mod opened;
 mod proof;
 mod run;
 mod shadow;
+mod tables;
 pub mod worker;
 
 use std::sync::atomic::AtomicU32;
@@ -31,6 +32,7 @@ use opened::OpenKeys;
 pub use proof::prove;
 pub use shadow::Comparison;
 use shadow::Shadows;
+pub use tables::{WrongTable, take_backends};
 pub use worker::Launcher;
 
 /// Why no backend ran a recipe.

@@ -1,7 +1,5 @@
 //! The one configuration file.
 
-mod backends;
-
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -10,10 +8,8 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 use toml::de::DeTable;
 
-pub(crate) use backends::known_driver;
-
 use crate::policy::PolicySource;
-use crate::routing::{BackendConfig, PinConfig, RoutingConfig};
+use crate::routing::{BackendConfig, PinConfig, RoutingConfig, WrongTable, take_backends};
 
 /// `claviger.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -141,9 +137,9 @@ fn read<'t>(text: &'t str, path: &Path) -> Result<Spanned<DeTable<'t>>, ConfigEr
     DeTable::parse(text).map_err(syntax(text, path))
 }
 
-fn take_backends(root: &mut Spanned<DeTable<'_>>, text: &str, path: &Path) -> Result<Vec<BackendConfig>, ConfigError> {
-    backends::take(root.get_mut()).map_err(|wrong| match syntax(text, path)(wrong.error) {
-        ConfigError::Syntax { path, error, .. } => ConfigError::Syntax { path, error, help: wrong.help },
+fn backends(root: &mut Spanned<DeTable<'_>>, text: &str, path: &Path) -> Result<Vec<BackendConfig>, ConfigError> {
+    take_backends(root.get_mut()).map_err(|WrongTable { error, help }| match syntax(text, path)(error) {
+        ConfigError::Syntax { path, error, .. } => ConfigError::Syntax { path, error, help },
         other => other,
     })
 }
@@ -172,7 +168,7 @@ impl Config {
     /// [`ConfigError::Syntax`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let mut root = read(text, path)?;
-        let backends = take_backends(&mut root, text, path)?;
+        let backends = backends(&mut root, text, path)?;
         let mut config = Self::deserialize(toml::Deserializer::from(root)).map_err(syntax(text, path))?;
         config.backends = backends;
         let base = path.parent().unwrap_or(Path::new(""));
@@ -196,7 +192,7 @@ impl Config {
     /// [`ConfigError`].
     pub fn load_backends(path: &Path) -> Result<Vec<BackendConfig>, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        let backends = take_backends(&mut read(&text, path)?, &text, path)?;
+        let backends = backends(&mut read(&text, path)?, &text, path)?;
         let base = path.parent().unwrap_or(Path::new(""));
         Ok(backends.into_iter().map(|backend| backend.at(base)).collect())
     }
@@ -213,5 +209,55 @@ impl Config {
             "dev" => PolicySource::Dev,
             directory => PolicySource::Directory(PathBuf::from(directory)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    const ROOM: &str = r#"[[backend]]
+name = "room-1"
+driver = "pkcs11"
+place = "hosted"
+workers = 2
+module = "/usr/lib/softhsm/libsofthsm2.so"
+token = { label = "city cards" }
+pin = { file = "room-1.pin" }
+"#;
+
+    fn error(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("claviger.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load_backends(&path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_wrong_table_is_explained_with_its_line_and_the_remedy() {
+        let twice = format!("{ROOM}{ROOM}");
+        let cases: [(&str, &str, String); 10] = [
+            ("line 3, ", "`pkcs11`", ROOM.replace("pkcs11", "pkcs-11")),
+            ("line 6, ", "expected one of `module`", ROOM.replace("module", "modul")),
+            ("line 4, ", "`on-prem`", ROOM.replace("hosted", "here")),
+            ("line 7, ", "`serial`", ROOM.replace("label", "slot")),
+            ("line 7, ", "its `label`, its `serial`", ROOM.replace("label = \"city cards\"", "")),
+            ("line 8, ", "`systemd-credential`", ROOM.replace("file =", "value =")),
+            ("line 1, ", "missing field `pin`", ROOM.replace("pin =", "# pin =")),
+            ("line 6, ", "at least 2", ROOM.replace("module =", "sessions = 1\nmodule =")),
+            ("line 10, ", "no other [[backend]]", twice),
+            ("line 1, ", "[[backend]]", ROOM.replace("[[backend]]", "[[backends]]")),
+        ];
+        for (place, remedy, text) in cases {
+            let error = error(&text);
+            assert!(error.contains(place) && error.contains(remedy), "{place}, {remedy}: {error}");
+            assert!(error.contains("claviger.toml: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_for_workers_is_not_for_the_embedded_backend() {
+        let error = error("[[backend]]\nname = \"here\"\ndriver = \"software\"\nworkers = 2\n");
+        assert!(error.contains("line 4, column 1") && error.contains("`workers`"), "{error}");
     }
 }

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Unexpected, Visitor};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error, ValueDeserializer};
 
-use crate::routing::BackendConfig;
+use super::BackendConfig;
 
 /// What any backend may have.
 const COMMON: [&str; 5] = ["name", "driver", "place", "rate", "weight"];
@@ -17,19 +17,24 @@ const OF_WORKERS: [&str; 5] = ["env", "user", "workers", "deadline_ms", "deadlin
 
 /// A table that is wrong: where, and what such a table looks like.
 #[derive(Debug)]
-pub(super) struct Wrong {
-    pub(super) error: Error,
-    pub(super) help: String,
+pub struct WrongTable {
+    /// Knows its place in the file.
+    pub error: Error,
+    /// Such a table, or nothing.
+    pub help: String,
 }
 
-impl From<Error> for Wrong {
+impl From<Error> for WrongTable {
     fn from(error: Error) -> Self {
         Self { error, help: String::new() }
     }
 }
 
 /// Takes the `[[backend]]` tables out of a configuration, each checked by its driver.
-pub(super) fn take(root: &mut DeTable<'_>) -> Result<Vec<BackendConfig>, Wrong> {
+///
+/// # Errors
+/// [`WrongTable`] for the first.
+pub fn take_backends(root: &mut DeTable<'_>) -> Result<Vec<BackendConfig>, WrongTable> {
     if let Some((key, value)) = root.iter().find(|(key, _)| matches!(key.get_ref().as_ref(), "backends" | "Backend")) {
         return Err(
             refuse(value.clone(), &format!("[[backend]], one table for each, instead of `{}`", key.get_ref())).into()
@@ -52,7 +57,7 @@ pub(super) fn take(root: &mut DeTable<'_>) -> Result<Vec<BackendConfig>, Wrong> 
     Ok(backends)
 }
 
-fn one(table: Spanned<DeValue<'_>>) -> Result<BackendConfig, Wrong> {
+fn one(table: Spanned<DeValue<'_>>) -> Result<BackendConfig, WrongTable> {
     let span = table.span();
     let DeValue::Table(mut settings) = table.get_ref().clone() else {
         return Err(refuse(table, "a table: write [[backend]]").into());
@@ -65,7 +70,7 @@ fn one(table: Spanned<DeValue<'_>>) -> Result<BackendConfig, Wrong> {
         Some(driver) => format!("\na table of this driver:\n\n{}", driver.example),
         None => String::new(),
     };
-    let wrong = |error| Wrong { error, help: known(driver) };
+    let wrong = |error| WrongTable { error, help: known(driver) };
     let mut common = DeTable::new();
     let of_workers = OF_WORKERS.iter().filter(|_| driver.is_none_or(|driver| driver.foreign_code));
     for name in COMMON.iter().chain(of_workers) {
@@ -83,7 +88,7 @@ fn one(table: Spanned<DeValue<'_>>) -> Result<BackendConfig, Wrong> {
 }
 
 /// A driver of this build.
-pub(crate) fn known_driver<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+pub(super) fn known_driver<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let name = String::deserialize(from)?;
     if claviger_hsm_registry::find(&name).is_some() {
         return Ok(name);
@@ -112,63 +117,31 @@ fn refuse(value: Spanned<DeValue<'_>>, wanted: &str) -> Error {
 mod tests {
     use std::path::Path;
 
-    use super::super::Config;
-
-    const ROOM: &str = r#"[[backend]]
-name = "room-1"
-driver = "pkcs11"
-place = "hosted"
-workers = 2
-module = "/usr/lib/softhsm/libsofthsm2.so"
-token = { label = "city cards" }
-pin = { file = "room-1.pin" }
-"#;
-
-    fn error(text: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("claviger.toml");
-        std::fs::write(&path, text).unwrap();
-        Config::load_backends(&path).unwrap_err().to_string()
-    }
+    use super::*;
 
     #[test]
     fn every_example_is_right() {
         for driver in claviger_hsm_registry::DRIVERS {
-            let mut root = toml::de::DeTable::parse(driver.example).unwrap();
-            let backends = super::take(root.get_mut()).unwrap();
+            let mut root = DeTable::parse(driver.example).unwrap();
+            let backends = take_backends(root.get_mut()).unwrap();
             assert_eq!(backends[0].driver, driver.name);
         }
-        let mut root = toml::de::DeTable::parse(ROOM).unwrap();
-        let room = super::take(root.get_mut()).unwrap().remove(0);
+    }
+
+    #[test]
+    fn a_table_is_the_routers_part_and_the_drivers() {
+        let text = r#"
+            [[backend]]
+            name = "room-1"
+            driver = "pkcs11"
+            workers = 2
+            module = "/usr/lib/softhsm/libsofthsm2.so"
+            token = { label = "city cards" }
+            pin = { file = "room-1.pin" }
+        "#;
+        let mut root = DeTable::parse(text).unwrap();
+        let room = take_backends(root.get_mut()).unwrap().remove(0);
         assert_eq!((room.workers, room.settings.len()), (2, 3));
         assert!(room.at(Path::new("/etc/claviger")).settings["pin"].to_string().contains("/etc/claviger/room-1.pin"));
-    }
-
-    #[test]
-    fn a_wrong_table_is_explained_with_its_line_and_the_remedy() {
-        let twice = format!("{ROOM}{ROOM}");
-        let cases: [(&str, &str, String); 10] = [
-            ("line 3, ", "`pkcs11`", ROOM.replace("pkcs11", "pkcs-11")),
-            ("line 6, ", "expected one of `module`", ROOM.replace("module", "modul")),
-            ("line 4, ", "`on-prem`", ROOM.replace("hosted", "here")),
-            ("line 7, ", "`serial`", ROOM.replace("label", "slot")),
-            ("line 7, ", "its `label`, its `serial`", ROOM.replace("label = \"city cards\"", "")),
-            ("line 8, ", "`systemd-credential`", ROOM.replace("file =", "value =")),
-            ("line 1, ", "missing field `pin`", ROOM.replace("pin =", "# pin =")),
-            ("line 6, ", "at least 2", ROOM.replace("module =", "sessions = 1\nmodule =")),
-            ("line 10, ", "no other [[backend]]", twice),
-            ("line 1, ", "[[backend]]", ROOM.replace("[[backend]]", "[[backends]]")),
-        ];
-        for (place, remedy, text) in cases {
-            let error = error(&text);
-            assert!(error.contains(place) && error.contains(remedy), "{place}, {remedy}: {error}");
-            assert!(error.contains("claviger.toml: "), "{error}");
-        }
-    }
-
-    #[test]
-    fn what_is_for_workers_is_not_for_the_embedded_backend() {
-        let error = error("[[backend]]\nname = \"here\"\ndriver = \"software\"\nworkers = 2\n");
-        assert!(error.contains("line 4, column 1") && error.contains("`workers`"), "{error}");
     }
 }
