@@ -94,6 +94,8 @@ pub enum Operation {
         tenant: String,
         /// Of which scheme.
         scheme: String,
+        /// Lines or records of the file before the first that comes, as an editor counts them.
+        before: u64,
     },
     /// A host's part in a purse transaction: verify the card's MAC, and only then make the answer.
     Purse(PurseRequest),
@@ -124,6 +126,11 @@ pub enum Operation {
         what: String,
         /// The key's id.
         id: String,
+    },
+    /// What is needed to prove one verdict of a job.
+    ProveVerdicts {
+        /// Its id.
+        job: String,
     },
     /// Random bytes from a backend.
     Random {
@@ -389,6 +396,7 @@ impl Operation {
             Self::ListBackends => "list_backends",
             Self::ListPrincipals => "list_principals",
             Self::WhoCan { .. } => "who_can",
+            Self::ProveVerdicts { .. } => "prove_verdicts",
             Self::Random { .. } => "random",
         }
     }

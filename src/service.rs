@@ -154,10 +154,11 @@ impl Service {
         Ok(())
     }
 
-    /// Takes other policies and another way of calls to backends: both or neither. It is written down.
+    /// Takes other policies and another way of calls to backends: both or neither, and `let_in` with them. It is written
+    /// down once it is in force.
     ///
     /// # Errors
-    /// [`ServiceError`]; then everything stays as it was.
+    /// [`ServiceError`]; then everything stays as it was, unless it is the audit log that failed.
     pub async fn reload(
         &self,
         rules: Rules,
@@ -213,8 +214,9 @@ impl Service {
             Operation::SetKeyState { id, state } => {
                 self.set_key_state(caller, action, &id, state).await.map(Outcome::Key)
             }
-            Operation::VerifyTransactions { tenant, scheme } => {
-                VerifyJob::open(self, caller, action, &tenant, &scheme).await.map(|job| Outcome::Job(Box::new(job)))
+            Operation::VerifyTransactions { tenant, scheme, before } => {
+                let job = VerifyJob::open(self, caller, action, &tenant, &scheme, before).await?;
+                Ok(Outcome::Job(Box::new(job)))
             }
             Operation::DisperseKey { parent, factors } => {
                 self.disperse_key(caller, action, parent, factors).await.map(Outcome::Key)
@@ -233,6 +235,7 @@ impl Service {
             Operation::ListBackends => self.list_backends(caller, action).await.map(Outcome::Backends),
             Operation::ListPrincipals => self.list_principals(caller, action).await.map(Outcome::Principals),
             Operation::WhoCan { what, id } => self.who_can(caller, action, &what, &id).await.map(Outcome::Grants),
+            Operation::ProveVerdicts { job } => self.prove_verdicts(caller, action, job).await.map(Outcome::Blinding),
             Operation::Random { len } => self.random(caller, action, len).await.map(Outcome::Bytes),
         }
     }

@@ -278,6 +278,15 @@ impl FieldSet {
         (self.present >> field as u32 & 1 == 1).then(|| &self.bytes[at..at + field.width()])
     }
 
+    /// Bytes of all the fields of a clearing record.
+    pub const RECORD_BYTES: usize = Field::Tac.offset() + Field::Tac.width();
+
+    /// The fields of a clearing record in the order of their columns, zeros where one is not there; and which are there,
+    /// from the lowest bit on.
+    pub fn of_record(&self) -> (u16, &[u8]) {
+        ((self.present & ((2 << Field::Tac as u32) - 1)) as u16, &self.bytes[..Self::RECORD_BYTES])
+    }
+
     /// The first in column order of some fields that is not there.
     pub(crate) fn first_missing(&self, of: Fields) -> Option<Field> {
         Fields(of.0 & !self.present).first()

@@ -72,6 +72,8 @@ pub struct Client {
 pub struct Answer<S> {
     /// The keys that verify, where the daemon names them.
     pub keys: Option<String>,
+    /// The job in the audit log.
+    pub job: Option<String>,
     /// What comes.
     pub pieces: S,
 }
@@ -150,10 +152,11 @@ impl Client {
             .header("content-type", content_type)
             .body(reqwest::Body::wrap_stream(body));
         let response = self.checked(request).await?;
-        let keys = response.headers().get("claviger-keys").and_then(|keys| keys.to_str().ok()).map(str::to_owned);
+        let named = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (keys, job) = (named("claviger-keys"), named("claviger-job"));
         let url = self.url.clone();
         let broken = move |error| ClientError::Connection { url: url.clone(), reason: causes(&error) };
-        Ok(Answer { keys, pieces: response.bytes_stream().map_err(broken) })
+        Ok(Answer { keys, job, pieces: response.bytes_stream().map_err(broken) })
     }
 
     fn at(&self, path: &str) -> String {

@@ -20,7 +20,7 @@ pub use keys::{
     AdoptKey, ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyMove, KeyReference, MoveKey,
     NewKey, ReplicateKey, SetKeyState,
 };
-pub use policy::{Caller, CallerList, Grant, GrantList, WhoCan};
+pub use policy::{Caller, CallerList, Grant, GrantList, JobBlinding, WhoCan};
 pub use purse::{PsamDebit, PsamResult, Purse, PurseResult};
 pub use status::{
     Backend, BackendList, Health, Problem, RandomBytes, RandomRequest, Scheme, SchemeItem, SchemeLayout, SchemeRole,

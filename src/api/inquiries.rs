@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State as Shared};
-use claviger_client::{Caller as Known, CallerList, Grant, GrantList, WhoCan};
+use claviger_client::{Caller as Known, CallerList, Grant, GrantList, JobBlinding, WhoCan};
 
 use super::problem::Problems;
 use super::{Refusal, State, execute};
@@ -17,6 +17,20 @@ use crate::service::{Caller, Outcome};
 pub(super) async fn principals(Shared(state): Shared<State>, caller: Caller) -> Result<Json<CallerList>, Refusal> {
     match execute(&state.service, caller, Operation::ListPrincipals).await? {
         Outcome::Principals(all) => Ok(Json(CallerList { principals: all.iter().map(view).collect() })),
+        _ => Err(Refusal::unexpected()),
+    }
+}
+
+/// What proofs of a job's verdicts are made with (`claviger audit prove`).
+#[utoipa::path(get, path = "/v1/audit/jobs/{job}/blinding", tag = "policy", params(("job" = String, Path, description = "The job, as the audit log names it", example = "5f0c3a9d21e87b46")),
+    responses((status = 200, description = "The job's blinding", body = JobBlinding), Problems))]
+pub(super) async fn blinding(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    Path(job): Path<String>,
+) -> Result<Json<JobBlinding>, Refusal> {
+    match execute(&state.service, caller, Operation::ProveVerdicts { job: job.clone() }).await? {
+        Outcome::Blinding(blinding) => Ok(Json(JobBlinding { job, blinding: blinding.to_hex().to_string() })),
         _ => Err(Refusal::unexpected()),
     }
 }

@@ -78,6 +78,7 @@ pub fn router(state: State) -> Router {
         .routes(routes!(status::backends))
         .routes(routes!(inquiries::principals))
         .routes(routes!(inquiries::who_can))
+        .routes(routes!(inquiries::blinding))
         .routes(routes!(keys::generate))
         .routes(routes!(keys::import))
         .routes(routes!(keys::adopt))

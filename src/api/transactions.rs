@@ -26,12 +26,16 @@ const LAYOUT: &str = "application/octet-stream";
 /// Names the keys that verify, so that a later job can ask for the same.
 const KEYS: &str = "claviger-keys";
 
+/// Names the job in the audit log.
+const JOB: &str = "claviger-job";
+
 /// Verifies the TACs of transaction records.
 ///
 /// A few records come and go as JSON. A file comes as `text/csv` with a header line, as
 /// `application/vnd.apache.arrow.stream`, or as `application/octet-stream` in a layout that the scheme
 /// describes, and is answered in the order of the records while it is still going up: in Arrow if it came in
-/// Arrow, else as `record_id,verdict,reason` lines. The header `claviger-keys` names the keys that verify.
+/// Arrow, else as `record_id,verdict,reason` lines. The header `claviger-keys` names the keys that verify,
+/// `claviger-job` the job in the audit log, where the root of the tree of its verdicts stands.
 #[utoipa::path(post, path = "/v1/transactions/verify", tag = "transactions", params(VerifyParameters),
     request_body(content((VerifyRecords = "application/json"), (String = "text/csv",
             example = "record_id,city_code,asn,txn_type,amount,terminal_id,ttc,date,time,key_version,alg_id,tac\nR1,1150,1150491934206620,06,544,115366392864,00000001,20261121,071014,01,00,BA231E81\n"),
@@ -48,8 +52,9 @@ pub(super) async fn verify(
 ) -> Result<Response, Refusal> {
     let Query(parameters) = parameters.map_err(Refusal::query)?;
     let VerifyParameters { tenant, scheme, layout, before, keys } = parameters;
+    let before = before.unwrap_or(0);
     let open = async |scheme: String| {
-        let operation = Operation::VerifyTransactions { tenant, scheme };
+        let operation = Operation::VerifyTransactions { tenant, scheme, before };
         match execute(&state.service, caller, operation).await? {
             Outcome::Job(job) if keys.as_ref().is_some_and(|keys| *keys != job.key_versions()) => {
                 let refused = ServiceError::OtherKeys(job.key_versions());
@@ -61,7 +66,6 @@ pub(super) async fn verify(
             _ => Err(Refusal::unexpected()),
         }
     };
-    let before = before.unwrap_or(0);
     let limits = &state.limits;
     let reader = match content_type(&request).as_str() {
         "application/json" => {
@@ -85,12 +89,16 @@ pub(super) async fn verify(
     let arrow = matches!(reader, Reader::Arrow(_));
     let upload = Upload::new(request.into_body(), limits);
     let (upload, reader, job) = upload.begin(reader, open(scheme)).await?;
-    let keys = job.key_versions();
+    let (keys, id) = (job.key_versions(), job.id().to_owned());
     let (job, first) = if arrow { Verification::as_arrow(job)? } else { Verification::as_csv(job) };
     let verdicts = Body::from_stream(stream::work_through(upload, reader, job, first));
     let content_type = if arrow { ARROW } else { "text/csv; charset=utf-8" };
-    Ok(([(header::CONTENT_TYPE, content_type.to_owned()), (HeaderName::from_static(KEYS), keys)], verdicts)
-        .into_response())
+    let said = [
+        (header::CONTENT_TYPE, content_type.to_owned()),
+        (HeaderName::from_static(KEYS), keys),
+        (HeaderName::from_static(JOB), id),
+    ];
+    Ok((said, verdicts).into_response())
 }
 
 fn verify_records(mut job: VerifyJob, VerifyRecords { records }: VerifyRecords) -> Result<VerifyResult, ServiceError> {
@@ -107,20 +115,18 @@ fn verify_records(mut job: VerifyJob, VerifyRecords { records }: VerifyRecords) 
         let id = record.get("record_id").cloned().unwrap_or_default();
         ids.push(if record.contains_key("record_id") { id } else { String::new() });
         if job.is_full() || number as usize == records.len() {
-            let mut next = verdicts.len();
-            job.run(|verified| {
-                let record_id = std::mem::take(&mut ids[next]);
+            job.run(ids[verdicts.len()..].iter().map(String::as_bytes), |id, verified| {
                 verdicts.push(Verdict {
-                    record_id,
+                    record_id: String::from_utf8_lossy(id).into_owned(),
                     verdict: verified.verdict.to_string(),
                     reason: verified.reason.to_string(),
                 });
-                next += 1;
             })?;
         }
     }
+    let id = job.id().to_owned();
     let counts = job.close(Ok(()))?;
-    Ok(VerifyResult { verdicts, counts })
+    Ok(VerifyResult { job: id, verdicts, counts })
 }
 
 /// The outer error is the request's (no such column); the inner one is the record's verdict.

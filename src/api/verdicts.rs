@@ -50,12 +50,12 @@ impl Job for Verification {
     }
 
     fn run(&mut self, ids: &Ids, out: &mut Vec<u8>) -> Result<(), ServiceError> {
-        let mut ids = ids.iter();
+        let ids = ids.iter();
         match &mut self.writer {
-            Writer::Csv => self.job.run(|verified| verified.append_line(ids.next().unwrap_or_default(), out)),
+            Writer::Csv => self.job.run(ids, |id, verified| verified.append_line(id, out)),
             Writer::Arrow { schema, stream } => {
                 let mut columns = VerdictColumns::default();
-                self.job.run(|verified| columns.push(ids.next().unwrap_or_default(), verified))?;
+                self.job.run(ids, |id, verified| columns.push(id, verified))?;
                 if let Some(batch) = columns.batch(schema).map_err(broken)? {
                     stream.write(&batch).map_err(broken)?;
                     out.append(stream.get_mut());

@@ -8,6 +8,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::Blinding;
 
 /// What is hashed into the signing key beside the storage master key, and what is signed before number and hash.
 const CONTEXT: &[u8] = b"claviger audit checkpoint 1";
@@ -66,24 +69,38 @@ fn message(seq: u64, hash: &str) -> Option<Vec<u8>> {
     Some([CONTEXT, &seq.to_be_bytes(), &hash].concat())
 }
 
-/// The log's own key.
-pub struct Signer(Ed25519KeyPair);
+/// What is hashed into the key of blindings beside the storage master key.
+const BLINDING: &[u8] = b"claviger audit blinding 1";
+
+/// The log's own keys.
+pub struct Signer {
+    key: Ed25519KeyPair,
+    blinding: Zeroizing<[u8; 32]>,
+}
 
 impl Signer {
-    /// The key that belongs to a storage master key.
+    /// The keys that belong to a storage master key.
     ///
     /// # Errors
     /// Never in practice: any 32 bytes are a seed.
     pub fn of(storage_key: &[u8]) -> io::Result<Self> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(storage_key).map_err(io::Error::other)?;
-        mac.update(CONTEXT);
-        let seed = zeroize::Zeroizing::new(<[u8; 32]>::from(mac.finalize().into_bytes()));
-        Ed25519KeyPair::from_seed_unchecked(&*seed).map(Self).map_err(|_| io::Error::other("no seed"))
+        let derived = |context: &[u8]| -> io::Result<Zeroizing<[u8; 32]>> {
+            let mut mac = Hmac::<Sha256>::new_from_slice(storage_key).map_err(io::Error::other)?;
+            mac.update(context);
+            Ok(Zeroizing::new(mac.finalize().into_bytes().into()))
+        };
+        let key = Ed25519KeyPair::from_seed_unchecked(&*derived(CONTEXT)?).map_err(|_| io::Error::other("no seed"))?;
+        Ok(Self { key, blinding: derived(BLINDING)? })
+    }
+
+    /// What a job's salts follow from.
+    pub fn blinding(&self, job: &str) -> Blinding {
+        Blinding::of(&self.blinding, job)
     }
 
     pub(super) fn sign(&self, seq: u64, hash: &str) -> Option<SignedHead> {
-        let signature = self.0.sign(&message(seq, hash)?);
-        let (key, signature) = (hex::encode(self.0.public_key()), hex::encode(signature));
+        let signature = self.key.sign(&message(seq, hash)?);
+        let (key, signature) = (hex::encode(self.key.public_key()), hex::encode(signature));
         Some(SignedHead { seq, hash: hash.to_owned(), key, signature })
     }
 }

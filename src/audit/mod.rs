@@ -10,6 +10,9 @@
 
 mod chain;
 mod checkpoint;
+mod leaf;
+mod proof;
+mod tree;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -18,6 +21,9 @@ use serde::{Deserialize, Serialize};
 
 pub use chain::{ChainError, Verified, verify, verify_lines};
 pub use checkpoint::{SignedHead, Signer};
+pub use leaf::{Blinding, Leaf, Salts};
+pub use proof::{Proof, ProofError};
+pub use tree::Tree;
 pub use writer::{Audit, AuditError};
 
 /// What happened, as callers of [`Audit::append`] say it.
@@ -56,9 +62,24 @@ pub struct Event {
     /// Ties the records of one job together.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub job: String,
+    /// Of a job that verifies: the tree of its verdicts so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdicts: Option<VerdictTree>,
     /// Of a `checkpoint`: the record before it, signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<SignedHead>,
+}
+
+/// What a log says of a job's verdicts without saying one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerdictTree {
+    /// Lines or records of the file before the job's first, as an editor counts them.
+    pub before: u64,
+    /// Records since, in the file's order: the tree's leaves.
+    pub items: u64,
+    /// Its root, hexadecimal.
+    pub root: String,
 }
 
 /// A record as it stands in the log.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::chain::{ChainError, Head, Verified, verify};
-use super::{Event, Signer};
+use super::{Blinding, Event, Signer};
 
 /// The log cannot take a record; the answer that it speaks of must not leave.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -51,6 +51,11 @@ impl Audit {
     pub fn sign_with(&self, signer: Signer) {
         // The daemon is unsealed once.
         let _ = self.signer.set(signer);
+    }
+
+    /// What a job's salts follow from; none while nothing is signed.
+    pub fn blinding(&self, job: &str) -> Option<Blinding> {
+        self.signer.get().map(|signer| signer.blinding(job))
     }
 
     /// Appends a record and returns its number once it is on disk.

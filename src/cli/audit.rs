@@ -1,5 +1,7 @@
 //! `claviger audit`.
 
+mod prove;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +10,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::Global;
 use super::output::Output;
 use crate::audit::{self, ChainError, Record, SignedHead};
 
@@ -15,7 +18,8 @@ use crate::audit::{self, ChainError, Record, SignedHead};
 #[derive(Subcommand)]
 #[command(after_help = "Examples:
   claviger audit verify /var/lib/claviger/audit.jsonl
-  claviger audit export /var/lib/claviger/audit.jsonl --after 120000")]
+  claviger audit export /var/lib/claviger/audit.jsonl --after 120000
+  claviger audit check-proof proof.json --log /var/lib/claviger/audit.jsonl")]
 pub(super) enum Audit {
     /// Check every record, every checkpoint and the signed end; without a daemon. Exits 1 if something was changed
     #[command(after_help = "Examples:
@@ -26,6 +30,19 @@ pub(super) enum Audit {
     #[command(after_help = "Example:
   claviger audit export audit.jsonl --after 120000 --event decision")]
     Export(Export),
+    /// Prove that one record had one verdict in one job, from its file, its verdicts and the log
+    ///
+    /// The proof is some hundred bytes for each doubling of the job's size, holds nothing of other records, and can be
+    /// checked by anybody who has the log. Only auditors can make one: the daemon tells nobody else what blinds the
+    /// verdicts.
+    #[command(after_help = "Example:
+  claviger --data ./dev --as auditor audit prove R0000017 --job 5f0c3a9d21e87b46 --records day.csv \\
+      --verdicts verdicts.csv --scheme cjt166 --log ./dev/audit.jsonl --out proof.json")]
+    Prove(prove::Prove),
+    /// Check such a proof, without a daemon and without any key. Exits 1 if it proves nothing
+    #[command(after_help = "Example:
+  claviger audit check-proof proof.json --log audit.jsonl")]
+    CheckProof(prove::CheckProof),
 }
 
 #[derive(Args)]
@@ -53,8 +70,10 @@ pub(super) struct Export {
 }
 
 impl Audit {
-    pub(super) fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Prove(prove) => prove.run(global, output).await,
+            Self::CheckProof(check) => check.run(output),
             Self::Verify(verify) => verify.run(output),
             Self::Export(export) => export.run(output),
         }

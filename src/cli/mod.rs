@@ -162,7 +162,7 @@ pub fn main() -> ExitCode {
             Command::Derive(derive) => derive.run(&global, &output).await,
             Command::Random(random) => random.run(&global, &output).await,
             Command::Schemes(schemes) => schemes.run(&output),
-            Command::Audit(audit) => audit.run(&output),
+            Command::Audit(audit) => audit.run(&global, &output).await,
             Command::Policy(policy) => policy.run(&global, &output).await,
             Command::Launcher | Command::Worker(_) => Ok(ExitCode::SUCCESS),
         }

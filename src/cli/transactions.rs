@@ -20,7 +20,7 @@ use super::Global;
 use super::output::{Output, thousands};
 use super::upload::{Answers, Upload, check_output};
 use journal::{Journal, Paths, digest};
-use source::{Format, Source};
+pub(super) use source::{Format, Source};
 use verdicts::Verdicts;
 
 pub use arrow_file::Rows as ArrowRows;
@@ -75,6 +75,8 @@ pub(super) struct Summary {
     scheme: String,
     /// Of the keys that made the TACs.
     role: String,
+    /// In the audit log.
+    job: String,
     pub(super) records: u64,
     pub(super) counts: BTreeMap<String, u64>,
     /// Of all records, those that an earlier run had verified.
@@ -118,14 +120,14 @@ impl Verify {
         let resumed = answers.total();
         let mut verdicts = Verdicts::new(file, answers, format.content_type())?;
         let done = self.stream(client, output, (&format, size), before, &paths, &mut verdicts).await;
-        if let Err(error) = done {
+        let job = done.map_err(|error| {
             paths.abandon();
             let refused = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ClientError::Problem(_))));
-            return Err(match paths.has_journal() && !refused {
+            match paths.has_journal() && !refused {
                 true => error.context("the job was interrupted, and --resume goes on with it"),
                 false => error,
-            });
-        }
+            }
+        })?;
         paths.finish(verdicts.file())?;
         let (records, counts) = (verdicts.answers().total(), verdicts.answers().counts().clone());
         let seconds = begun.elapsed().as_secs_f64();
@@ -135,6 +137,7 @@ impl Verify {
             tenant,
             scheme: self.scheme,
             role,
+            job,
             records,
             counts,
             resumed,
@@ -169,7 +172,7 @@ impl Verify {
         before: Option<Journal>,
         paths: &Paths,
         verdicts: &mut Verdicts,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<String> {
         let done = before.as_ref().map_or(0, |journal| journal.records);
         let source = Source::open(&self.file, format.clone(), done)?;
         let layout = if let Format::Layout { name, .. } = format { Some(name.clone()) } else { None };
@@ -231,7 +234,7 @@ impl Verify {
             progress.write(paths, verdicts).await?;
             return Err(error);
         }
-        Ok(())
+        Ok(answer.job.unwrap_or_default())
     }
 }
 
@@ -281,6 +284,6 @@ impl Summary {
         for verdict in VERDICTS {
             text += &format!("  {verdict:<13}{:>12}\n", thousands(self.counts.get(*verdict).copied().unwrap_or(0)));
         }
-        text + &format!("verdicts: {}", self.out.display())
+        text + &format!("verdicts: {} (job {} of the audit log)", self.out.display(), self.job)
     }
 }

@@ -59,6 +59,7 @@ pub const ACTIONS: &[&str] = &[
     "show_scheme",
     "list_backends",
     "list_principals",
+    "prove_verdicts",
 ];
 
 /// What an operation is done to, as policies see it.

@@ -1,8 +1,9 @@
 //! What auditors ask: who may call, and who may do what.
 
+use super::job::JOB_ID;
 use super::keys::key_event;
 use super::{Caller, Service, ServiceError};
-use crate::audit::Event;
+use crate::audit::{Blinding, Event};
 use crate::policy::{self, Circumstances, Principal, Resource, Said};
 
 impl Service {
@@ -13,6 +14,25 @@ impl Service {
     ) -> Result<Vec<Principal>, ServiceError> {
         let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
         self.settle(caller, &permit, Event::default(), Ok(self.rules().principals.clone())).await
+    }
+
+    /// Lets an auditor make proofs of a job's verdicts. Which jobs there were is in the log.
+    pub(super) async fn prove_verdicts(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        job: String,
+    ) -> Result<Blinding, ServiceError> {
+        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        let result = match self.audit.blinding(&job) {
+            _ if hex::decode(&job).map_or(true, |id| id.len() != JOB_ID) => Err(ServiceError::field(
+                "job",
+                "is not the id of a job: 16 hexadecimal digits, as the audit log has it",
+            )),
+            None => Err(ServiceError::Sealed),
+            Some(blinding) => Ok(blinding),
+        };
+        self.settle(caller, &permit, Event { job, ..Event::default() }, result).await
     }
 
     /// What policy says of each principal that would do something with a key, one row at a time from where the caller is.

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Caller, Service, ServiceError};
-use crate::audit::Event;
+use crate::audit::{Event, VerdictTree};
 use crate::keyring::Entry;
 use crate::policy::Permit;
 
 /// Rows in a batch: a multiple of what the engine takes at once, small enough for the caches.
 pub const BATCH: usize = 4096;
+
+/// Bytes of a job's id.
+pub(super) const JOB_ID: usize = 8;
 
 /// A job's records: an opening one, checkpoints, and a closing or aborted one, tied by an id.
 pub(super) struct Record {
@@ -35,7 +38,7 @@ impl Record {
     ) -> Result<Self, ServiceError> {
         let place = Arc::clone(&service.jobs).try_acquire_owned();
         let place = place.map_err(|_| ServiceError::Busy("no more files are worked through at once"))?;
-        let mut job = [0; 8];
+        let mut job = [0; JOB_ID];
         getrandom::fill(&mut job).map_err(|_| ServiceError::Stopped)?;
         let event = Event {
             principal: caller.principal.to_string(),
@@ -70,6 +73,16 @@ impl Record {
 
     pub(super) fn count(&mut self, what: &'static str, records: u64) {
         *self.counts.entry(what).or_insert(0) += records;
+    }
+
+    /// Its id.
+    pub(super) fn job(&self) -> &str {
+        &self.event.job
+    }
+
+    /// The tree of its verdicts so far.
+    pub(super) fn verdicts(&mut self, tree: VerdictTree) {
+        self.event.verdicts = Some(tree);
     }
 
     pub(super) fn checkpoint(&self) -> Result<(), ServiceError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use claviger_card_schemes::CardScheme;
 
 use super::{PersonaliseJob, VerifyJob};
+use crate::audit::Blinding;
 use crate::keyring::{Entry, Move};
 use crate::policy::{Principal, Said};
 use crate::routing::{BackendStatus, Comparison};
@@ -53,6 +54,8 @@ pub enum Outcome {
     Principals(Vec<Principal>),
     /// Of each who may call, what policy says.
     Grants(Vec<(Principal, Said)>),
+    /// What the salts of a job's verdicts follow from.
+    Blinding(Blinding),
     /// How the backends are.
     Backends(Vec<BackendStatus>),
     /// Bytes that are not secret.

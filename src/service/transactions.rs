@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::job::{BATCH, Record};
 use super::perform::{event_of, no_key};
 use super::{Caller, Service, ServiceError, blocking};
-use crate::audit::Event;
+use crate::audit::{Event, Leaf, Salts, Tree, VerdictTree};
 use crate::keyring::{Entry, Purpose};
 use crate::policy::{Permit, Resource};
 use crate::routing::RouteError;
@@ -25,6 +25,15 @@ pub struct VerifyJob {
     scheme: Arc<CardScheme>,
     keys: Arc<Keys>,
     verifier: TacVerifier,
+    verdicts: Verdicts,
+}
+
+/// The tree of the verdicts, and the leaves of the records that wait for theirs.
+struct Verdicts {
+    before: u64,
+    tree: Tree,
+    salts: Salts,
+    leaves: Vec<Leaf>,
 }
 
 /// The keys that the job may use, as the keyring had them at `generation`.
@@ -46,6 +55,7 @@ impl VerifyJob {
         action: &'static str,
         tenant: &str,
         scheme: &str,
+        before: u64,
     ) -> Result<Self, ServiceError> {
         let scheme = service.enter_scheme(caller, tenant, scheme).await?;
         let role = scheme.tac_role().ok_or_else(|| ServiceError::field("scheme", "has no TAC"))?.name();
@@ -60,7 +70,14 @@ impl VerifyJob {
         let verifier = TacVerifier::new(Arc::clone(&scheme), selectable(&entries));
         let record = Record::open(service, caller, action, tenant, &entries, &permit).await?;
         let keys = Arc::new(Keys { permit, entries, generation });
-        Ok(Self { record, caller: caller.clone(), action, name, scheme, keys, verifier })
+        let salts = service.audit.blinding(record.job()).ok_or(ServiceError::Sealed)?.salts();
+        let verdicts = Verdicts { before, tree: Tree::default(), salts, leaves: Vec::with_capacity(BATCH) };
+        Ok(Self { record, caller: caller.clone(), action, name, scheme, keys, verifier, verdicts })
+    }
+
+    /// Its id in the audit log.
+    pub fn id(&self) -> &str {
+        self.record.job()
     }
 
     /// The keys in use: each one's id and how often its record has changed. What they verify, the same keys
@@ -72,6 +89,7 @@ impl VerifyJob {
 
     /// Takes a record that could be read, or the fault of one that could not.
     pub fn push(&mut self, record: Result<&FieldSet, LineFault>, line: u64) {
+        self.verdicts.leaves.push(Leaf::of(record.ok()));
         match record {
             Ok(fields) => self.verifier.push(fields),
             Err(fault) => self.verifier.push_fault(fault, line),
@@ -83,11 +101,16 @@ impl VerifyJob {
         self.verifier.len() >= BATCH
     }
 
-    /// Verifies the records taken since the last time and hands their verdicts over in order; blocks.
+    /// Verifies the records taken since the last time, whose ids are these, and hands their verdicts over in order;
+    /// blocks.
     ///
     /// # Errors
     /// [`ServiceError`]; the job is then over.
-    pub fn run(&mut self, each: impl FnMut(Verified)) -> Result<(), ServiceError> {
+    pub fn run<'i>(
+        &mut self,
+        ids: impl Iterator<Item = &'i [u8]>,
+        mut each: impl FnMut(&'i [u8], Verified),
+    ) -> Result<(), ServiceError> {
         let router = self.record.service().router()?;
         let mut renewed = if self.is_current() { None } else { Some(self.renew()?) };
         let mut verdicts = Vec::with_capacity(self.verifier.len());
@@ -109,7 +132,11 @@ impl VerifyJob {
         }
         let verdicts_of = verdicts.chunk_by(|one, next| one.verdict == next.verdict);
         verdicts_of.for_each(|run| self.record.count(run[0].verdict.as_str(), run.len() as u64));
-        verdicts.into_iter().for_each(each);
+        for ((id, verified), leaf) in ids.zip(verdicts).zip(&mut self.verdicts.leaves) {
+            leaf.decide(id, verified.verdict);
+            each(id, verified);
+        }
+        self.record.verdicts(self.verdicts.grow());
         match renewed {
             Some(next) => self.take_over(next),
             None => Ok(()),
@@ -157,6 +184,16 @@ impl VerifyJob {
     /// If the audit log does not take the record; then the last verdicts must not leave.
     pub fn close(self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError> {
         self.record.close(outcome)
+    }
+}
+
+impl Verdicts {
+    /// Takes the leaves in.
+    fn grow(&mut self) -> VerdictTree {
+        self.salts.blind(&mut self.leaves);
+        self.tree.append(Leaf::bytes(&self.leaves));
+        self.leaves.clear();
+        VerdictTree { before: self.before, items: self.tree.len(), root: hex::encode(self.tree.root()) }
     }
 }
 

@@ -317,6 +317,16 @@ fn an_interrupted_job_goes_on_without_losing_or_repeating_a_record() {
         assert_eq!(*found, truth[at % truth.len()], "record {at}");
     }
     assert!(!out.with_extension("csv.partial").exists() && !out.with_extension("csv.journal").exists());
+
+    // What the second job verified is proved by it, as if the first had not been.
+    let (job, log) = (summary["job"].as_str().unwrap(), daemon.data().join("audit.jsonl"));
+    let proof = daemon.folder.path().join("proof.json");
+    let [out, log, proof] = [&out, &log, &proof].map(|path| path.to_str().unwrap());
+    let of = ["audit", "prove", "broken", "--job", job, "--scheme", SCHEME, "--records", &file];
+    let output = daemon.cli("auditor", &[&of[..], &["--verdicts", out, "--log", log, "--out", proof]].concat());
+    assert!(output.status.success(), "{}", words(&output));
+    let output = daemon.cli("auditor", &["audit", "check-proof", proof, "--log", log]);
+    assert!(words(&output).contains("record broken had the verdict malformed"), "{}", words(&output));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,7 @@ mod load;
 mod main_job;
 mod openapi;
 mod policies;
+mod proofs;
 mod purse;
 mod reference;
 mod refusals;

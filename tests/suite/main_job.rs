@@ -29,7 +29,7 @@ struct DayComponent {
     value: String,
 }
 
-fn days() -> PathBuf {
+pub(crate) fn days() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/days")
 }
 

@@ -24,6 +24,18 @@ pub struct CallerList {
     pub principals: Vec<Caller>,
 }
 
+/// What proofs of a job's verdicts are made with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JobBlinding {
+    /// The job.
+    #[schema(example = "5f0c3a9d21e87b46")]
+    pub job: String,
+    /// What the salts of its leaves follow from, 32 bytes in hexadecimal. Whoever has it and a proof can try the MACs of the
+    /// proof's neighbours: it is the auditor's alone.
+    #[schema(example = "7e9b1c5d3f2a60488e1d7c3b5a9f0e2d4c6b8a7f1e3d5c7b9a8f6e4d2c1b0a99")]
+    pub blinding: String,
+}
+
 /// A question to the policies in force.
 #[derive(Debug, Clone, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -58,6 +58,9 @@ pub type VerdictCounts = BTreeMap<String, u64>;
 /// Verdicts in the order of the records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerifyResult {
+    /// The job in the audit log.
+    #[schema(example = "5f0c3a9d21e87b46")]
+    pub job: String,
     /// One for each record.
     pub verdicts: Vec<Verdict>,
     /// By verdict.

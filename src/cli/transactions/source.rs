@@ -17,7 +17,7 @@ use crate::cli::upload::{Records, Upload};
 
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Format {
+pub(in crate::cli) enum Format {
     Csv,
     Parquet,
     /// Arrow IPC: the file format or the streaming format.
@@ -34,7 +34,7 @@ const ROWS: usize = 8192;
 
 impl Format {
     /// As it is named, or as the file's first bytes tell.
-    pub(super) fn of(path: &Path, named: Option<&str>, scheme: &Scheme) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn of(path: &Path, named: Option<&str>, scheme: &Scheme) -> anyhow::Result<Self> {
         if let Some(name) = named {
             return Self::named(name, scheme);
         }
@@ -94,7 +94,7 @@ fn known(scheme: &Scheme) -> String {
 }
 
 /// A file from its first record that was not verified yet.
-pub(super) struct Source {
+pub(in crate::cli) struct Source {
     path: PathBuf,
     format: Format,
     /// Records that were verified before.
@@ -109,7 +109,7 @@ pub(super) struct Source {
 
 impl Source {
     /// Finds the record after the first `done` ones.
-    pub(super) fn open(path: &Path, format: Format, done: u64) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn open(path: &Path, format: Format, done: u64) -> anyhow::Result<Self> {
         let mut source = Self { path: path.to_owned(), format, done, position: 0, header: Vec::new(), before: done };
         match source.format {
             Format::Csv if done > 0 => source.skip_lines(true)?,
@@ -144,7 +144,7 @@ impl Source {
     }
 
     /// Sends what is left.
-    pub(super) fn send(self, upload: &mut Upload) -> anyhow::Result<()> {
+    pub(in crate::cli) fn send(self, upload: &mut Upload) -> anyhow::Result<()> {
         let file = File::open(&self.path)?;
         match self.format {
             Format::Csv => {

@@ -1,0 +1,289 @@
+//! `claviger audit prove` and `check-proof`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Lines};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use claviger_card_schemes::{
+    ArrowReader, Columns, CsvReader, FieldSet, LineFault, ReadError, Reader, RecordSink, record_id_of,
+};
+use claviger_client::{JobBlinding, Scheme};
+use claviger_hsm_api::Verdict;
+use futures_util::StreamExt;
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::{found_wrong, records, wrong};
+use crate::audit::{Blinding, Leaf, Proof, ProofError, Salts, Tree, VerdictTree, verify};
+use crate::cli::Global;
+use crate::cli::output::Output;
+use crate::cli::transactions::{Format, Source};
+use crate::cli::upload::Upload;
+use crate::config::Limits;
+use crate::daemon::load_schemes;
+
+#[derive(Args)]
+pub(in crate::cli) struct Prove {
+    /// The record's id
+    record_id: String,
+    /// The job that verified it, as `transactions verify` and the audit log name it
+    #[arg(long)]
+    job: String,
+    /// The file that was verified
+    #[arg(long, value_name = "FILE")]
+    records: PathBuf,
+    /// The verdicts that came of it
+    #[arg(long, value_name = "FILE")]
+    verdicts: PathBuf,
+    /// The audit log, or a copy of it
+    #[arg(long, value_name = "FILE")]
+    log: PathBuf,
+    /// Card scheme
+    #[arg(long)]
+    scheme: String,
+    /// csv, parquet, arrow, or a layout of the scheme; if the file itself does not tell
+    #[arg(long)]
+    format: Option<String>,
+    /// A directory of scheme profiles that add to or replace the shipped ones
+    #[arg(long, value_name = "DIR")]
+    schemes: Option<PathBuf>,
+    /// Where the proof goes
+    #[arg(long, value_name = "PROOF")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(in crate::cli) struct CheckProof {
+    /// The proof
+    proof: PathBuf,
+    /// The audit log, or a copy of it; without it only that the proof is whole is checked
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+}
+
+impl Prove {
+    pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+        let stands = self.tree_in_log()?;
+        let client = global.client()?;
+        let given: JobBlinding = client.get(&format!("/v1/audit/jobs/{}/blinding", self.job), &()).await?;
+        let blinding = Blinding::from_hex(&given.blinding).context("the daemon's blinding is none")?;
+        let scheme: Scheme = client.get(&format!("/v1/schemes/{}", self.scheme), &()).await?;
+        let format = Format::of(&self.records, self.format.as_deref(), &scheme)?;
+        let counted = self.walk(&format, Walk::counting(&self, &stands)?).await?;
+        let Some(index) = counted.found else { bail!("the job verified no record `{}`", self.record_id) };
+        let walked = self.walk(&format, Walk::tracing(&self, &stands, index, &blinding)?).await?;
+        let (tree, leaf) = (walked.tree, walked.leaf.context("the record is not there any more")?);
+        let same = tree.len() == stands.items && hex::encode(tree.root()) == stands.root;
+        ensure!(
+            same,
+            "{} and {} are not what job {} verified and what came of it: the log holds another root over {} verdicts",
+            self.records.display(),
+            self.verdicts.display(),
+            self.job,
+            stands.items
+        );
+        let path = tree.path().context("the tree does not hold the record")?;
+        let proof = Proof::new(&self.job, &self.record_id, index, tree.len(), &leaf, &path, &tree.root());
+        proof.check()?;
+        std::fs::write(&self.out, serde_json::to_vec_pretty(&proof)?)
+            .with_context(|| self.out.display().to_string())?;
+        output.result(&proof, || {
+            format!(
+                "record {} had the verdict {} in job {}: {} hashes lead to the log's root\nproof: {}",
+                proof.record_id,
+                proof.verdict,
+                proof.job,
+                path.len(),
+                self.out.display()
+            )
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What the log says last of the job's verdicts.
+    fn tree_in_log(&self) -> anyhow::Result<VerdictTree> {
+        verify(&self.log)?;
+        let mut found = None;
+        for record in records(&self.log)? {
+            let event = record?.1.event;
+            if event.job == self.job && event.verdicts.is_some() {
+                found = event.verdicts;
+            }
+        }
+        found.with_context(|| format!("{} knows no job {} that gave verdicts", self.log.display(), self.job))
+    }
+
+    /// Reads the file as the daemon did.
+    async fn walk(&self, format: &Format, mut walk: Walk) -> anyhow::Result<Walk> {
+        let source = Source::open(&self.records, format.clone(), 0)?;
+        let limits = Limits::default();
+        let mut reader = match format {
+            Format::Csv => Reader::Csv(CsvReader::new(Columns::of_records(), limits.line_bytes, 0)),
+            Format::Parquet | Format::Arrow => {
+                Reader::Arrow(ArrowReader::new(Columns::of_records(), limits.body_bytes, 0))
+            }
+            Format::Layout { name, .. } => {
+                let schemes = load_schemes(self.schemes.as_deref())?;
+                let known = schemes.find(&self.scheme);
+                known.context("name the directory of the scheme with --schemes")?.layout_reader(name, 0)?
+            }
+        };
+        let (upload, sent) = Upload::start(ProgressBar::hidden(), move |upload| source.send(upload));
+        let mut upload = std::pin::pin!(upload);
+        let mut is_open = false;
+        while let Some(piece) = upload.next().await {
+            let piece = piece.map_err(|error| sent.blame(error))?;
+            if is_open {
+                reader.feed(&piece, &mut walk).map_err(read)?;
+            } else {
+                is_open = reader.open(&piece)?;
+            }
+        }
+        if !is_open {
+            reader.open_at_end()?;
+        }
+        reader.end(&mut walk).map_err(read)?;
+        walk.end()?;
+        Ok(walk)
+    }
+}
+
+fn read(error: ReadError<anyhow::Error>) -> anyhow::Error {
+    match error {
+        ReadError::Format(error) => error.into(),
+        ReadError::Sink(error) => error,
+    }
+}
+
+/// Goes through the records and their verdicts side by side.
+struct Walk {
+    record_id: Vec<u8>,
+    verdicts: Lines<BufReader<File>>,
+    shown: PathBuf,
+    /// Lines or records of the file that the job did not see.
+    before: u64,
+    /// Those that it saw, so far.
+    seen: u64,
+    /// Where the record is among them.
+    found: Option<u64>,
+    /// None while it is only looked for.
+    salts: Option<Salts>,
+    waiting: Vec<Leaf>,
+    tree: Tree,
+    leaf: Option<Leaf>,
+}
+
+/// Leaves that are hashed at once.
+const TOGETHER: usize = 4096;
+
+impl Walk {
+    fn counting(prove: &Prove, stands: &VerdictTree) -> anyhow::Result<Self> {
+        let shown = &prove.verdicts;
+        let mut verdicts = BufReader::new(File::open(shown).with_context(|| shown.display().to_string())?).lines();
+        verdicts.next().context("the file of verdicts is empty")??;
+        Ok(Self {
+            record_id: prove.record_id.clone().into_bytes(),
+            verdicts,
+            shown: shown.clone(),
+            before: stands.before,
+            seen: 0,
+            found: None,
+            salts: None,
+            waiting: Vec::new(),
+            tree: Tree::default(),
+            leaf: None,
+        })
+    }
+
+    fn tracing(prove: &Prove, stands: &VerdictTree, index: u64, blinding: &Blinding) -> anyhow::Result<Self> {
+        let counting = Self::counting(prove, stands)?;
+        Ok(Self { found: Some(index), salts: Some(blinding.salts()), tree: Tree::tracing(index), ..counting })
+    }
+
+    fn next_verdict(&mut self, id: &[u8]) -> anyhow::Result<Verdict> {
+        let shown = self.shown.display();
+        let line =
+            self.verdicts.next().with_context(|| format!("{shown} has fewer lines than there are records"))??;
+        let rest = line.as_bytes().strip_prefix(&*record_id_of(id));
+        let rest = rest.and_then(|rest| rest.strip_prefix(b",")).with_context(|| {
+            format!("{shown} has no verdict where that of record `{}` should be", String::from_utf8_lossy(id))
+        })?;
+        let word = rest.split(|byte| *byte == b',').next().unwrap_or_default();
+        Ok(std::str::from_utf8(word)?.parse()?)
+    }
+
+    fn hash(&mut self) {
+        let Some(salts) = &mut self.salts else { return };
+        salts.blind(&mut self.waiting);
+        let first = self.tree.len();
+        let at = self.found.and_then(|index| usize::try_from(index.checked_sub(first)?).ok());
+        self.leaf = self.leaf.or(at.and_then(|at| self.waiting.get(at).copied()));
+        self.tree.append(Leaf::bytes(&self.waiting));
+        self.waiting.clear();
+    }
+
+    fn end(&mut self) -> anyhow::Result<()> {
+        self.hash();
+        ensure!(self.verdicts.next().is_none(), "{} has more lines than there are records", self.shown.display());
+        Ok(())
+    }
+}
+
+impl RecordSink for Walk {
+    type Error = anyhow::Error;
+
+    fn record(&mut self, id: &[u8], fields: Result<&FieldSet, LineFault>, number: u64) -> anyhow::Result<()> {
+        let verdict = self.next_verdict(id)?;
+        if number <= self.before {
+            return Ok(());
+        }
+        if self.salts.is_some() {
+            let mut leaf = Leaf::of(fields.ok());
+            leaf.decide(id, verdict);
+            self.waiting.push(leaf);
+            if self.waiting.len() == TOGETHER {
+                self.hash();
+            }
+        } else if self.found.is_none() && id == self.record_id {
+            self.found = Some(self.seen);
+        }
+        self.seen += 1;
+        Ok(())
+    }
+}
+
+impl CheckProof {
+    pub(super) fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        let text = std::fs::read(&self.proof).with_context(|| self.proof.display().to_string())?;
+        let proof: Proof = serde_json::from_slice(&text).with_context(|| self.proof.display().to_string())?;
+        let checked = match &self.log {
+            None => proof.check().map(|_| None),
+            Some(log) => proof.check_against(log).map(Some),
+        };
+        let record = match checked {
+            Ok(record) => record,
+            Err(ProofError::Log(error)) => return Ok(found_wrong(output, &wrong(error)?)),
+            Err(error) => {
+                output.result(&json!({ "ok": false, "wrong": error.to_string() }), || error.to_string());
+                return Ok(ExitCode::from(1));
+            }
+        };
+        let Proof { record_id, verdict, job, root, .. } = &proof;
+        let (seq, time) = (record.as_ref().map(|record| record.seq), record.as_ref().map(|record| &record.time));
+        let object = json!({ "ok": true, "record_id": record_id, "verdict": verdict, "job": job, "root": root,
+            "log_record": seq, "time": time });
+        output.result(&object, || match &record {
+            Some(record) => format!(
+                "record {record_id} had the verdict {verdict} in job {job} of {}, at {}: record {} of the log",
+                record.event.principal, record.time, record.seq
+            ),
+            None => format!(
+                "record {record_id} has the verdict {verdict} under the root {root}; whether that root is in a log was not asked"
+            ),
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}

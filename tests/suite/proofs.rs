@@ -1,0 +1,174 @@
+//! Proofs that one record had one verdict, made by an auditor and checked by anybody.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::daemon::{Daemon, cli, words};
+use crate::main_job::{days, import_keys};
+
+const DAY: &str = "cjt166-mixed";
+
+struct Verified {
+    daemon: Daemon,
+    scheme: String,
+    records: String,
+    verdicts: String,
+    log: String,
+    job: String,
+}
+
+fn verified() -> Verified {
+    let daemon = Daemon::start();
+    let scheme = import_keys(&daemon, DAY);
+    let records = days().join(format!("{DAY}-day.csv")).to_str().unwrap().to_owned();
+    let at = |name: &str| daemon.folder.path().join(name).to_str().unwrap().to_owned();
+    let (verdicts, log) = (at("verdicts.csv"), daemon.data().join("audit.jsonl").to_str().unwrap().to_owned());
+    let job = verify(&daemon, &records, &scheme, &verdicts);
+    Verified { daemon, scheme, records, verdicts, log, job }
+}
+
+fn verify(daemon: &Daemon, records: &str, scheme: &str, verdicts: &str) -> String {
+    let arguments = ["transactions", "verify", records, "--tenant", "demo", "--scheme", scheme, "--out", verdicts];
+    let output = daemon.cli("clearing", &[&arguments[..], &["--json"]].concat());
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", words(&output)));
+    summary["job"].as_str().unwrap().to_owned()
+}
+
+impl Verified {
+    fn prove(&self, who: &str, record: &str, out: &str) -> std::process::Output {
+        let files = ["--records", &self.records, "--verdicts", &self.verdicts, "--log", &self.log, "--out", out];
+        let of = ["audit", "prove", record, "--job", &self.job, "--scheme", &self.scheme];
+        self.daemon.cli(who, &[&of[..], &files].concat())
+    }
+
+    fn out(&self) -> String {
+        self.daemon.folder.path().join("proof.json").to_str().unwrap().to_owned()
+    }
+}
+
+fn check(proof: &str, log: &str) -> (Option<i32>, String) {
+    let output = cli(&["audit", "check-proof", proof, "--log", log]);
+    (output.status.code(), words(&output))
+}
+
+/// A record of each verdict, as the file of verdicts has it.
+fn one_of_each(verdicts: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for line in std::fs::read_to_string(verdicts).unwrap().lines().skip(1) {
+        let mut cells = line.split(',').map(str::to_owned);
+        let (id, verdict) = (cells.next().unwrap(), cells.next().unwrap());
+        if found.iter().all(|(_, known)| *known != verdict) {
+            found.push((id, verdict));
+        }
+    }
+    found
+}
+
+#[test]
+fn one_record_of_each_verdict_is_proved_and_nothing_else() {
+    let verified = verified();
+    let (out, log) = (verified.out(), &verified.log);
+    let wanted = one_of_each(&verified.verdicts);
+    assert!(wanted.len() >= 4, "{wanted:?}");
+    for (record, verdict) in &wanted {
+        let output = verified.prove("auditor", record, &out);
+        assert!(output.status.success(), "{}", words(&output));
+        let (code, said) = check(&out, log);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(&format!("record {record} had the verdict {verdict} in job {}", verified.job)), "{said}");
+        assert!(std::fs::metadata(&out).unwrap().len() < 4096, "a proof is short");
+    }
+
+    // Nothing in it may be another.
+    let whole: Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
+    let last = |text: &Value| {
+        let text = text.as_str().unwrap();
+        Value::from(format!("{}{}", &text[..text.len() - 1], if text.ends_with('0') { '1' } else { '0' }))
+    };
+    let verdict_in_leaf = |proof: &mut Value| {
+        let leaf = proof["leaf"].as_str().unwrap().to_owned();
+        proof["leaf"] = format!("{}01{}", &leaf[..32], &leaf[34..]).into();
+        proof["verdict"] = "valid".into();
+    };
+    let (record, verdict) = wanted.last().unwrap();
+    assert_ne!(verdict, "valid");
+    let changes: [(&str, Box<dyn Fn(&mut Value)>); 8] = [
+        ("verdict", Box::new(|proof| proof["verdict"] = "valid".into())),
+        ("leaf", Box::new(verdict_in_leaf)),
+        ("record", Box::new(|proof| proof["record_id"] = "another".into())),
+        ("index", Box::new(|proof| proof["index"] = (proof["index"].as_u64().unwrap() + 1).into())),
+        ("items", Box::new(|proof| proof["items"] = (proof["items"].as_u64().unwrap() * 2).into())),
+        ("path", Box::new(move |proof| proof["path"][0] = last(&proof["path"][0]))),
+        ("root", Box::new(move |proof| proof["root"] = last(&proof["root"]))),
+        ("job", Box::new(|proof| proof["job"] = "0011223344556677".into())),
+    ];
+    for (what, change) in changes {
+        let mut changed = whole.clone();
+        change(&mut changed);
+        std::fs::write(&out, changed.to_string()).unwrap();
+        let (code, said) = check(&out, log);
+        assert_eq!(code, Some(1), "another {what}: {said}");
+    }
+
+    // The log as it was before the job knows nothing of it, and a changed one is named.
+    let text = std::fs::read_to_string(log).unwrap();
+    std::fs::write(&out, whole.to_string()).unwrap();
+    let copy =
+        verified.daemon.file("copy.jsonl", text.lines().next().map(|line| format!("{line}\n")).unwrap().as_bytes());
+    assert!(check(&out, &copy).1.contains("no record of job"), "{:?}", check(&out, &copy));
+    std::fs::write(&copy, text.replacen(&verified.job, "0011223344556677", 1)).unwrap();
+    assert!(check(&out, &copy).1.contains("was changed after it was written"), "{:?}", check(&out, &copy));
+
+    // Nobody but an auditor, and nothing but what was verified.
+    let output = verified.prove("clearing", record, &out);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        words(&output).contains("readers.proofs") || words(&output).contains("no policy permits"),
+        "{}",
+        words(&output)
+    );
+    assert!(words(&verified.prove("auditor", "no such record", &out)).contains("verified no record"));
+    let verdicts = std::fs::read_to_string(&verified.verdicts).unwrap();
+    std::fs::write(&verified.verdicts, verdicts.replacen(",invalid,mac", ",valid,", 1)).unwrap();
+    let output = verified.prove("auditor", record, &out);
+    assert!(words(&output).contains("another root"), "{}", words(&output));
+}
+
+#[test]
+fn what_was_verified_in_arrow_is_proved_too() {
+    let verified = verified();
+    let all = std::fs::read_to_string(&verified.verdicts).unwrap();
+    let out = verified.out();
+    let arrow = verified.daemon.folder.path().join("day.arrow");
+    as_arrow(Path::new(&verified.records), &arrow);
+    let arrow = arrow.to_str().unwrap().to_owned();
+    let verdicts = verified.daemon.folder.path().join("arrow.csv").to_str().unwrap().to_owned();
+    let job = verify(&verified.daemon, &arrow, &verified.scheme, &verdicts);
+    assert_eq!(std::fs::read_to_string(&verdicts).unwrap(), all);
+    let (record, verdict) = one_of_each(&verdicts).pop().unwrap();
+    let of_arrow = Verified { records: arrow, verdicts, job, ..verified };
+    let output = of_arrow.prove("auditor", &record, &out);
+    assert!(output.status.success(), "{}", words(&output));
+    assert!(check(&out, &of_arrow.log).1.contains(&format!("verdict {verdict}")));
+}
+
+/// The CSV as an Arrow file of texts.
+fn as_arrow(csv: &Path, to: &Path) {
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
+    let text = std::fs::read_to_string(csv).unwrap();
+    let mut lines = text.lines();
+    let names: Vec<&str> = lines.next().unwrap().split(',').collect();
+    let rows: Vec<Vec<&str>> = lines.map(|line| line.split(',').collect()).collect();
+    let column = |at: usize| {
+        let cells = rows.iter().map(|row| row.get(at).copied().filter(|cell| !cell.is_empty()));
+        std::sync::Arc::new(cells.collect::<StringArray>()) as ArrayRef
+    };
+    let batch =
+        RecordBatch::try_from_iter_with_nullable(names.iter().enumerate().map(|(at, name)| (*name, column(at), true)))
+            .unwrap();
+    let mut writer =
+        arrow_ipc::writer::FileWriter::try_new(std::fs::File::create(to).unwrap(), &batch.schema()).unwrap();
+    writer.write(&batch).unwrap();
+    writer.finish().unwrap();
+}
