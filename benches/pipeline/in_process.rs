@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use claviger::audit::{Blinding, Leaf, Salts, Tree};
 use claviger_bulk_mac::{BulkMac, Cipher, Keys, LastStep, PerRow};
 use claviger_card_schemes::{
     ArrowReader, CardScheme, Columns, CsvReader, FieldSet, LineFault, Reader, RecordSink, Schemes, SelectableKey,
@@ -30,15 +31,17 @@ pub(crate) enum Stage {
     Sort,
     Verify,
     Lines,
+    Tree,
 }
 
 impl Stage {
-    pub(crate) const ALL: [(Self, &'static str); 5] = [
+    pub(crate) const ALL: [(Self, &'static str); 6] = [
         (Self::Read, "read"),
         (Self::Parse, "and parse"),
         (Self::Sort, "and sort into columns"),
         (Self::Verify, "and verify"),
         (Self::Lines, "and write verdicts"),
+        (Self::Tree, "and put them in a tree"),
     ];
 }
 
@@ -87,6 +90,9 @@ impl Day {
             ids: Vec::new(),
             ends: Vec::new(),
             lines: Vec::new(),
+            leaves: Vec::new(),
+            salts: Blinding::from_hex(&"5A".repeat(32)).unwrap().salts(),
+            tree: Tree::default(),
             valid: 0,
             records: 0,
         };
@@ -120,6 +126,9 @@ struct Sink<'a> {
     ids: Vec<u8>,
     ends: Vec<usize>,
     lines: Vec<u8>,
+    leaves: Vec<Leaf>,
+    salts: Salts,
+    tree: Tree,
     valid: usize,
     records: usize,
 }
@@ -133,17 +142,24 @@ impl Sink<'_> {
         };
         let mut from = 0;
         let mut ends = self.ends.iter();
+        let mut leaves = self.leaves.iter_mut();
         let (ids, lines, valid) = (&self.ids, &mut self.lines, &mut self.valid);
         self.verifier
             .finish(&mut engine, |verified| {
                 *valid += usize::from(verified.verdict.as_str() == "valid");
                 let to = *ends.next().unwrap();
-                if stage == Stage::Lines {
+                if stage >= Stage::Lines {
                     verified.append_line(&ids[from..to], lines);
+                }
+                if let Some(leaf) = leaves.next() {
+                    leaf.decide(&ids[from..to], verified.verdict);
                 }
                 from = to;
             })
             .unwrap();
+        self.salts.blind(&mut self.leaves);
+        self.tree.append(Leaf::bytes(&self.leaves));
+        self.leaves.clear();
         black_box(&self.lines);
         self.lines.clear();
         self.ids.clear();
@@ -162,6 +178,9 @@ impl RecordSink for Sink<'_> {
         match fields {
             Ok(fields) => self.verifier.push(fields),
             Err(fault) => self.verifier.push_fault(fault, number),
+        }
+        if self.stage == Stage::Tree {
+            self.leaves.push(Leaf::of(fields.ok()));
         }
         self.ids.extend_from_slice(id);
         self.ends.push(self.ids.len());
