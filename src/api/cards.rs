@@ -232,7 +232,7 @@ impl Job for CardLines {
         Ok(())
     }
 
-    fn checkpoint(&self) -> Result<(), ServiceError> {
+    fn checkpoint(&mut self) -> Result<(), ServiceError> {
         self.0.checkpoint()
     }
 

@@ -42,7 +42,7 @@ pub(super) trait Job: Send + 'static {
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ServiceError>;
 
     /// Puts on disk what the answers so far need to have there.
-    fn checkpoint(&self) -> Result<(), ServiceError>;
+    fn checkpoint(&mut self) -> Result<(), ServiceError>;
 
     /// Ends the job; its counts.
     fn close(self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError>;

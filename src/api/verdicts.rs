@@ -73,7 +73,7 @@ impl Job for Verification {
         Ok(())
     }
 
-    fn checkpoint(&self) -> Result<(), ServiceError> {
+    fn checkpoint(&mut self) -> Result<(), ServiceError> {
         self.job.checkpoint()
     }
 

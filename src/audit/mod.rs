@@ -10,6 +10,7 @@
 
 mod chain;
 mod checkpoint;
+mod growth;
 mod leaf;
 mod proof;
 mod tree;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use chain::{ChainError, Verified, verify, verify_lines};
 pub use checkpoint::{SignedHead, Signer};
+pub use growth::Growth;
 pub use leaf::{Blinding, Leaf, Salts};
 pub use proof::{Proof, ProofError};
 pub use tree::Tree;

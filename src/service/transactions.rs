@@ -1,6 +1,7 @@
 //! Clearing's day: a stream of records, verified batch by batch.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use jiff::Timestamp;
 use super::job::{BATCH, Record};
 use super::perform::{event_of, no_key};
 use super::{Caller, Service, ServiceError, blocking};
-use crate::audit::{Event, Leaf, Salts, Tree, VerdictTree};
+use crate::audit::{Event, Growth, Leaf};
 use crate::keyring::{Entry, Purpose};
 use crate::policy::{Permit, Resource};
 use crate::routing::RouteError;
@@ -30,9 +31,7 @@ pub struct VerifyJob {
 
 /// The tree of the verdicts, and the leaves of the records that wait for theirs.
 struct Verdicts {
-    before: u64,
-    tree: Tree,
-    salts: Salts,
+    tree: Growth,
     leaves: Vec<Leaf>,
 }
 
@@ -70,8 +69,8 @@ impl VerifyJob {
         let verifier = TacVerifier::new(Arc::clone(&scheme), selectable(&entries));
         let record = Record::open(service, caller, action, tenant, &entries, &permit).await?;
         let keys = Arc::new(Keys { permit, entries, generation });
-        let salts = service.audit.blinding(record.job()).ok_or(ServiceError::Sealed)?.salts();
-        let verdicts = Verdicts { before, tree: Tree::default(), salts, leaves: Vec::with_capacity(BATCH) };
+        let blinding = service.audit.blinding(record.job()).ok_or(ServiceError::Sealed)?;
+        let verdicts = Verdicts { tree: Growth::new(&blinding, before), leaves: Vec::new() };
         Ok(Self { record, caller: caller.clone(), action, name, scheme, keys, verifier, verdicts })
     }
 
@@ -136,7 +135,7 @@ impl VerifyJob {
             leaf.decide(id, verified.verdict);
             each(id, verified);
         }
-        self.record.verdicts(self.verdicts.grow());
+        self.verdicts.tree.take(&mut self.verdicts.leaves).map_err(lost)?;
         match renewed {
             Some(next) => self.take_over(next),
             None => Ok(()),
@@ -174,7 +173,8 @@ impl VerifyJob {
     ///
     /// # Errors
     /// If the audit log does not take the record.
-    pub fn checkpoint(&self) -> Result<(), ServiceError> {
+    pub fn checkpoint(&mut self) -> Result<(), ServiceError> {
+        self.record.verdicts(self.verdicts.tree.head().map_err(lost)?);
         self.record.checkpoint()
     }
 
@@ -182,19 +182,15 @@ impl VerifyJob {
     ///
     /// # Errors
     /// If the audit log does not take the record; then the last verdicts must not leave.
-    pub fn close(self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError> {
+    pub fn close(mut self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError> {
+        self.record.verdicts(self.verdicts.tree.head().map_err(lost)?);
         self.record.close(outcome)
     }
 }
 
-impl Verdicts {
-    /// Takes the leaves in.
-    fn grow(&mut self) -> VerdictTree {
-        self.salts.blind(&mut self.leaves);
-        self.tree.append(Leaf::bytes(&self.leaves));
-        self.leaves.clear();
-        VerdictTree { before: self.before, items: self.tree.len(), root: hex::encode(self.tree.root()) }
-    }
+fn lost(error: io::Error) -> ServiceError {
+    tracing::error!(%error, "the tree of verdicts is lost");
+    ServiceError::Internal
 }
 
 /// Waits for backends that have too much to do just now: a day is not given up because card holders go first.

@@ -9,6 +9,9 @@ use crate::main_job::{days, import_keys};
 
 const DAY: &str = "cjt166-mixed";
 
+/// Something done to a proof.
+type Change = Box<dyn Fn(&mut Value)>;
+
 struct Verified {
     daemon: Daemon,
     scheme: String,
@@ -93,7 +96,7 @@ fn one_record_of_each_verdict_is_proved_and_nothing_else() {
     };
     let (record, verdict) = wanted.last().unwrap();
     assert_ne!(verdict, "valid");
-    let changes: [(&str, Box<dyn Fn(&mut Value)>); 8] = [
+    let changes: [(&str, Change); 8] = [
         ("verdict", Box::new(|proof| proof["verdict"] = "valid".into())),
         ("leaf", Box::new(verdict_in_leaf)),
         ("record", Box::new(|proof| proof["record_id"] = "another".into())),
