@@ -19,6 +19,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Directory of the store and the audit log.
     pub data: PathBuf,
+    /// Whom a daemon that root started runs as.
+    #[serde(default)]
+    pub user: Option<String>,
     /// `production`, `dev`, or a directory of `*.cedar` files.
     #[serde(default = "production")]
     pub policies: String,

@@ -38,8 +38,6 @@ pub enum StartError {
     Door(#[from] DoorError),
     #[error(transparent)]
     Service(#[from] ServiceError),
-    #[error("the launcher of workers cannot be started: {0}")]
-    Launcher(std::io::Error),
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
 }
@@ -62,7 +60,7 @@ impl Daemon {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(path: &Path) -> Result<Self, StartError> {
+    pub async fn start(path: &Path, launcher: Arc<Launcher>) -> Result<Self, StartError> {
         let config = Config::load(path)?;
         let relaxed = config.policies == "dev";
         if claviger_locked_memory::protection() == Protection::Unlocked {
@@ -75,8 +73,6 @@ impl Daemon {
         let rules = rules(&config, &door.borrow())?;
         let schemes = load_schemes(config.schemes.as_deref())?;
         make_private_directory(&config.data)?;
-        let launcher = Arc::new(Launcher::new());
-        launcher.start().map_err(StartError::Launcher)?;
         let service = Service::open(&config.data, rules, schemes, config.routing(), launcher).await?;
         if let Some(path) = &config.seal.key_file {
             service.unseal_with_key_file(path).await?;

@@ -22,6 +22,8 @@ pub mod service;
 
 pub mod config;
 
+pub mod confinement;
+
 pub mod api;
 
 pub mod server;

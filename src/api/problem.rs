@@ -45,7 +45,7 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (422, "bad_field", "field `version` must be two upper-case hexadecimal digits", Some("version")),
     (422, "bad_header", "column `asn` is missing from the header", None),
     (422, "replay_failed", "a record of the past is not right under the key that is to be adopted", None),
-    (422, "kcv_mismatch", "field `kcv` does not match: the key made of these components shows B8743B", Some("kcv")),
+    (422, "kcv_mismatch", "field `kcv` does not match: the key shows B8743B", Some("kcv")),
     (422, "refused", "the keys do not admit the recipe", None),
     (422, "unsupported", "no backend that holds the key can do this", None),
     (500, "internal", "the service failed inside; the operator's log says more", None),

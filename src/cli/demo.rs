@@ -20,7 +20,7 @@ use super::dev::{Directory, EMBEDDED, Settings};
 use super::output::{Output, thousands};
 use super::transactions::Verify;
 use crate::audit;
-use crate::daemon::load_schemes;
+use crate::daemon::{Daemon, load_schemes};
 use cards::Cards;
 
 /// Show the whole job in a temporary directory, told step by step
@@ -65,10 +65,10 @@ impl Demo {
         let directory = Directory::at(&folder.path().join("data"));
         let mut story = Story { output, step: 0 };
 
-        let daemon = directory
-            .start(&Settings { listen: ([127, 0, 0, 1], 0).into(), tenants: &[], backends: EMBEDDED, schemes: None })
-            .await?;
-        let url = directory.url()?;
+        let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), tenants: &[], backends: EMBEDDED, schemes: None };
+        let path = directory.prepare(&settings).await?;
+        let daemon = Daemon::start(&path, Arc::default()).await?;
+        let url = directory.serves_at(&daemon)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(daemon.run(async {
             let _ = stopped.await;

@@ -75,9 +75,12 @@ const CLIENTS: &[(&str, &str, &str)] = &[
 ];
 
 impl Dev {
-    pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, global: &Global, output: &Output) -> ExitCode {
         serve::log_to_stderr();
-        claviger_locked_memory::forbid_core_dumps()?;
+        self.serve(global, output).map_or_else(|error| output.fail(&error), |()| ExitCode::SUCCESS)
+    }
+
+    fn serve(self, global: &Global, output: &Output) -> anyhow::Result<()> {
         let directory = Directory::at(global.data.as_deref().unwrap_or(Path::new("claviger-dev")));
         let backends = match &self.backends {
             Some(path) => {
@@ -88,23 +91,27 @@ impl Dev {
         };
         let schemes = self.schemes.as_deref().map(std::path::absolute).transpose()?;
         let settings = Settings { listen: self.listen, tenants: &self.tenant, backends: &backends, schemes };
-        let daemon = directory.start(&settings).await?;
-        let url = directory.url()?;
-        let words = || {
-            let data = directory.0.display();
-            format!(
-                "Claviger serves {url} from {data} (development; tenant demo).\n\
-                 Try, in another terminal:\n  claviger --data {data} --as officer keys list --tenant demo\n\
-                 Stop with Ctrl-C."
-            )
-        };
-        if output.is_json() {
-            output.result(&serde_json::json!({ "url": url, "data": directory.0 }), String::new);
-        } else {
-            output.say(words());
-        }
-        daemon.run(serve::stopped()).await;
-        Ok(ExitCode::SUCCESS)
+        // On this thread, so that none is left when the daemon is confined.
+        let preparing = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let path = preparing.block_on(directory.prepare(&settings))?;
+        drop(preparing);
+        serve::confined(&path, async |daemon| {
+            let url = directory.serves_at(daemon)?;
+            let words = || {
+                let data = directory.0.display();
+                format!(
+                    "Claviger serves {url} from {data} (development; tenant demo).\n\
+                     Try, in another terminal:\n  claviger --data {data} --as officer keys list --tenant demo\n\
+                     Stop with Ctrl-C."
+                )
+            };
+            if output.is_json() {
+                output.result(&serde_json::json!({ "url": url, "data": directory.0 }), String::new);
+            } else {
+                output.say(words());
+            }
+            Ok(())
+        })
     }
 }
 
@@ -133,8 +140,8 @@ impl Directory {
         Self(path.to_owned())
     }
 
-    /// Makes what is missing, starts the daemon and leaves its address for clients.
-    pub(super) async fn start(&self, settings: &Settings<'_>) -> anyhow::Result<Daemon> {
+    /// Makes what is missing; where its configuration is.
+    pub(super) async fn prepare(&self, settings: &Settings<'_>) -> anyhow::Result<PathBuf> {
         make_private_directory(&self.0)?;
         if !self.0.join("ca.pem").exists() {
             certificates::make(&self.0, CLIENTS)?;
@@ -149,12 +156,15 @@ impl Directory {
                 .append(Event { event: "initialise".to_owned(), outcome: "sealed".to_owned(), ..Event::default() })
                 .await?;
         }
-        let path = self.0.join("claviger.toml");
         self.put("claviger.toml", configuration(settings).as_bytes())?;
-        let daemon = Daemon::start(&path).await?;
+        Ok(self.0.join("claviger.toml"))
+    }
+
+    /// Leaves the daemon's address for clients.
+    pub(super) fn serves_at(&self, daemon: &Daemon) -> anyhow::Result<String> {
         let address = Address { url: format!("https://{}", daemon.address()) };
         self.put("dev.json", &serde_json::to_vec(&address)?)?;
-        Ok(daemon)
+        Ok(address.url)
     }
 
     /// Puts a file there at once: who reads it while it is written finds the old one whole.

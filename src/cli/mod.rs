@@ -119,7 +119,7 @@ enum Command {
     Schemes(schemes::Schemes),
     /// Start workers; the daemon runs this
     #[command(hide = true)]
-    Launcher,
+    Launcher(worker::Launch),
     /// Run a backend's driver; the launcher runs this
     #[command(hide = true)]
     Worker(worker::Worker),
@@ -134,20 +134,21 @@ pub fn main() -> ExitCode {
     let output = Output::new(global.json);
     let command = match command {
         // These give up their capabilities, which threads started before would keep.
-        Command::Launcher => return worker::run_launcher(&output),
+        Command::Launcher(launcher) => return launcher.run(&output),
         Command::Worker(worker) => return worker.run(&output),
+        // These confine themselves before there are other threads.
+        Command::Serve(serve) => return serve.run(&output),
+        Command::Dev(dev) => return dev.run(&global, &output),
         command => command,
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match serve::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return output.fail(&error.into()),
     };
     let result = runtime.block_on(async {
         match command {
             Command::Demo(demo) => demo.run(&output).await,
-            Command::Dev(dev) => dev.run(&global, &output).await,
             Command::Init(init) => init.run(&output).await,
-            Command::Serve(serve) => serve.run(&output).await,
             Command::Doctor(doctor) => tokio::task::block_in_place(|| doctor.run(&output)),
             Command::Backends(backends) => backends.run(&global, &output).await,
             Command::Unseal(unseal) => unseal.run(&global, &output).await,
@@ -164,7 +165,7 @@ pub fn main() -> ExitCode {
             Command::Schemes(schemes) => schemes.run(&output),
             Command::Audit(audit) => audit.run(&global, &output).await,
             Command::Policy(policy) => policy.run(&global, &output).await,
-            Command::Launcher | Command::Worker(_) => Ok(ExitCode::SUCCESS),
+            Command::Launcher(_) | Command::Worker(_) | Command::Serve(_) | Command::Dev(_) => Ok(ExitCode::SUCCESS),
         }
     });
     result.unwrap_or_else(|error| output.fail(&error))

@@ -1,14 +1,19 @@
 //! `claviger serve`.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use anyhow::Context;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::output::Output;
-use crate::daemon::Daemon;
+use crate::config::Config;
+use crate::confinement;
+use crate::daemon::{Daemon, make_private_directory};
+use crate::routing::Launcher;
 
 /// Run the daemon
 ///
@@ -26,20 +31,43 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    pub(super) async fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, output: &Output) -> ExitCode {
         log_to_stderr();
-        claviger_locked_memory::forbid_core_dumps()?;
-        let daemon = Daemon::start(&self.config).await?;
-        let url = format!("https://{}", daemon.address());
-        let sealed = if daemon.is_unsealed() {
-            ""
-        } else {
-            " (sealed: run `claviger unseal`; a new store needs `claviger init` before)"
-        };
-        output.say(format!("claviger serves {url}{sealed}"));
-        daemon.run(stopped()).await;
-        Ok(ExitCode::SUCCESS)
+        let served = confined(&self.config, async |daemon| {
+            let url = format!("https://{}", daemon.address());
+            let sealed = if daemon.is_unsealed() {
+                ""
+            } else {
+                " (sealed: run `claviger unseal`; a new store needs `claviger init` before)"
+            };
+            output.say(format!("claviger serves {url}{sealed}"));
+            Ok(())
+        });
+        served.map_or_else(|error| output.fail(&error), |()| ExitCode::SUCCESS)
     }
+}
+
+/// Threads for what waits and for what works.
+pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}
+
+/// Serves by a configuration, in a process that gives up what it does not need: to be called before there are other
+/// threads. `started` hears when it serves.
+pub(super) fn confined(config: &Path, started: impl AsyncFnOnce(&Daemon) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    claviger_locked_memory::forbid_core_dumps()?;
+    let settings = Config::load(config)?;
+    make_private_directory(&settings.data)?;
+    let launcher = Arc::new(Launcher::new());
+    launcher.start().context("the launcher of workers cannot be started")?;
+    confinement::before_threads(&settings, config)?;
+    runtime()?.block_on(async {
+        let daemon = Daemon::start(config, launcher).await?;
+        confinement::after_start()?;
+        started(&daemon).await?;
+        daemon.run(stopped()).await;
+        Ok(())
+    })
 }
 
 /// Structured logs on standard error: JSON, or plain text on a terminal. `RUST_LOG` sets what is said.

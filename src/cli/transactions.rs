@@ -212,11 +212,13 @@ impl Verify {
             },
             written: Instant::now(),
         };
+        let job = answer.job.unwrap_or_default();
         let mut pieces = std::pin::pin!(answer.pieces);
         while let Some(piece) = pieces.next().await {
             let taken = match piece {
                 Ok(piece) => verdicts.take(&piece),
-                Err(error) => Err(sent.blame(error)),
+                Err(error) => Err(sent.blame(error))
+                    .with_context(|| format!("job {job} broke off: the daemon's log and audit log say why")),
             };
             if let Err(error) = taken {
                 // What has come until now need not be verified again.
@@ -234,7 +236,7 @@ impl Verify {
             progress.write(paths, verdicts).await?;
             return Err(error);
         }
-        Ok(answer.job.unwrap_or_default())
+        Ok(job)
     }
 }
 

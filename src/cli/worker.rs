@@ -26,10 +26,19 @@ impl Worker {
     }
 }
 
-/// Starts workers until the daemon ends.
-pub(super) fn run_launcher(output: &Output) -> ExitCode {
-    match launch() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => output.fail(&anyhow::Error::from(error).context("launcher")),
+/// Start workers until the daemon ends
+#[derive(Args)]
+pub(super) struct Launch {
+    /// Start workers, rather than the process that does
+    #[arg(long)]
+    serves: bool,
+}
+
+impl Launch {
+    pub(super) fn run(&self, output: &Output) -> ExitCode {
+        match launch(self.serves) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => output.fail(&anyhow::Error::from(error).context("launcher")),
+        }
     }
 }

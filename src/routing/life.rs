@@ -115,7 +115,7 @@ impl Router {
                 Ok(stored) => return self.proved(&backend, stored),
                 // Another kind of backend may be able to; one that fails is not passed over in silence.
                 Err(error @ RouteError::Unsupported(_)) => refusal = refusal.or(error),
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.on(backend.name.as_str())),
             }
         }
         Err(refusal)

@@ -135,6 +135,17 @@ impl RouteError {
         Self::NoReplica(String::new())
     }
 
+    /// Says which backend failed.
+    fn on(self, backend: &str) -> Self {
+        match self {
+            Self::Failed(error) => {
+                let reason = format!("backend `{backend}`: {}", error.reason);
+                Self::Failed(DriverError { reason, ..error })
+            }
+            other => other,
+        }
+    }
+
     /// Says which keys no backend holds together.
     pub(crate) fn of(self, keys: &[Arc<Entry>]) -> Self {
         let Self::NoReplica(_) = self else { return self };

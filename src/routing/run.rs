@@ -1,6 +1,5 @@
 //! One recipe, from permit to outcome: the backends in turn, and a second one beside the first when that is slow.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -49,17 +48,18 @@ impl Router {
             key.record.admits(purpose, now)?;
         }
         let lane = Lane::of(permit.action());
-        match self.run_somewhere(lane, keys, recipe, batch) {
-            // No backend holds all the keys of a role: one may hold those that the rows need.
-            Err(RouteError::NoReplica(_)) => match only_used(keys, batch) {
-                Some((keys, mut batch)) => {
-                    let ran = self.run_somewhere(lane, &keys, recipe, &batch);
-                    batch.wipe();
-                    ran.map_err(|error| error.of(&keys))
-                }
-                None => Err(RouteError::no_replica().of(keys)),
-            },
-            other => other,
+        // A backend that does not hold all the keys of a role may hold those that the rows need.
+        let spread = self.backends().iter().any(|backend| {
+            let holds = |key: &&Arc<Entry>| replicas_on(std::slice::from_ref(key), backend).is_some();
+            (1..keys.len()).contains(&keys.iter().filter(holds).count())
+        });
+        match spread.then(|| only_used(keys, batch)).flatten() {
+            Some((keys, mut batch)) => {
+                let ran = self.run_somewhere(lane, &keys, recipe, &batch);
+                batch.wipe();
+                ran.map_err(|error| error.of(&keys))
+            }
+            None => self.run_somewhere(lane, keys, recipe, batch).map_err(|error| error.of(keys)),
         }
     }
 
@@ -324,7 +324,11 @@ impl Router {
 
 /// The same batch over no more keys than its rows use; none if they use them all.
 fn only_used(keys: &[Arc<Entry>], batch: &Batch) -> Option<(Vec<Arc<Entry>>, Batch)> {
-    let used: BTreeSet<u16> = batch.keys.iter().flat_map(KeyColumn::used).copied().collect();
+    let mut is_used = vec![false; keys.len()];
+    for key in batch.keys.iter().flat_map(KeyColumn::used) {
+        *is_used.get_mut(usize::from(*key))? = true;
+    }
+    let used: Vec<u16> = (0..).zip(&is_used).filter(|(_, used)| **used).map(|(key, _)| key).collect();
     if used.len() == keys.len() {
         return None;
     }

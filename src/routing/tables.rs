@@ -67,7 +67,11 @@ fn one(table: Spanned<DeValue<'_>>) -> Result<BackendConfig, WrongTable> {
         _ => None,
     };
     let known = |driver: Option<&Driver>| match driver {
-        Some(driver) => format!("\na table of this driver:\n\n{}", driver.example),
+        Some(driver) => {
+            let of_workers = if driver.foreign_code { OF_WORKERS.as_slice() } else { &[] };
+            let common = COMMON.iter().chain(of_workers).copied().collect::<Vec<_>>().join(", ");
+            format!("\nevery table of this driver may also have {common}; one looks like this:\n\n{}", driver.example)
+        }
         None => String::new(),
     };
     let wrong = |error| WrongTable { error, help: known(driver) };

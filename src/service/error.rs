@@ -44,7 +44,7 @@ pub enum ServiceError {
         reason: String,
     },
     /// The key shows another KCV than was given.
-    #[error("field `kcv` does not match: the key made of these components shows {shown}")]
+    #[error("field `kcv` does not match: the key shows {shown}")]
     KcvMismatch {
         /// What the key shows.
         shown: String,

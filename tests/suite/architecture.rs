@@ -54,6 +54,7 @@ const LAYERS: &[&str] = &[
     "operation",
     "service",
     "config",
+    "confinement",
     "api",
     "server",
     "daemon",

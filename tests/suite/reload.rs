@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use claviger_client::{Key, KeyMove};
+use claviger_client::{Key, KeyMove, NewKey, VerifyRecords, VerifyResult};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::daemon::{Daemon, problem};
@@ -75,6 +75,52 @@ async fn backends_and_pins_change_under_load() {
     load.after("it is there again", Duration::from_secs(1)).await;
     assert_eq!(answers(&daemon, &key).await, "room");
     load.end().await;
+}
+
+/// A key of the role that one backend alone holds keeps no other from the records that do not need it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_goes_where_the_keys_of_its_records_are() {
+    let (room, hosted) = (Token::softhsm(), Token::nss());
+    let tables = [room.backend("room", "on-prem", ""), hosted.backend("hosted", "hosted", "")];
+    let daemon = Daemon::with_backends(&tables.concat());
+    let key = |version: &str| NewKey {
+        role: "DTK".to_owned(),
+        version: version.to_owned(),
+        factors: Vec::new(),
+        ceiling: Some("card-key".to_owned()),
+        ..card_key()
+    };
+    into(&daemon, &["room", "hosted"], NewKey { factors: vec!["1150FF0000000000".to_owned()], ..key("01") }, DLK).await;
+    into(&daemon, &["room"], NewKey { factors: vec!["1150FF0000000000".to_owned()], ..key("44") }, CMAC).await;
+    let pinned = format!("{}\n[[pin]]\ntenant = \"demo\"\nbackend = \"hosted\"\n", configuration(&daemon));
+    assert!(reload(&daemon, &pinned).await.contains("done"));
+    let verify = async |version: &str| {
+        let record = [
+            ("record_id", "1"),
+            ("city_code", "1150"),
+            ("asn", "1150491934206620"),
+            ("key_version", version),
+            ("alg_id", "00"),
+            ("amount", "300"),
+            ("txn_type", "06"),
+            ("terminal_id", "013100000001"),
+            ("date", "20260702"),
+            ("time", "180102"),
+            ("ttc", "00011170"),
+            ("tac", "18412CF1"),
+        ];
+        let record = record.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+        let path = "/v1/transactions/verify?tenant=demo&scheme=cjt166";
+        let records = VerifyRecords { records: vec![record] };
+        let found: VerifyResult = daemon.client("clearing").post(path, &records).await.unwrap();
+        assert_eq!(found.verdicts[0].verdict, "invalid", "{found:?}");
+        let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
+        let closed = log.lines().find(|line| line.contains(&found.job) && line.contains("job-closed")).unwrap();
+        let closed: serde_json::Value = serde_json::from_str(closed).unwrap();
+        closed["backends"].to_string()
+    };
+    assert!(verify("01").await.contains("hosted"), "the tenant is pinned there");
+    assert!(verify("44").await.contains("room"), "nobody else holds the key");
 }
 
 #[tokio::test(flavor = "multi_thread")]

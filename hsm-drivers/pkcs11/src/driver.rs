@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use claviger_hsm_api::{
     Algorithm, Batch, DriverError, Exposure, Finding, HsmDriver, Identity, Kcv, KcvFunction, KcvInput, KcvRule,
-    KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
+    KeyHandle, KeyRank, KeyState, NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
 };
 use claviger_hsm_engine::lowering::{exposure, split};
 use claviger_hsm_engine::{Device, Direction, EngineError, OpenKeys, check_key, key_unwrap, platform, run_on};
@@ -321,7 +321,12 @@ impl HsmDriver for Pkcs11Driver {
             let algorithm = key.attributes.algorithm;
             let found = Object { handle, algorithm, encrypts: flags.encrypt, left: None, temporary: None };
             let kcv = check_value(device, &found, key.kcv_rule)?;
-            let beyond = flags.beyond(Flags::of(&key.attributes));
+            let wanted = Flags::of(&key.attributes);
+            if wanted.encrypt && !flags.encrypt && matches!(key.attributes.rank, KeyRank::Dispersion { .. }) {
+                let reason = format!("the object `{object}` does not encipher, so no card key leaves by it: adopt it with a ceiling of nothing");
+                return Err(DriverError::caller(NAME, "adopt", reason));
+            }
+            let beyond = flags.beyond(wanted);
             if !beyond.is_empty() {
                 let (value, beyond) = (&kcv.value, beyond.join(", "));
                 let reason = format!("the object `{object}` (KCV {value}) may more than the key's ceiling: {beyond}");

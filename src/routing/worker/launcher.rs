@@ -1,8 +1,10 @@
-//! The process that starts workers and does nothing else. It holds no key, no connection and no configuration, so that
-//! the daemon itself need not be able to start processes.
+//! The launcher starts workers and does nothing else. It holds no key, no connection and no configuration, so that the
+//! daemon itself need not be able to start processes.
 //!
 //! The daemon asks over a socket that keeps packets apart, and hands the worker's end of its socket over with the
-//! question. The answer is the worker's process id.
+//! question. The answer is the worker's process id. Since a confined daemon cannot start the launcher again, it is two
+//! processes: one serves, and the other starts it anew when it ends; when that other one ends, the one that serves takes
+//! its part.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -13,17 +15,34 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 /// How long the launcher may take to start a worker.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long the daemon waits for one that serves again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How often a launcher that serves looks whether it is still kept.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often the launcher is asked before it is given up.
+const ATTEMPTS: u32 = 5;
 /// Bytes of a question; environments are short.
 const QUESTION: usize = 64 << 10;
+
+/// What the daemon asks.
+#[derive(Debug, Serialize, Deserialize)]
+enum Question<S> {
+    /// For a worker; its socket comes along.
+    Start(S),
+    /// For the end of one, which may be of another user than the daemon.
+    Kill(u32),
+}
 
 /// How a worker is to be started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,14 +57,16 @@ pub(super) struct Start {
 
 /// A user of the system.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(in crate::routing) struct User {
-    uid: u32,
-    gid: u32,
+pub struct User {
+    /// Its number.
+    pub uid: u32,
+    /// Its group's.
+    pub gid: u32,
 }
 
 impl User {
     /// The user of that name, as `/etc/passwd` has it.
-    pub(in crate::routing) fn named(name: &str) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
         let users = std::fs::read_to_string("/etc/passwd").ok()?;
         let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
         fields.into_iter().find_map(|fields| match fields.as_slice() {
@@ -89,22 +110,39 @@ impl Launcher {
     /// Has a worker started with `socket` as its standard input; its process id.
     pub(super) fn worker(&self, start: &Start, socket: OwnedFd) -> io::Result<u32> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(launcher) = &*running {
-            match ask(&launcher.socket, start, &socket) {
+        for _ in 0..ATTEMPTS {
+            let Some(launcher) = &*running else { break };
+            match ask(&launcher.socket, &Question::Start(start), Some(&socket)) {
                 Ok(id) => return Ok(id),
                 Err(Refused::Worker(error)) => return Err(error),
-                // The launcher itself is gone: another takes its place.
-                Err(Refused::Launcher(error)) => tracing::warn!(%error, "the launcher is gone and is started again"),
+                // The process that serves is gone, and another takes its place.
+                Err(Refused::Launcher(error)) => tracing::warn!(%error, "the launcher does not answer"),
             }
+            std::thread::sleep(AGAIN);
         }
-        if let Some(mut lost) = running.take() {
+        let launcher = spawn().map_err(|error| {
+            let words = format!("the launcher is gone, and a confined daemon starts none: restart it ({error})");
+            io::Error::other(words)
+        })?;
+        if let Some(mut lost) = running.replace(launcher) {
             let _ = lost.process.kill();
             let _ = lost.process.wait();
         }
-        let launcher = running.insert(spawn()?);
-        ask(&launcher.socket, start, &socket).map_err(|refused| match refused {
+        let launcher = running.as_ref().ok_or_else(|| io::Error::other("no launcher"))?;
+        ask(&launcher.socket, &Question::Start(start), Some(&socket)).map_err(|refused| match refused {
             Refused::Worker(error) | Refused::Launcher(error) => error,
         })
+    }
+
+    /// Has a worker ended that the daemon may not end itself.
+    pub(super) fn kill(&self, worker: u32) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(launcher) = &*running
+            && let Err(Refused::Worker(error) | Refused::Launcher(error)) =
+                ask(&launcher.socket, &Question::Kill::<&Start>(worker), None)
+        {
+            tracing::warn!(worker, %error, "a worker could not be ended");
+        }
     }
 }
 
@@ -136,13 +174,15 @@ fn spawn() -> io::Result<Running> {
     Ok(Running { socket: ours, process })
 }
 
-fn ask(launcher: &OwnedFd, start: &Start, socket: &OwnedFd) -> Result<u32, Refused> {
-    let question = postcard::to_stdvec(start).map_err(|error| Refused::Worker(io::Error::other(error)))?;
-    let gone = |error: rustix::io::Errno| Refused::Launcher(error.into());
+fn ask(launcher: &OwnedFd, question: &Question<&Start>, socket: Option<&OwnedFd>) -> Result<u32, Refused> {
+    let question = postcard::to_stdvec(question).map_err(|error| Refused::Worker(io::Error::other(error)))?;
+    let gone = |error: Errno| Refused::Launcher(error.into());
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let sockets = [socket.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&sockets));
+    let sockets: Vec<_> = socket.into_iter().map(AsFd::as_fd).collect();
+    if !sockets.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&sockets));
+    }
     sendmsg(launcher, &[IoSlice::new(&question)], &mut control, SendFlags::NOSIGNAL).map_err(gone)?;
     let mut answer = [0; 512];
     let (len, _) = rustix::net::recv(launcher, &mut answer, RecvFlags::empty()).map_err(gone)?;
@@ -153,20 +193,60 @@ fn ask(launcher: &OwnedFd, start: &Start, socket: &OwnedFd) -> Result<u32, Refus
     }
 }
 
-/// The launcher's side: starts workers until the daemon closes its end.
+/// The launcher's side: starts workers until the daemon closes its end. `serves` says which of its two processes this is.
 ///
 /// # Errors
 /// If the socket fails.
-pub fn launch() -> io::Result<()> {
+pub fn launch(serves: bool) -> io::Result<()> {
+    if serves && !serve_while_kept()? {
+        return Ok(());
+    }
+    keep()
+}
+
+/// Starts a process that serves, and another whenever one ends before the daemon does.
+fn keep() -> io::Result<()> {
+    loop {
+        let socket = rustix::stdio::stdin().try_clone_to_owned()?;
+        let serving = Command::new(std::env::current_exe()?)
+            .args(["launcher", "--serves"])
+            .stdin(Stdio::from(socket))
+            .stdout(Stdio::null())
+            .spawn()?;
+        // Workers that this process started when it served itself end here too.
+        let ended = loop {
+            match rustix::process::wait(WaitOptions::empty())? {
+                Some((process, status)) if process == Pid::from_child(&serving) => break status,
+                _ => {}
+            }
+        };
+        if ended.exit_status() == Some(0) {
+            return Ok(());
+        }
+        std::thread::sleep(AGAIN);
+    }
+}
+
+/// Serves until the daemon closes its end, or until nobody keeps this process: whether that is it.
+fn serve_while_kept() -> io::Result<bool> {
     let socket = rustix::stdio::stdin().try_clone_to_owned()?;
+    let keeper = rustix::process::getppid();
+    set_socket_timeout(&socket, Timeout::Recv, Some(LOOK))?;
     let mut workers: Vec<Child> = Vec::new();
     let mut question = vec![0; QUESTION];
     loop {
+        if rustix::process::getppid() != keeper {
+            return Ok(true);
+        }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = recvmsg(&socket, &mut [IoSliceMut::new(&mut question)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = match recvmsg(&socket, &mut [IoSliceMut::new(&mut question)], &mut control, flags) {
+            Err(Errno::AGAIN | Errno::INTR) => continue,
+            received => received?,
+        };
         if received.bytes == 0 {
-            return Ok(());
+            return Ok(false);
         }
         // Workers that have ended leave no trace.
         workers.retain_mut(|worker| matches!(worker.try_wait(), Ok(None)));
@@ -174,17 +254,30 @@ pub fn launch() -> io::Result<()> {
             RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
             _ => None,
         });
-        let started = postcard::from_bytes::<Start>(&question[..received.bytes])
-            .map_err(|error| error.to_string())
-            .and_then(|start| start_worker(&start, handed).map_err(|error| error.to_string()));
-        let answer = started.map(|worker| {
-            let id = worker.id();
-            workers.push(worker);
-            id
-        });
+        let done = match postcard::from_bytes::<Question<Start>>(&question[..received.bytes]) {
+            Ok(Question::Start(start)) => start_worker(&start, handed).map(|worker| {
+                let id = worker.id();
+                workers.push(worker);
+                id
+            }),
+            Ok(Question::Kill(worker)) => end_worker(worker).map(|()| worker),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        let answer = done.map_err(|error| error.to_string());
         let answer = postcard::to_stdvec(&answer).map_err(io::Error::other)?;
         rustix::net::send(&socket, &answer[..answer.len().min(512)], SendFlags::NOSIGNAL)?;
     }
+}
+
+/// Ends a process if it is a worker: of this program, whoever it runs as.
+fn end_worker(worker: u32) -> io::Result<()> {
+    let no_worker = || io::Error::other(format!("{worker} is no worker"));
+    let process = Pid::from_raw(worker as i32).ok_or_else(no_worker)?;
+    let handle = pidfd_open(process, PidfdFlags::empty())?;
+    if std::fs::read_link(format!("/proc/{worker}/exe"))? != std::fs::read_link("/proc/self/exe")? {
+        return Err(no_worker());
+    }
+    Ok(pidfd_send_signal(&handle, Signal::KILL)?)
 }
 
 fn start_worker(start: &Start, socket: Option<OwnedFd>) -> io::Result<Child> {

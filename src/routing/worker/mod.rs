@@ -12,7 +12,6 @@ mod slot;
 mod workers;
 
 pub use frame::read_response;
-pub(super) use launcher::User;
-pub use launcher::{Launcher, launch};
+pub use launcher::{Launcher, User, launch};
 pub use serve::serve;
 pub(super) use workers::{Options, Workers};

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use claviger_hsm_api::DriverError;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::frame::{Assignment, Reply, Request, Response, Task, read, write};
@@ -24,6 +25,7 @@ const NAME: &str = "worker";
 /// A running worker.
 pub(super) struct Process {
     to: Mutex<UnixStream>,
+    launcher: Arc<Launcher>,
     /// Kills exactly this process, even if its id is another's by now.
     handle: OwnedFd,
     pub(super) id: u32,
@@ -39,7 +41,11 @@ type Waiting = Option<HashMap<u64, SyncSender<Result<Reply, DriverError>>>>;
 
 impl Process {
     /// Starts a worker and tells it what it is.
-    pub(super) fn start(launcher: &Launcher, start: &Start, assignment: &Assignment) -> std::io::Result<Arc<Self>> {
+    pub(super) fn start(
+        launcher: &Arc<Launcher>,
+        start: &Start,
+        assignment: &Assignment,
+    ) -> std::io::Result<Arc<Self>> {
         let (ours, theirs) = UnixStream::pair()?;
         let id = launcher.worker(start, theirs.into())?;
         let pid = Pid::from_raw(id as i32).ok_or_else(|| std::io::Error::other("no process id"))?;
@@ -51,6 +57,7 @@ impl Process {
         write(&mut to, assignment)?;
         let process = Arc::new(Self {
             to: Mutex::new(to),
+            launcher: Arc::clone(launcher),
             handle,
             id,
             waiting: Arc::new(Mutex::new(Some(HashMap::new()))),
@@ -64,6 +71,8 @@ impl Process {
         let backend = start.backend.clone();
         std::thread::Builder::new().name(format!("worker {backend}")).spawn(move || {
             let why = listen(ours, &waiting, &epoch);
+            let why =
+                if dead.load(Ordering::Acquire) { "it was ended: it did not answer, or is not needed" } else { why };
             dead.store(true, Ordering::Release);
             tracing::warn!(backend, worker = id, why, "a worker is gone");
             // Whoever still waits learns that nobody knows.
@@ -118,8 +127,10 @@ impl Process {
     /// Ends the process at once. Its sockets close with it, and the listener tells those who wait.
     pub(super) fn kill(&self) {
         self.dead.store(true, Ordering::Release);
-        // That it is gone already is what was wanted.
-        let _ = pidfd_send_signal(&self.handle, Signal::KILL);
+        // That it is gone already is what was wanted. One that runs as somebody else is the launcher's to end.
+        if pidfd_send_signal(&self.handle, Signal::KILL) == Err(Errno::PERM) {
+            self.launcher.kill(self.id);
+        }
         let to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = to.shutdown(std::net::Shutdown::Both);
     }
