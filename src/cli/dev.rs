@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::output::Output;
 use super::{Global, serve};
 use crate::audit::{Audit, Event};
+use crate::confinement;
 use crate::daemon::{Daemon, make_private_directory};
 use crate::seal::{self, Opener};
 use crate::store::Store;
@@ -81,6 +82,7 @@ impl Dev {
     }
 
     fn serve(self, global: &Global, output: &Output) -> anyhow::Result<()> {
+        confinement::private_files();
         let directory = Directory::at(global.data.as_deref().unwrap_or(Path::new("claviger-dev")));
         let backends = match &self.backends {
             Some(path) => {

@@ -32,6 +32,7 @@ pub(super) struct Init {
 
 impl Init {
     pub(super) async fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        crate::confinement::private_files();
         let config = Config::load(&self.config)?;
         make_private_directory(&config.data)?;
         let store = Store::open(&config.data.join("claviger.db")).await?;

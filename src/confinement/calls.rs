@@ -52,6 +52,7 @@ const ALLOWED: &[(&str, i64)] = calls![
     SYS_readlinkat,
     SYS_getcwd,
     SYS_fchmod,
+    SYS_fchown,
     SYS_fadvise64,
     // Connections that came in, and the sockets of workers.
     SYS_accept4,

@@ -48,12 +48,17 @@ fn failed<E: Into<io::Error>>(step: &'static str) -> impl Fn(E) -> ConfinementEr
     move |error| ConfinementError::Step { step, error: error.into() }
 }
 
+/// Has files that this process makes from now on belong to its user alone.
+pub fn private_files() {
+    umask(Mode::RWXG | Mode::RWXO);
+}
+
 /// Gives up what is not needed to start: to be called before any other thread exists, since threads inherit it.
 ///
 /// # Errors
 /// [`ConfinementError`].
 pub fn before_threads(config: &Config, path: &Path) -> Result<(), ConfinementError> {
-    umask(Mode::RWXG | Mode::RWXO);
+    private_files();
     give_up_privileges(config)?;
     let none = CapabilitySet::empty();
     // A low port is bound after this.

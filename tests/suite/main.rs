@@ -6,6 +6,7 @@ mod api;
 mod architecture;
 mod audit;
 mod cards;
+mod confinement;
 mod daemon;
 mod faults;
 mod formats;

@@ -21,7 +21,7 @@ fn a_refused_pin_is_tried_once() {
     let driver = Pkcs11Driver::new(config);
     let refused = driver.probe().unwrap_err();
     assert_eq!(refused.fault, Fault::Credentials);
-    assert!(refused.reason.contains("CKR_PIN_INCORRECT") && refused.reason.contains("restart"), "{refused}");
+    assert!(refused.reason.contains("CKR_PIN_INCORRECT") && refused.reason.contains("start anew"), "{refused}");
     // It would be right now, and is not tried all the same.
     parts::write_pin(&wrong, parts::PIN);
     assert_eq!(driver.probe().unwrap_err(), refused);
