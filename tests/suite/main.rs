@@ -15,6 +15,7 @@ mod generic;
 mod load;
 mod main_job;
 mod openapi;
+mod packaging;
 mod policies;
 mod proofs;
 mod purse;
