@@ -471,5 +471,10 @@ async fn blocking<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, ServiceError> + Send + 'static,
 ) -> Result<T, ServiceError> {
     // A panic is a fault of ours; that it happened is written down like any other outcome.
+    let run = move || {
+        let result = run();
+        claviger_locked_memory::wipe_stack();
+        result
+    };
     tokio::task::spawn_blocking(run).await.unwrap_or(Err(ServiceError::Internal))
 }

@@ -94,6 +94,19 @@ pub fn forbid_core_dumps() -> std::io::Result<()> {
     region::set_undumpable()
 }
 
+/// Bytes of a stack below a caller that work with keys has reached.
+const DEEP: usize = 128 << 10;
+
+/// Overwrites what earlier calls of this thread left on its stack: key schedules and the like are moved and copied there by
+/// the compiler, where nobody can wipe them by name. To be called by whoever called them, from as shallow a place.
+#[inline(never)]
+pub fn wipe_stack() {
+    let mut below = [0u8; DEEP];
+    // Written although nobody reads it.
+    below.zeroize();
+    std::hint::black_box(&mut below);
+}
+
 struct Pool {
     regions: Vec<Region>,
 }
@@ -153,6 +166,22 @@ mod tests {
             drop(secret);
             assert!(LockedBytes::zeroed(4096).expose().iter().all(|b| *b == 0));
         }
+    }
+
+    /// Leaves a word on the stack, and says where.
+    #[inline(never)]
+    fn leave(word: [u8; 64]) -> usize {
+        let copy = std::hint::black_box(word);
+        std::ptr::from_ref(std::hint::black_box(&copy)) as usize
+    }
+
+    #[test]
+    fn what_a_call_left_on_the_stack_is_wiped() {
+        let at = leave([0xA7; 64]);
+        wipe_stack();
+        // SAFETY: the address is of this thread's stack, below the frame of this test and mapped, since it was written to.
+        let left = unsafe { std::ptr::read_volatile(at as *const [u8; 64]) };
+        assert_ne!(left, [0xA7; 64]);
     }
 
     #[test]

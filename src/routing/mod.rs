@@ -268,6 +268,7 @@ impl Router {
                 router.try_rested();
                 if swept.elapsed() >= SWEEP {
                     router.sweep();
+                    claviger_locked_memory::wipe_stack();
                     swept = Instant::now();
                 }
             }

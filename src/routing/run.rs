@@ -204,6 +204,7 @@ impl Router {
         let begun = std::thread::Builder::new().name("call".to_owned()).spawn(move || {
             let result = router.run_on(&backend, lane, &keys_there, &recipe_there, &batch_there, false);
             batch_there.wipe();
+            claviger_locked_memory::wipe_stack();
             // Whoever asked may have another answer by now.
             let _ = tell.send(result);
         });

@@ -141,7 +141,9 @@ impl PersonaliseJob {
                 if batch.rows == 0 {
                     return Ok(None);
                 }
-                router.run(&self.permit, &group.keys, recipe, batch).map(Some)
+                let ran = router.run(&self.permit, &group.keys, recipe, batch).map(Some);
+                claviger_locked_memory::wipe_stack();
+                ran
             };
             let ran = set.groups.iter().map(run).collect::<Result<Vec<_>, _>>()?;
             let backends = ran.iter().flatten().map(|ran| ran.on.clone());

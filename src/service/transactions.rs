@@ -129,6 +129,7 @@ impl VerifyJob {
                 Err(error) => return Err(error),
             }
         }
+        claviger_locked_memory::wipe_stack();
         let verdicts_of = verdicts.chunk_by(|one, next| one.verdict == next.verdict);
         verdicts_of.for_each(|run| self.record.count(run[0].verdict.as_str(), run.len() as u64));
         for ((id, verified), leaf) in ids.zip(verdicts).zip(&mut self.verdicts.leaves) {

@@ -4,7 +4,9 @@
 
 mod api;
 mod architecture;
+mod assurance;
 mod audit;
+mod canary;
 mod cards;
 mod confinement;
 mod daemon;

@@ -111,6 +111,11 @@ impl Cards {
     }
 }
 
+/// What the embedded backend derives from the master key for the calls of 3DES.
+pub(crate) fn derived_by_3des() -> Vec<(String, Vec<u8>)> {
+    CARDS[0].derived()
+}
+
 /// The shipped schemes with AES in the place of SM4.
 fn schemes(into: &Path) {
     for id in ["cjt166", "jtt978"] {
@@ -128,7 +133,7 @@ fn schemes(into: &Path) {
 }
 
 /// Which of these a memory holds, and whether a word that is known to be there is found.
-fn found_in<'k>(process: u32, keys: &'k [(String, Vec<u8>)], word: &[u8]) -> (Vec<&'k str>, bool) {
+pub(crate) fn found_in<'k>(process: u32, keys: &'k [(String, Vec<u8>)], word: &[u8]) -> (Vec<&'k str>, bool) {
     let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
     let memory = File::open(format!("/proc/{process}/mem")).unwrap_or_else(|error| panic!("{error}: run as root"));
     let (mut found, mut known) = (Vec::new(), false);

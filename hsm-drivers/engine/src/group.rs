@@ -74,7 +74,12 @@ fn set_up<C: KeyInit>(keys: &[u8], len: usize) -> Option<Vec<C>> {
     if rows == 0 || rows > LANES || !keys.len().is_multiple_of(len) {
         return None;
     }
-    keys.chunks_exact(len).map(|key| C::new_from_slice(key).ok()).collect()
+    // Of the size that it will have: one that grew would leave its schedules where it was.
+    let mut ciphers = Vec::with_capacity(rows);
+    for key in keys.chunks_exact(len) {
+        ciphers.push(C::new_from_slice(key).ok()?);
+    }
+    Some(ciphers)
 }
 
 fn encrypt_each<C: BlockCipherEncrypt<BlockSize = cipher::consts::U16>>(ciphers: &[C], blocks: &mut Blocks) {

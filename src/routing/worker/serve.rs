@@ -56,6 +56,7 @@ fn work(tasks: &Mutex<Receiver<Request>>, to: &Mutex<UnixStream>, driver: Result
         let (epoch, result) = match driver {
             Ok(driver) => {
                 let result = answer(&**driver, task);
+                claviger_locked_memory::wipe_stack();
                 (driver.epoch(), result)
             }
             Err(error) => (0, Err(error.clone())),
