@@ -73,23 +73,43 @@ impl Ids {
     }
 }
 
+/// Bytes that must come in the time that a pause may take: who sends less holds a thread for nothing.
+const PACE: usize = 1 << 10;
+
 /// The upload.
 pub(super) struct Upload {
     body: BodyDataStream,
     patience: Duration,
+    /// What has come, and how long was waited for it.
+    came: (usize, Duration),
 }
 
 impl Upload {
     pub(super) fn new(body: Body, limits: &Limits) -> Self {
-        Self { body: body.into_data_stream(), patience: Duration::from_secs(limits.request_seconds) }
+        Self {
+            body: body.into_data_stream(),
+            patience: Duration::from_secs(limits.request_seconds),
+            came: (0, Duration::ZERO),
+        }
     }
 
     /// The next piece of the body; `None` at its end.
     async fn receive(&mut self) -> Result<Option<Bytes>, Refusal> {
-        match tokio::time::timeout(self.patience, self.body.next()).await {
+        let begun = Instant::now();
+        let next = tokio::time::timeout(self.patience, self.body.next()).await;
+        self.came.1 += begun.elapsed();
+        match next {
             Err(_) => Err(Refusal::new(408, "too_slow", "the upload stood still for too long")),
             Ok(Some(Err(error))) => Err(Refusal::new(400, "upload_failed", error.to_string())),
-            Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
+            Ok(Some(Ok(bytes))) => {
+                self.came.0 += bytes.len();
+                if self.came.0 >= PACE {
+                    self.came = (0, Duration::ZERO);
+                } else if self.came.1 > self.patience {
+                    return Err(Refusal::new(408, "too_slow", "the upload comes too slowly"));
+                }
+                Ok(Some(bytes))
+            }
             Ok(None) => Ok(None),
         }
     }

@@ -1,6 +1,7 @@
 //! TLS 1.3 with client certificates; a peer's certificate becomes a principal.
 
 mod identity;
+mod paced;
 mod tls;
 mod unread;
 
@@ -23,6 +24,7 @@ use crate::config::{Config, Limits};
 use crate::policy::Principal;
 use crate::service::Caller;
 pub use identity::{Principals, PrincipalsError};
+use paced::Paced;
 use rustls::pki_types::CertificateDer;
 pub use tls::TlsError;
 use tls::acceptor;
@@ -98,6 +100,7 @@ pub async fn serve(
             continue;
         };
         let tls = doors.borrow().tls.clone();
+        let patience = Duration::from_secs(limits.request_seconds);
         let (doors, router, watcher, places) = (doors.clone(), router.clone(), graceful.watcher(), Arc::clone(&places));
         tokio::spawn(async move {
             let accepted = handshake(stream, tls).await;
@@ -106,7 +109,7 @@ pub async fn serve(
             match accepted {
                 Ok(stream) => {
                     // Callers that leave without a farewell are no news.
-                    if let Err(error) = connection(stream, peer, doors, router, watcher).await {
+                    if let Err(error) = connection(stream, peer, doors, router, watcher, patience).await {
                         tracing::debug!(%peer, %error, "connection broke off");
                     }
                 }
@@ -164,6 +167,7 @@ async fn connection(
     doors: Doors,
     router: axum::Router,
     watcher: hyper_util::server::graceful::Watcher,
+    patience: Duration,
 ) -> Result<(), Failure> {
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
     let known = Known { certificate, doors, peer, last: Arc::default() };
@@ -184,6 +188,7 @@ async fn connection(
         .max_concurrent_streams(64)
         .max_frame_size(FRAME)
         .adaptive_window(true);
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    let stream = TokioIo::new(Paced::new(stream, HANDSHAKE, patience));
+    let serving = builder.serve_connection_with_upgrades(stream, TowerToHyperService::new(service));
     watcher.watch(serving.into_owned()).await
 }
