@@ -120,6 +120,29 @@ fn missing(proven: &Proven) -> Vec<Finding> {
             "guard the PIN as the keys: PKCS#11 cannot forbid a readable child",
         ));
     }
+    if proven.has(Algorithm::TripleDes, Skill::Ecb) {
+        found.push(finding(
+            "tac-key-leaves",
+            "PKCS#11 cannot XOR the halves of a key, which is what makes the key of a 3DES card's TAC",
+            "card keys come out in bulk and the worker finishes, for keys whose ceiling is card-key",
+        ));
+    }
+    for algorithm in [Algorithm::TripleDes, Algorithm::Aes128] {
+        if proven.has(algorithm, Skill::Ecb) {
+            found.push(finding(
+                "new-card-key-leaves",
+                format!("PKCS#11 wraps a key of {algorithm} without the header that WRITE KEY puts before it"),
+                "the worker lays the new key out and the token enciphers it, for keys whose ceiling is card-key",
+            ));
+            if !proven.has(algorithm, Skill::Cmac) {
+                found.push(finding(
+                    "no-cmac",
+                    format!("the token makes no CMAC of {algorithm}"),
+                    "use MACs by CBC, or another backend for keys of CMACs",
+                ));
+            }
+        }
+    }
     if proven.has(Algorithm::TripleDes, Skill::Cbc) {
         found.push(finding(
             "generated-no-retail-mac",
