@@ -55,8 +55,11 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
-    /// Authorities that sign client certificates.
+    /// Authorities that sign client certificates, one or several.
     pub client_ca: PathBuf,
+    /// What they have revoked (X.509 CRLs, PEM). If there is any, each of them must have one.
+    #[serde(default)]
+    pub crl: Vec<PathBuf>,
 }
 
 /// `[seal]`.
@@ -180,6 +183,7 @@ impl Config {
         at(&mut config.tls.certificate);
         at(&mut config.tls.key);
         at(&mut config.tls.client_ca);
+        config.tls.crl.iter_mut().for_each(at);
         config.seal.key_file.as_mut().map(at);
         config.schemes.as_mut().map(at);
         config.backends = config.backends.into_iter().map(|backend| backend.at(base)).collect();

@@ -57,6 +57,7 @@ fn to_read(config: &Config, path: &Path) -> BTreeSet<PathBuf> {
         _ => PathBuf::from("."),
     };
     let mut places: BTreeSet<PathBuf> = files.into_iter().flatten().map(parent).collect();
+    places.extend(config.tls.crl.iter().map(|file| parent(file)));
     places.extend(config.schemes.clone());
     if !matches!(config.policies.as_str(), "production" | "dev") {
         places.insert(PathBuf::from(&config.policies));

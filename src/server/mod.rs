@@ -8,7 +8,7 @@ mod unread;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -25,7 +25,8 @@ use crate::policy::Principal;
 use crate::service::Caller;
 pub use identity::{Principals, PrincipalsError};
 use paced::Paced;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 pub use tls::TlsError;
 use tls::acceptor;
 use unread::Unread;
@@ -38,6 +39,7 @@ const HANDSHAKES: usize = 256;
 /// Who is let in, and as whom; replaced as a whole when the configuration is read again.
 pub struct Door {
     tls: TlsAcceptor,
+    verifier: Arc<dyn ClientCertVerifier>,
     principals: Principals,
 }
 
@@ -47,7 +49,16 @@ impl Door {
     /// # Errors
     /// [`DoorError`].
     pub fn new(config: &Config) -> Result<Self, DoorError> {
-        Ok(Self { tls: acceptor(&config.tls)?, principals: Principals::new(&config.principals)? })
+        let (tls, verifier) = acceptor(&config.tls)?;
+        Ok(Self { tls, verifier, principals: Principals::new(&config.principals)? })
+    }
+
+    /// Who shows a chain of certificates, if they still hold: one may have been revoked, or have ended, since the
+    /// handshake.
+    fn caller(&self, chain: &[CertificateDer<'static>]) -> Option<Principal> {
+        let (own, between) = chain.split_first()?;
+        self.verifier.verify_client_cert(own, between, UnixTime::now()).ok()?;
+        self.principals.of(own)
     }
 
     /// Everybody who may be let in, by name.
@@ -126,25 +137,27 @@ pub async fn serve(
 /// Whose connection it is, as the door says now: who is no principal any more is none on an old connection either.
 #[derive(Clone)]
 struct Known {
-    certificate: Option<CertificateDer<'static>>,
+    chain: Vec<CertificateDer<'static>>,
     doors: Doors,
     peer: SocketAddr,
     last: Arc<Mutex<Option<Said>>>,
 }
 
-/// What a door said, and which.
-type Said = (Arc<Door>, Option<Caller>);
+/// What a door said, which, and when.
+type Said = (Arc<Door>, Instant, Option<Caller>);
+
+/// How long what a door said of a certificate holds: certificates end.
+const HOLDS: Duration = Duration::from_secs(10);
 
 impl Known {
     fn caller(&self) -> Option<Caller> {
         let door = Arc::clone(&self.doors.borrow());
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some((of, caller)) if Arc::ptr_eq(of, &door) => caller.clone(),
+            Some((of, at, caller)) if Arc::ptr_eq(of, &door) && at.elapsed() < HOLDS => caller.clone(),
             _ => {
-                let principal = self.certificate.as_ref().and_then(|certificate| door.principals.of(certificate));
-                let caller = principal.map(|principal| Caller { principal, source: self.peer.ip() });
-                *last = Some((door, caller.clone()));
+                let caller = door.caller(&self.chain).map(|principal| Caller { principal, source: self.peer.ip() });
+                *last = Some((door, Instant::now(), caller.clone()));
                 caller
             }
         }
@@ -169,8 +182,8 @@ async fn connection(
     watcher: hyper_util::server::graceful::Watcher,
     patience: Duration,
 ) -> Result<(), Failure> {
-    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
-    let known = Known { certificate, doors, peer, last: Arc::default() };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+    let known = Known { chain, doors, peer, last: Arc::default() };
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(known.caller());
         let over_http2 = request.version() == hyper::Version::HTTP_2;

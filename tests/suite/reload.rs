@@ -156,3 +156,82 @@ async fn a_principal_that_is_taken_away_is_refused_on_its_old_connection() {
     assert!(reload(&daemon, &whole).await.contains("done"));
     assert_eq!(list().await.unwrap().keys.len(), 1);
 }
+
+/// A certificate that its authority revokes is nobody's from then on, also on a connection that was open before; and a second
+/// authority's certificates are as good as the first's.
+#[tokio::test(flavor = "multi_thread")]
+async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
+        KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
+    };
+    use x509_parser::prelude::{FromDer, X509Certificate};
+
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let read = |name: &str| std::fs::read_to_string(daemon.data().join(name)).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), KeyPair::from_pem(&read("ca-key.pem")).unwrap()).unwrap();
+    let whole = configuration(&daemon);
+    let list = |revoked: Vec<RevokedCertParams>, issuer: &Issuer<'_, KeyPair>| {
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2100, 1, 1),
+            crl_number: SerialNumber::from(1u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(issuer).unwrap().pem().unwrap()
+    };
+    let officer = daemon.client("officer");
+    let listed = async |client: &claviger_client::Client| {
+        let filter = claviger_client::KeyFilter { tenant: "demo".to_owned(), scheme: None, role: None };
+        client.get::<claviger_client::KeyList>("/v1/keys", &filter).await
+    };
+    assert_eq!(listed(&officer).await.unwrap().keys.len(), 1);
+
+    let (_, pem) = x509_parser::pem::parse_x509_pem(read("clients/officer.pem").as_bytes()).unwrap();
+    let (_, certificate) = X509Certificate::from_der(&pem.contents).unwrap();
+    let serial = SerialNumber::from_slice(certificate.raw_serial());
+    let revoked = RevokedCertParams {
+        serial_number: serial,
+        revocation_time: date_time_ymd(2026, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    std::fs::write(daemon.data().join("crl.pem"), list(vec![revoked], &issuer)).unwrap();
+    let with_list = whole.replacen("[tls]", "[tls]\ncrl = [\"crl.pem\"]", 1);
+    assert!(reload(&daemon, &with_list).await.contains("done"));
+    assert_eq!(problem(listed(&officer).await).code, "unknown_principal", "on its old connection");
+    let again = listed(&daemon.client("officer")).await.unwrap_err();
+    assert!(!matches!(again, claviger_client::ClientError::Problem(_)), "a new one gets past the handshake: {again}");
+    assert!(listed(&daemon.client("auditor")).await.is_ok(), "the others are as they were");
+
+    // Another authority, with a list of its own that revokes nobody.
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(rcgen::DnType::CommonName, "another authority");
+    let second = params.self_signed(&key).unwrap();
+    let second_issuer = Issuer::new(params, key);
+    let own_key = KeyPair::generate().unwrap();
+    let mut own = CertificateParams::default();
+    own.subject_alt_names = vec![SanType::URI("claviger://auditor/auditor".try_into().unwrap())];
+    let own = own.signed_by(&own_key, &second_issuer).unwrap();
+    std::fs::write(daemon.data().join("both.pem"), read("ca.pem") + &second.pem()).unwrap();
+    std::fs::write(daemon.data().join("crl.pem"), list(Vec::new(), &issuer) + &list(Vec::new(), &second_issuer))
+        .unwrap();
+    let client = {
+        let connection = daemon.connection("auditor");
+        let certificate = daemon.file("second.pem", own.pem().as_bytes()).into();
+        let key = daemon.file("second-key.pem", own_key.serialize_pem().as_bytes()).into();
+        claviger_client::Client::new(&claviger_client::Connection { certificate, key, ..connection }).unwrap()
+    };
+    assert!(listed(&client).await.is_err(), "nobody knows the authority yet");
+    let both = with_list.replacen("client_ca = \"ca.pem\"", "client_ca = \"both.pem\"", 1);
+    assert_ne!(both, with_list);
+    assert!(reload(&daemon, &both).await.contains("done"));
+    assert_eq!(listed(&client).await.unwrap().keys.len(), 1);
+    assert_eq!(listed(&officer).await.unwrap().keys.len(), 1, "nobody is revoked any more");
+}
