@@ -1,6 +1,7 @@
 //! The one configuration file.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use toml::de::DeTable;
 
 use crate::policy::PolicySource;
 use crate::routing::{BackendConfig, PinConfig, RoutingConfig, WrongTable, take_backends};
+use crate::service::{CallerLimits, QuotaConfig};
 
 /// `claviger.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -42,6 +44,9 @@ pub struct Config {
     /// Where keys live.
     #[serde(default, rename = "backend", deserialize_with = "read_apart")]
     pub backends: Vec<BackendConfig>,
+    /// How much single tenants may have done.
+    #[serde(default, rename = "quota")]
+    pub quotas: Vec<QuotaTable>,
     /// Where the calls of single tenants go first.
     #[serde(default, rename = "pin")]
     pub pins: Vec<PinConfig>,
@@ -105,6 +110,22 @@ pub struct PrincipalConfig {
     /// Tenants it acts for.
     #[serde(default)]
     pub tenants: Vec<String>,
+    /// Calls in a second; no limit if left out.
+    #[serde(default)]
+    pub calls_per_second: Option<NonZeroU32>,
+    /// Calls at once; no limit if left out.
+    #[serde(default)]
+    pub calls_at_once: Option<usize>,
+}
+
+/// A `[[quota]]`: how much a tenant may have done.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaTable {
+    /// City or operator.
+    pub tenant: String,
+    /// Records, MACs and cards in a day of UTC.
+    pub items_per_day: u64,
 }
 
 /// A configuration that cannot be used.
@@ -207,6 +228,18 @@ impl Config {
     /// Where calls may go, and where they go first.
     pub fn routing(&self) -> RoutingConfig {
         RoutingConfig { backends: self.backends.clone(), pins: self.pins.clone() }
+    }
+
+    /// How much callers and tenants may do.
+    pub fn quota(&self) -> QuotaConfig {
+        let of_caller = |table: &PrincipalConfig| {
+            let limits = CallerLimits { calls_per_second: table.calls_per_second, calls_at_once: table.calls_at_once };
+            (table.uri.clone(), limits)
+        };
+        QuotaConfig {
+            callers: self.principals.iter().map(of_caller).collect(),
+            items_per_day: self.quotas.iter().map(|quota| (quota.tenant.clone(), quota.items_per_day)).collect(),
+        }
     }
 
     /// Where the policies come from.

@@ -128,7 +128,11 @@ async fn reload_at_hangups(path: PathBuf, started: Config, service: Arc<Service>
 }
 
 fn rules(config: &Config, door: &Door) -> Result<Rules, PolicyError> {
-    Ok(Rules { policy: Authorizer::load(&config.policy_source())?, principals: door.principals() })
+    Ok(Rules {
+        policy: Authorizer::load(&config.policy_source())?,
+        principals: door.principals(),
+        quotas: config.quota(),
+    })
 }
 
 /// The settings that are others now than at the start, and cannot be changed while the daemon runs.

@@ -1,6 +1,7 @@
 //! Where keyring, policy, router and audit meet: [`Service::execute`] is the one way in.
 
 mod cards;
+mod decide;
 mod error;
 mod generic;
 mod inquiries;
@@ -10,6 +11,7 @@ mod outcome;
 mod perform;
 mod personalise;
 mod purse;
+mod quotas;
 mod replicas;
 mod transactions;
 mod under_way;
@@ -28,14 +30,17 @@ use claviger_hsm_api::{KeyName, Secret};
 use crate::audit::{Audit, Event, Signer};
 use crate::keyring::{Entry, Keyring};
 use crate::operation::Operation;
-use crate::policy::{Authorizer, Circumstances, Denial, KeyResource, Permit, Principal, Resource};
+use crate::policy::{Authorizer, Permit, Principal, Resource};
 use crate::routing::{Launcher, Router, RoutingConfig};
 use crate::seal::{self, Opener};
 use crate::store::Store;
+use decide::refused;
 pub use error::ServiceError;
 pub use job::BATCH;
 pub use outcome::{Moving, Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};
+pub use quotas::{CallerLimits, QuotaConfig};
+use quotas::{Quotas, TooMany};
 pub use transactions::VerifyJob;
 use under_way::UnderWay;
 
@@ -48,6 +53,8 @@ pub struct Rules {
     pub policy: Authorizer,
     /// Everybody whom the configuration knows.
     pub principals: Vec<Principal>,
+    /// How much they may do.
+    pub quotas: QuotaConfig,
 }
 
 /// Who asks, and from where.
@@ -73,6 +80,7 @@ pub struct Service {
     /// Held while copies of a key are made or changed: of two who copy the same, one would undo what the other has made.
     copying: tokio::sync::Mutex<()>,
     under_way: UnderWay,
+    quotas: Quotas,
     /// Places for streamed jobs: each holds a thread.
     jobs: Arc<Semaphore>,
     /// Held as long as the service lives.
@@ -93,6 +101,8 @@ impl Service {
     ) -> Result<Arc<Self>, ServiceError> {
         let lock = lock_directory(data)?;
         let audit = Audit::open(&data.join("audit.jsonl")).map_err(ServiceError::AuditLog)?;
+        let quotas = Quotas::new(rules.quotas.clone(), &data.join("audit.jsonl"));
+        let quotas = quotas.map_err(|error| ServiceError::Directory(error.to_string()))?;
         let store = Store::open(&data.join("claviger.db")).await?;
         let keyring = Keyring::load(store.clone()).await?;
         audit.append(Event { event: "start".to_owned(), outcome: "sealed".to_owned(), ..Event::default() }).await?;
@@ -107,6 +117,7 @@ impl Service {
             router: OnceLock::new(),
             copying: tokio::sync::Mutex::default(),
             under_way: UnderWay::default(),
+            quotas,
             jobs: Arc::new(Semaphore::new(JOBS)),
             _lock: lock,
         }))
@@ -173,6 +184,7 @@ impl Service {
         };
         if reloaded.is_ok() {
             *self.routing.lock().unwrap_or_else(PoisonError::into_inner) = routing;
+            self.quotas.reload(rules.quotas.clone());
             *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
             let_in();
             // Streamed jobs ask again.
@@ -193,6 +205,27 @@ impl Service {
     /// [`ServiceError`].
     pub async fn execute(self: &Arc<Self>, caller: &Caller, operation: Operation) -> Result<Outcome, ServiceError> {
         let action = operation.action();
+        let turn = match self.quotas.enter(caller.principal.to_string()) {
+            Ok(turn) => turn,
+            Err(TooMany { error, is_news }) => {
+                // Whoever asks too much does not fill the log as well.
+                if is_news {
+                    self.audit.append(refused(caller, action, &[], error.code())).await?;
+                }
+                return Err(error);
+            }
+        };
+        let outcome = self.perform_operation(caller, action, operation).await;
+        drop(turn);
+        outcome
+    }
+
+    async fn perform_operation(
+        self: &Arc<Self>,
+        caller: &Caller,
+        action: &'static str,
+        operation: Operation,
+    ) -> Result<Outcome, ServiceError> {
         match operation {
             Operation::Unseal { passphrase } => {
                 self.unseal_with(caller, action, &passphrase).await.map(|()| Outcome::Done)
@@ -347,112 +380,6 @@ impl Service {
         // What is no name goes no further: not to policy, and not into the audit log.
         KeyName::new(tenant, "any", "ANY")?;
         self.decide(caller, "enter_tenant", &[Resource::Tenant(tenant.to_owned())], 0).await
-    }
-
-    /// Asks policy. A refusal is written down before it is answered.
-    async fn decide(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        resources: &[Resource],
-        rows: u64,
-    ) -> Result<Permit, ServiceError> {
-        match self.ask(caller, action, resources, rows) {
-            Ok(permit) => Ok(permit),
-            Err(refusal) => {
-                let (denial, event) = *refusal;
-                self.audit.append(event).await?;
-                Err(ServiceError::Denied(denial))
-            }
-        }
-    }
-
-    /// The same on a thread that may wait.
-    fn decide_blocking(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        resources: &[Resource],
-    ) -> Result<Permit, ServiceError> {
-        match self.ask(caller, action, resources, 0) {
-            Ok(permit) => Ok(permit),
-            Err(refusal) => {
-                let (denial, event) = *refusal;
-                self.audit.append_blocking(event)?;
-                Err(ServiceError::Denied(denial))
-            }
-        }
-    }
-
-    fn ask(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        resources: &[Resource],
-        rows: u64,
-    ) -> Result<Permit, Box<(Denial, Event)>> {
-        let circumstances = Circumstances { source: caller.source, rows };
-        self.rules().policy.authorize(&caller.principal, action, resources, circumstances).map_err(|denial| {
-            let event = Event {
-                event: "decision".to_owned(),
-                principal: caller.principal.to_string(),
-                action: action.to_owned(),
-                decision: "deny".to_owned(),
-                policies: vec![denial.policy.clone()],
-                keys: resources.iter().filter_map(Resource::label).collect(),
-                outcome: "denied".to_owned(),
-                ..Event::default()
-            };
-            Box::new((denial, event))
-        })
-    }
-
-    /// Writes down what was permitted and how it went, and only then lets the result out.
-    async fn settle<T>(
-        &self,
-        caller: &Caller,
-        permit: &Permit,
-        event: Event,
-        result: Result<T, ServiceError>,
-    ) -> Result<T, ServiceError> {
-        let event = Event {
-            event: "decision".to_owned(),
-            principal: caller.principal.to_string(),
-            action: permit.action().to_owned(),
-            decision: "allow".to_owned(),
-            policies: permit.policies().to_vec(),
-            outcome: result.as_ref().map_or_else(ServiceError::code, |_| "done").to_owned(),
-            ..event
-        };
-        self.audit.append(event).await?;
-        result
-    }
-}
-
-impl Resource {
-    fn of(entry: &Entry) -> Self {
-        let key = &entry.record.key;
-        Self::Key(KeyResource {
-            id: key.id.clone(),
-            tenant: key.name.tenant().to_owned(),
-            scheme: key.name.scheme().to_owned(),
-            role: key.name.role().to_owned(),
-            algorithm: key.attributes.algorithm.to_string(),
-            version: key.version.to_string(),
-            state: key.state.to_string(),
-            ceiling: key.attributes.ceiling.to_string(),
-            origin: entry.record.origin.as_str().to_owned(),
-        })
-    }
-
-    fn label(&self) -> Option<String> {
-        match self {
-            Self::Key(key) => {
-                Some(format!("{}/{}/{} {} {}", key.tenant, key.scheme, key.role, key.algorithm, key.version))
-            }
-            Self::Tenant(tenant) => Some(tenant.clone()),
-            Self::Daemon => None,
-        }
     }
 }
 

@@ -49,6 +49,8 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (422, "refused", "the keys do not admit the recipe", None),
     (422, "unsupported", "no backend that holds the key can do this", None),
     (500, "internal", "the service failed inside; the operator's log says more", None),
+    (429, "too_many", "the caller makes too many calls in a second", None),
+    (429, "quota", "tenant `demo` may have 50000000 items a day, and would have more", None),
     (502, "backend_failed", "software: run: the key is not open", None),
     (503, "backend_resting", "backend `room-1` failed too often and is tried again in 2 s", None),
     (503, "sealed", "the daemon is sealed: an officer must unseal it first", None),

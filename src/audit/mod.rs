@@ -14,6 +14,7 @@ mod growth;
 mod leaf;
 mod proof;
 mod tree;
+mod usage;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub use growth::Growth;
 pub use leaf::{Blinding, Leaf, Salts};
 pub use proof::{Proof, ProofError};
 pub use tree::Tree;
+pub use usage::{Use, Used, usage};
 pub use writer::{Audit, AuditError};
 
 /// What happened, as callers of [`Audit::append`] say it.

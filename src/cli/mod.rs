@@ -20,6 +20,7 @@ mod serve;
 mod transactions;
 mod unseal;
 mod upload;
+mod usage;
 mod worker;
 
 use std::path::PathBuf;
@@ -111,6 +112,8 @@ enum Command {
     /// Check the audit log, and pass it on
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Add up what each tenant used, by the audit log
+    Usage(usage::Usage),
     /// Check, test and question policies
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -164,6 +167,7 @@ pub fn main() -> ExitCode {
             Command::Random(random) => random.run(&global, &output).await,
             Command::Schemes(schemes) => schemes.run(&output),
             Command::Audit(audit) => audit.run(&global, &output).await,
+            Command::Usage(usage) => usage.run(&output),
             Command::Policy(policy) => policy.run(&global, &output).await,
             Command::Launcher(_) | Command::Worker(_) | Command::Serve(_) | Command::Dev(_) => Ok(ExitCode::SUCCESS),
         }

@@ -95,6 +95,24 @@ pub enum ServiceError {
     /// Something failed that should not have; the log says what.
     #[error("the service failed inside; the operator's log says more")]
     Internal,
+    /// A caller asks more than it may.
+    #[error("the caller makes too many {what}")]
+    TooMany {
+        /// Of which kind.
+        what: &'static str,
+        /// Until it may ask again.
+        seconds: u64,
+    },
+    /// A tenant has had all that it may have today.
+    #[error("tenant `{tenant}` may have {most} items a day, and would have more")]
+    Quota {
+        /// The tenant.
+        tenant: String,
+        /// Of items.
+        most: u64,
+        /// Until midnight, UTC.
+        seconds: u64,
+    },
     /// Too much is running.
     #[error("the daemon is busy: {0}")]
     Busy(&'static str),
@@ -145,6 +163,8 @@ impl ServiceError {
             Self::Changed(_) | Self::OtherKeys(_) => "keys_changed",
             Self::Internal => "internal",
             Self::Busy(_) => "busy",
+            Self::TooMany { .. } => "too_many",
+            Self::Quota { .. } => "quota",
             Self::Directory(_) => "directory",
             Self::Route(RouteError::Failed(_)) | Self::Backend(_) => "backend_failed",
             Self::Seal(SealError::Wrong) => "wrong_passphrase",
@@ -158,7 +178,9 @@ impl ServiceError {
     /// Seconds after which asking again may go well.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Route(RouteError::Resting { seconds, .. }) => Some(*seconds),
+            Self::Route(RouteError::Resting { seconds, .. })
+            | Self::TooMany { seconds, .. }
+            | Self::Quota { seconds, .. } => Some(*seconds),
             Self::Busy(_) | Self::Route(RouteError::Busy { .. }) => Some(1),
             _ => None,
         }
@@ -179,6 +201,7 @@ impl ServiceError {
             | "exposure_above_ceiling"
             | "seal_unusable" => 409,
             "bad_field" | "kcv_mismatch" | "replay_failed" | "no_backend" | "place" | "refused" | "unsupported" => 422,
+            "too_many" | "quota" => 429,
             "internal" => 500,
             "backend_failed" => 502,
             _ => 503,

@@ -73,6 +73,12 @@ impl Record {
 
     pub(super) fn count(&mut self, what: &'static str, records: u64) {
         *self.counts.entry(what).or_insert(0) += records;
+        self.service.quotas.used(&self.event.tenant, records);
+    }
+
+    /// Whether the tenant may have so many rows more today.
+    pub(super) fn admits(&self, rows: usize) -> Result<(), ServiceError> {
+        self.service.quotas.admits(&self.event.tenant, rows as u64)
     }
 
     /// Its id.

@@ -123,6 +123,7 @@ impl PersonaliseJob {
     /// # Errors
     /// [`ServiceError`]; the job is then over.
     pub fn run(&mut self, mut each: impl FnMut(Result<&[u8], CardFault>)) -> Result<(), ServiceError> {
+        self.record.admits(self.cards.len())?;
         let service = self.record.service();
         if service.keyring.generation() != self.generation {
             // A card is personalised whole or not at all, so a key that changed ends the job.

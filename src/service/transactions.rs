@@ -110,6 +110,7 @@ impl VerifyJob {
         ids: impl Iterator<Item = &'i [u8]>,
         mut each: impl FnMut(&'i [u8], Verified),
     ) -> Result<(), ServiceError> {
+        self.record.admits(self.verifier.len())?;
         let router = self.record.service().router()?;
         let mut renewed = if self.is_current() { None } else { Some(self.renew()?) };
         let mut verdicts = Vec::with_capacity(self.verifier.len());

@@ -18,6 +18,7 @@ const PARSERS: &[(&str, &str, &str)] = &[
     ("the configuration", "src/config.rs", "config"),
     ("audit logs", "src/audit/chain.rs", "audit_log"),
     ("proofs of verdicts", "src/audit/proof.rs", "verdict_proof"),
+    ("what audit logs say was used", "src/audit/usage.rs", "audit_log"),
     ("signed ends of audit logs", "src/audit/checkpoint.rs", "audit_log"),
     ("Arrow files", "src/cli/transactions/arrow_file.rs", "arrow_file"),
     ("policies", "src/policy/sets.rs", "policies"),

@@ -22,6 +22,7 @@ mod packaging;
 mod policies;
 mod proofs;
 mod purse;
+mod quotas;
 mod reference;
 mod refusals;
 mod reload;

@@ -1,0 +1,138 @@
+//! Who may: the one place where the service asks policy and quotas, and writes down what came of it.
+
+use crate::audit::Event;
+use crate::keyring::Entry;
+use crate::policy::{Circumstances, Denial, KeyResource, Permit, Resource};
+
+use super::{Caller, Service, ServiceError};
+
+impl Service {
+    /// Asks policy. A refusal is written down before it is answered.
+    pub(super) async fn decide(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        resources: &[Resource],
+        rows: u64,
+    ) -> Result<Permit, ServiceError> {
+        let permit = match self.ask(caller, action, resources, rows) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                let (denial, event) = *refusal;
+                self.audit.append(event).await?;
+                return Err(ServiceError::Denied(denial));
+            }
+        };
+        let quota =
+            resources.first().and_then(Resource::tenant).map_or(Ok(()), |tenant| self.quotas.admits(tenant, rows));
+        if let Err(error) = quota {
+            self.audit.append(refused(caller, action, resources, error.code())).await?;
+            return Err(error);
+        }
+        Ok(permit)
+    }
+
+    /// The same on a thread that may wait.
+    pub(super) fn decide_blocking(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        resources: &[Resource],
+    ) -> Result<Permit, ServiceError> {
+        match self.ask(caller, action, resources, 0) {
+            Ok(permit) => Ok(permit),
+            Err(refusal) => {
+                let (denial, event) = *refusal;
+                self.audit.append_blocking(event)?;
+                Err(ServiceError::Denied(denial))
+            }
+        }
+    }
+
+    fn ask(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        resources: &[Resource],
+        rows: u64,
+    ) -> Result<Permit, Box<(Denial, Event)>> {
+        let circumstances = Circumstances { source: caller.source, rows };
+        self.rules().policy.authorize(&caller.principal, action, resources, circumstances).map_err(|denial| {
+            let event = refused(caller, action, resources, "denied");
+            let event = Event { policies: vec![denial.policy.clone()], ..event };
+            Box::new((denial, event))
+        })
+    }
+
+    /// Writes down what was permitted and how it went, and only then lets the result out.
+    pub(super) async fn settle<T>(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        event: Event,
+        result: Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
+        let event = Event {
+            event: "decision".to_owned(),
+            principal: caller.principal.to_string(),
+            action: permit.action().to_owned(),
+            decision: "allow".to_owned(),
+            policies: permit.policies().to_vec(),
+            outcome: result.as_ref().map_or_else(ServiceError::code, |_| "done").to_owned(),
+            ..event
+        };
+        if result.is_ok() {
+            self.quotas.used(&event.tenant, event.counts.values().sum());
+        }
+        self.audit.append(event).await?;
+        result
+    }
+}
+
+/// A request that was not let through.
+pub(super) fn refused(caller: &Caller, action: &str, resources: &[Resource], outcome: &str) -> Event {
+    Event {
+        event: "decision".to_owned(),
+        principal: caller.principal.to_string(),
+        action: action.to_owned(),
+        decision: "deny".to_owned(),
+        keys: resources.iter().filter_map(Resource::label).collect(),
+        outcome: outcome.to_owned(),
+        ..Event::default()
+    }
+}
+
+impl Resource {
+    pub(super) fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Key(key) => Some(&key.tenant),
+            Self::Tenant(tenant) => Some(tenant),
+            Self::Daemon => None,
+        }
+    }
+
+    pub(super) fn of(entry: &Entry) -> Self {
+        let key = &entry.record.key;
+        Self::Key(KeyResource {
+            id: key.id.clone(),
+            tenant: key.name.tenant().to_owned(),
+            scheme: key.name.scheme().to_owned(),
+            role: key.name.role().to_owned(),
+            algorithm: key.attributes.algorithm.to_string(),
+            version: key.version.to_string(),
+            state: key.state.to_string(),
+            ceiling: key.attributes.ceiling.to_string(),
+            origin: entry.record.origin.as_str().to_owned(),
+        })
+    }
+
+    pub(super) fn label(&self) -> Option<String> {
+        match self {
+            Self::Key(key) => {
+                Some(format!("{}/{}/{} {} {}", key.tenant, key.scheme, key.role, key.algorithm, key.version))
+            }
+            Self::Tenant(tenant) => Some(tenant.clone()),
+            Self::Daemon => None,
+        }
+    }
+}

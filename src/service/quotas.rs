@@ -1,0 +1,167 @@
+//! What callers may ask at once and in a second, and how much a tenant may have done in a day.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::ServiceError;
+use crate::audit::usage;
+
+/// Of one caller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CallerLimits {
+    /// Calls in a second, with as many at once when it was silent before.
+    pub calls_per_second: Option<NonZeroU32>,
+    /// Calls that are under way at once; streamed jobs have bounds of their own.
+    pub calls_at_once: Option<usize>,
+}
+
+/// All limits of a configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QuotaConfig {
+    /// By principal.
+    pub callers: HashMap<String, CallerLimits>,
+    /// By tenant: items (records, MACs, cards) in a day of UTC.
+    pub items_per_day: HashMap<String, u64>,
+}
+
+/// The limits, and what was used of them.
+pub(super) struct Quotas(Mutex<State>);
+
+struct State {
+    config: QuotaConfig,
+    callers: HashMap<String, CallerState>,
+    day: String,
+    items: HashMap<String, u64>,
+}
+
+#[derive(Default)]
+struct CallerState {
+    rate: Option<DefaultDirectRateLimiter>,
+    under_way: usize,
+    /// When it was last written down that it asks too much.
+    told: Option<Instant>,
+}
+
+/// A call that is under way.
+pub(super) struct Turn<'q> {
+    quotas: &'q Quotas,
+    principal: String,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(caller) = self.quotas.lock().callers.get_mut(&self.principal) {
+            caller.under_way = caller.under_way.saturating_sub(1);
+        }
+    }
+}
+
+/// A call that has to wait, and whether that is news for the audit log.
+pub(super) struct TooMany {
+    pub(super) error: ServiceError,
+    pub(super) is_news: bool,
+}
+
+impl Quotas {
+    /// Of a daemon that starts: what was used today stands in the log.
+    pub(super) fn new(config: QuotaConfig, log: &Path) -> std::io::Result<Self> {
+        let day = today();
+        let mut items: HashMap<String, u64> = HashMap::new();
+        if !config.items_per_day.is_empty() {
+            let log = std::io::BufReader::new(std::fs::File::open(log)?);
+            for (of, used) in usage(log, &day, &day)? {
+                *items.entry(of.tenant).or_default() += used.items;
+            }
+        }
+        Ok(Self(Mutex::new(State { config, callers: HashMap::new(), day, items })))
+    }
+
+    pub(super) fn reload(&self, config: QuotaConfig) {
+        let mut state = self.lock();
+        for caller in state.callers.values_mut() {
+            caller.rate = None;
+        }
+        state.config = config;
+    }
+
+    /// Lets a caller's call in, if its limits do.
+    pub(super) fn enter(&self, principal: String) -> Result<Turn<'_>, TooMany> {
+        let mut state = self.lock();
+        let limits = state.config.callers.get(&principal).copied().unwrap_or_default();
+        let caller = state.callers.entry(principal.clone()).or_default();
+        let mut too_many = |what: &'static str, wait: Duration| {
+            let is_news = caller.told.is_none_or(|told| told.elapsed() > Duration::from_secs(1));
+            if is_news {
+                caller.told = Some(Instant::now());
+            }
+            TooMany { error: ServiceError::TooMany { what, seconds: wait.as_secs() + 1 }, is_news }
+        };
+        if limits.calls_at_once.is_some_and(|most| caller.under_way >= most) {
+            return Err(too_many("calls at once", Duration::ZERO));
+        }
+        if let Some(rate) = limits.calls_per_second {
+            let limiter = caller.rate.get_or_insert_with(|| RateLimiter::direct(Quota::per_second(rate)));
+            if let Err(not_until) = limiter.check() {
+                let wait = not_until.wait_time_from(DefaultClock::default().now());
+                return Err(too_many("calls in a second", wait));
+            }
+        }
+        caller.under_way += 1;
+        drop(state);
+        Ok(Turn { quotas: self, principal })
+    }
+
+    /// Whether a tenant may have so many items more done today.
+    pub(super) fn admits(&self, tenant: &str, items: u64) -> Result<(), ServiceError> {
+        let mut state = self.lock();
+        state.turn_the_day();
+        let Some(most) = state.config.items_per_day.get(tenant) else { return Ok(()) };
+        let used = state.items.get(tenant).copied().unwrap_or(0);
+        // What a call of no rows would do is not known before: it needs at least one left.
+        if used + items.max(1) > *most {
+            return Err(ServiceError::Quota { tenant: tenant.to_owned(), most: *most, seconds: until_tomorrow() });
+        }
+        Ok(())
+    }
+
+    /// Notes what was done.
+    pub(super) fn used(&self, tenant: &str, items: u64) {
+        let mut state = self.lock();
+        state.turn_the_day();
+        match state.items.get_mut(tenant) {
+            Some(used) => *used += items,
+            None => drop(state.items.insert(tenant.to_owned(), items)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn turn_the_day(&mut self) {
+        let today = today();
+        if self.day != today {
+            self.day = today;
+            self.items.clear();
+        }
+    }
+}
+
+fn today() -> String {
+    Timestamp::now().to_zoned(TimeZone::UTC).date().to_string()
+}
+
+fn until_tomorrow() -> u64 {
+    let second = Timestamp::now().as_second().rem_euclid(86_400);
+    (86_400 - second) as u64
+}
