@@ -10,6 +10,7 @@ mod connection;
 mod demo;
 mod dev;
 mod doctor;
+mod evidence;
 mod generic;
 mod init;
 mod keys;
@@ -114,6 +115,8 @@ enum Command {
     Audit(audit::Audit),
     /// Add up what each tenant used, by the audit log
     Usage(usage::Usage),
+    /// Gather for an assessor what there is to show
+    Evidence(evidence::Evidence),
     /// Check, test and question policies
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -168,6 +171,7 @@ pub fn main() -> ExitCode {
             Command::Schemes(schemes) => schemes.run(&output),
             Command::Audit(audit) => audit.run(&global, &output).await,
             Command::Usage(usage) => usage.run(&output),
+            Command::Evidence(evidence) => evidence.run(&global, &output).await,
             Command::Policy(policy) => policy.run(&global, &output).await,
             Command::Launcher(_) | Command::Worker(_) | Command::Serve(_) | Command::Dev(_) => Ok(ExitCode::SUCCESS),
         }

@@ -69,14 +69,24 @@ pub const CASES: &[(&str, &str)] = &[
     ("tests/clearing.toml", include_str!("../../policies/tests/clearing.toml")),
 ];
 
+impl PolicySource {
+    /// Its policies, each file with its name.
+    ///
+    /// # Errors
+    /// [`PolicyError::Read`].
+    pub fn texts(&self) -> Result<Vec<(String, String)>, PolicyError> {
+        Ok(match self {
+            Self::Production => owned(PRODUCTION).collect(),
+            Self::Dev => owned(PRODUCTION).chain(owned(DEV)).collect(),
+            Self::Directory(path) => read_directory(path)?,
+            Self::Directories(paths) => paths.iter().map(read_directory).collect::<Result<Vec<_>, _>>()?.concat(),
+            Self::Texts(texts) => texts.clone(),
+        })
+    }
+}
+
 pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema), PolicyError> {
-    let texts: Vec<(String, String)> = match source {
-        PolicySource::Production => owned(PRODUCTION).collect(),
-        PolicySource::Dev => owned(PRODUCTION).chain(owned(DEV)).collect(),
-        PolicySource::Directory(path) => read_directory(path)?,
-        PolicySource::Directories(paths) => paths.iter().map(read_directory).collect::<Result<Vec<_>, _>>()?.concat(),
-        PolicySource::Texts(texts) => texts.clone(),
-    };
+    let texts = source.texts()?;
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| PolicyError::Schema(error.to_string()))?;
     let mut policies = PolicySet::new();
     for (file, text) in &texts {

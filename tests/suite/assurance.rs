@@ -72,4 +72,43 @@ fn every_claim_has_a_test() {
             assert!(ids.contains(claim), "the threat model names {claim}, which nobody claims");
         }
     }
+    // So does the mapping for assessors.
+    let mapping = std::fs::read_to_string(root().join("docs/evidence-mapping.md")).unwrap();
+    for line in mapping.lines().skip_while(|line| !line.starts_with("| subject")).filter(|line| line.starts_with("| "))
+    {
+        let claims = line.trim_end_matches('|').rsplit('|').next().unwrap();
+        for claim in claims.split('`').skip(1).step_by(2) {
+            assert!(ids.contains(claim), "the mapping names {claim}, which nobody claims");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assessor_gets_what_there_is_to_show_and_no_secret() {
+    use crate::daemon::{Daemon, words};
+    use crate::load::{CMAC, generic, into, mac};
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    mac(&daemon).await.unwrap();
+    let out = daemon.folder.path().join("evidence");
+    let config = daemon.data().join("claviger.toml");
+    let of = ["evidence", "--tenant", "demo", "--config", config.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let output = daemon.cli("auditor", &of);
+    assert!(output.status.success(), "{}", words(&output));
+    let read =
+        |name: &str| -> serde_json::Value { serde_json::from_slice(&std::fs::read(out.join(name)).unwrap()).unwrap() };
+    let keys = read("keys.json");
+    assert_eq!((&keys[0]["role"], &keys[0]["last_use"][1]), (&"CMAC".into(), &"generate_mac".into()));
+    assert!(read("audit.json")["records"].as_u64().unwrap() > 3 && read("policies.json")["sha256"].is_string());
+    assert_eq!(read("callers.json").as_array().unwrap().len(), 5);
+    for file in std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()) {
+        let text = std::fs::read_to_string(&file).unwrap().to_uppercase();
+        assert!(!text.contains(CMAC), "{} holds a key", file.display());
+    }
+    // A log that was changed is what an assessor hears of first.
+    let log = daemon.data().join("audit.jsonl");
+    std::fs::write(&log, std::fs::read_to_string(&log).unwrap().replacen("generate_mac", "verify_mac", 1)).unwrap();
+    let again = daemon.folder.path().join("again");
+    let of = ["evidence", "--tenant", "demo", "--config", config.to_str().unwrap(), "--out", again.to_str().unwrap()];
+    assert!(words(&daemon.cli("auditor", &of)).contains("hear first"));
 }

@@ -61,6 +61,7 @@ fn nothing_else_parses() {
         "src/api/mod.rs",
         "src/cli/audit.rs",
         "src/cli/audit/prove.rs",
+        "src/cli/evidence.rs",
         "src/cli/dev.rs",
         "src/cli/policy.rs",
         "src/cli/transactions/journal.rs",

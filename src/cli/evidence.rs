@@ -1,0 +1,152 @@
+//! `claviger evidence`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use claviger_client::{BackendList, CallerList, Key, KeyFilter, KeyList};
+use serde::Serialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::Global;
+use super::output::Output;
+use crate::audit::{self, Record};
+use crate::config::Config;
+
+/// What standards ask, in this project's reading, and where an answer lies.
+const MAPPING: &str = include_str!("../../docs/evidence-mapping.md");
+const CLAIMS: &str = include_str!("../../docs/assurance.toml");
+
+/// Gather for an assessor what there is to show
+///
+/// Writes the key inventory with check values, states, places, ceilings, origins and last use; callers and backends; the
+/// hash of the policies in force; what the audit log proves of itself; and which requirement each answers. No secret is in
+/// it. The log is checked first.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  claviger --as auditor --data ./dev evidence --out ./evidence --config ./dev/claviger.toml --tenant demo"
+)]
+pub(super) struct Evidence {
+    /// A directory to make
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The daemon's configuration: its audit log and policies are read
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Whose keys; may be given several times
+    #[arg(long, required = true)]
+    tenant: Vec<String>,
+}
+
+/// A key as the assessor sees it.
+#[derive(Serialize)]
+struct Held {
+    #[serde(flatten)]
+    key: Key,
+    /// When the log names it last, and for what.
+    last_use: Option<(String, String)>,
+}
+
+impl Evidence {
+    pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+        let config = Config::load(&self.config)?;
+        let log = config.data.join("audit.jsonl");
+        let verified = match audit::verify(&log) {
+            Ok(verified) => verified,
+            Err(error) => bail!("{}: {error}; that is what an assessor should hear first", log.display()),
+        };
+        let client = global.client()?;
+        let last = last_uses(&log)?;
+        let mut held = Vec::new();
+        for tenant in &self.tenant {
+            let filter = KeyFilter { tenant: tenant.clone(), ..KeyFilter::default() };
+            let KeyList { keys } = client.get("/v1/keys", &filter).await?;
+            held.extend(keys.into_iter().map(|key| Held { last_use: last.get(&label(&key)).cloned(), key }));
+        }
+        let CallerList { principals } = client.get("/v1/principals", &()).await?;
+        let BackendList { backends } = client.get("/v1/backends", &()).await?;
+
+        std::fs::create_dir(&self.out).with_context(|| self.out.display().to_string())?;
+        let put = |name: &str, value: &dyn erased::Json| write(&self.out.join(name), &value.pretty()?);
+        put("keys.json", &held)?;
+        put("callers.json", &principals)?;
+        put("backends.json", &backends)?;
+        let texts = config.policy_source().texts()?;
+        let mut policies = BTreeMap::new();
+        for (file, text) in &texts {
+            policies.insert(file.clone(), hex::encode(Sha256::digest(text)));
+        }
+        let all = hex::encode(Sha256::digest(serde_json::to_vec(&policies)?));
+        put("policies.json", &json!({ "in_force": config.policies, "sha256": all, "files": policies }))?;
+        let proofs = json!({
+            "records": verified.head.records(),
+            "checkpoints": verified.checkpoints,
+            "signed_to": verified.signed,
+            "keys": verified.keys,
+            "check": "claviger audit verify audit.jsonl --head head.json",
+        });
+        put("audit.json", &proofs)?;
+        // The signed end: a log that is shown later must lead to it.
+        let head = log.with_extension("head");
+        if head.exists() {
+            std::fs::copy(&head, self.out.join("head.json")).with_context(|| head.display().to_string())?;
+        }
+        write(&self.out.join("claims.toml"), CLAIMS.as_bytes())?;
+        write(&self.out.join("mapping.md"), MAPPING.as_bytes())?;
+        let object = json!({ "out": self.out, "keys": held.len(), "callers": principals.len(),
+            "records": verified.head.records(), "policies_sha256": all });
+        output.result(&object, || {
+            format!(
+                "{}: {} keys, {} callers, {} backends, an audit log of {} records that holds\nbegin with mapping.md",
+                self.out.display(),
+                held.len(),
+                principals.len(),
+                backends.len(),
+                verified.head.records()
+            )
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Anything that is written as JSON.
+mod erased {
+    pub(super) trait Json {
+        fn pretty(&self) -> serde_json::Result<Vec<u8>>;
+    }
+
+    impl<T: serde::Serialize> Json for T {
+        fn pretty(&self) -> serde_json::Result<Vec<u8>> {
+            serde_json::to_vec_pretty(self)
+        }
+    }
+}
+
+fn write(path: &Path, text: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+/// A key as the audit log names it.
+fn label(key: &Key) -> String {
+    let held = if key.factors.is_empty() { String::new() } else { format!(" [{}]", key.factors.join(" ")) };
+    format!("{}/{}/{} {} {}{held}", key.tenant, key.scheme, key.role, key.algorithm, key.version)
+}
+
+/// Of each key that the log names, when and for what it was let be used last.
+fn last_uses(log: &Path) -> anyhow::Result<BTreeMap<String, (String, String)>> {
+    let mut last = BTreeMap::new();
+    for line in BufReader::new(File::open(log)?).lines() {
+        let Record { time, event, .. } = serde_json::from_str(&line?)?;
+        if event.decision == "allow" && event.outcome != "denied" {
+            for key in event.keys {
+                last.insert(key, (time.clone(), event.action.clone()));
+            }
+        }
+    }
+    Ok(last)
+}
