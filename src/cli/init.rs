@@ -3,12 +3,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
+use claviger_hsm_api::Secret;
 
 use super::output::Output;
+use super::serve;
 use super::unseal::ask_passphrase;
 use crate::audit::{Audit, Event};
 use crate::config::Config;
+use crate::confinement;
 use crate::daemon::make_private_directory;
 use crate::seal::{self, Opener};
 use crate::store::Store;
@@ -31,32 +35,45 @@ pub(super) struct Init {
 }
 
 impl Init {
-    pub(super) async fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
-        crate::confinement::private_files();
-        let config = Config::load(&self.config)?;
-        make_private_directory(&config.data)?;
-        let store = Store::open(&config.data.join("claviger.db")).await?;
-        let kind = match &config.seal.key_file {
-            Some(path) => {
-                if !path.exists() {
-                    seal::create_key_file(path)?;
-                }
-                seal::initialise(&store, Opener::KeyFile(path)).await?;
-                format!("key file {}", path.display())
-            }
-            None => {
-                let passphrase = ask_passphrase(self.passphrase_file.as_deref(), true)?;
-                seal::initialise(&store, Opener::Passphrase(&passphrase)).await?;
-                "passphrase".to_owned()
-            }
-        };
-        let audit = Audit::open(&config.data.join("audit.jsonl"))?;
-        audit
-            .append(Event { event: "initialise".to_owned(), outcome: "sealed".to_owned(), ..Event::default() })
-            .await?;
-        output.result(&serde_json::json!({ "sealed": true, "by": kind }), || {
-            format!("the store in {} is sealed with the {kind}", config.data.display())
-        });
-        Ok(ExitCode::SUCCESS)
+    pub(super) fn run(self, output: &Output) -> ExitCode {
+        self.start(output).unwrap_or_else(|error| output.fail(&error))
     }
+
+    /// Becomes the user that the daemon will be, before there are other threads: the store is that user's.
+    fn start(self, output: &Output) -> anyhow::Result<ExitCode> {
+        confinement::private_files();
+        let config = Config::load(&self.config)?;
+        // A file of root's is read by root.
+        let passphrase = match config.seal.key_file {
+            Some(_) => None,
+            None => Some(ask_passphrase(self.passphrase_file.as_deref(), true)?),
+        };
+        confinement::become_user(&config)?;
+        serve::runtime()?.block_on(initialise(&config, passphrase, output))
+    }
+}
+
+async fn initialise(config: &Config, passphrase: Option<Secret>, output: &Output) -> anyhow::Result<ExitCode> {
+    make_private_directory(&config.data)?;
+    let store = Store::open(&config.data.join("claviger.db")).await?;
+    let kind = match (&config.seal.key_file, &passphrase) {
+        (Some(path), _) => {
+            if !path.exists() {
+                seal::create_key_file(path)?;
+            }
+            seal::initialise(&store, Opener::KeyFile(path)).await?;
+            format!("key file {}", path.display())
+        }
+        (None, Some(passphrase)) => {
+            seal::initialise(&store, Opener::Passphrase(passphrase)).await?;
+            "passphrase".to_owned()
+        }
+        (None, None) => bail!("there is neither a key file nor a passphrase"),
+    };
+    let audit = Audit::open(&config.data.join("audit.jsonl"))?;
+    audit.append(Event { event: "initialise".to_owned(), outcome: "sealed".to_owned(), ..Event::default() }).await?;
+    output.result(&serde_json::json!({ "sealed": true, "by": kind }), || {
+        format!("the store in {} is sealed with the {kind}", config.data.display())
+    });
+    Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ mod evidence;
 mod generic;
 mod init;
 mod keys;
+mod manual;
 mod output;
 mod policy;
 mod schemes;
@@ -27,7 +28,7 @@ mod worker;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use output::Output;
 pub use transactions::ArrowRows;
 
@@ -123,6 +124,11 @@ enum Command {
     /// Look at card schemes and check profiles
     #[command(subcommand)]
     Schemes(schemes::Schemes),
+    /// Print a shell's completions of this command
+    Completions(manual::Completions),
+    /// Write manual pages and completions, for a package
+    #[command(hide = true)]
+    Manual(manual::Manual),
     /// Start workers; the daemon runs this
     #[command(hide = true)]
     Launcher(worker::Launch),
@@ -144,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Worker(worker) => return worker.run(&output),
         // These confine themselves before there are other threads.
         Command::Serve(serve) => return serve.run(&output),
+        Command::Init(init) => return init.run(&output),
         Command::Dev(dev) => return dev.run(&global, &output),
         command => command,
     };
@@ -154,7 +161,6 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match command {
             Command::Demo(demo) => demo.run(&output).await,
-            Command::Init(init) => init.run(&output).await,
             Command::Doctor(doctor) => tokio::task::block_in_place(|| doctor.run(&output)),
             Command::Backends(backends) => backends.run(&global, &output).await,
             Command::Unseal(unseal) => unseal.run(&global, &output).await,
@@ -170,10 +176,14 @@ pub fn main() -> ExitCode {
             Command::Random(random) => random.run(&global, &output).await,
             Command::Schemes(schemes) => schemes.run(&output),
             Command::Audit(audit) => audit.run(&global, &output).await,
+            Command::Completions(completions) => Ok(completions.run(Arguments::command())),
+            Command::Manual(manual) => manual.run(Arguments::command(), &output),
             Command::Usage(usage) => usage.run(&output),
             Command::Evidence(evidence) => evidence.run(&global, &output).await,
             Command::Policy(policy) => policy.run(&global, &output).await,
-            Command::Launcher(_) | Command::Worker(_) | Command::Serve(_) | Command::Dev(_) => Ok(ExitCode::SUCCESS),
+            Command::Launcher(_) | Command::Worker(_) | Command::Serve(_) | Command::Dev(_) | Command::Init(_) => {
+                Ok(ExitCode::SUCCESS)
+            }
         }
     });
     result.unwrap_or_else(|error| output.fail(&error))

@@ -59,7 +59,7 @@ pub fn private_files() {
 /// [`ConfinementError`].
 pub fn before_threads(config: &Config, path: &Path) -> Result<(), ConfinementError> {
     private_files();
-    give_up_privileges(config)?;
+    become_user(config)?;
     let none = CapabilitySet::empty();
     // A low port is bound after this.
     let kept = if (1..1024).contains(&config.listen.port()) { CapabilitySet::NET_BIND_SERVICE } else { none };
@@ -80,7 +80,10 @@ pub fn after_start() -> Result<(), ConfinementError> {
 }
 
 /// Becomes the configured user. Root's right to lock any amount of memory becomes a limit of none, or the highest there is.
-fn give_up_privileges(config: &Config) -> Result<(), ConfinementError> {
+///
+/// # Errors
+/// [`ConfinementError`].
+pub fn become_user(config: &Config) -> Result<(), ConfinementError> {
     let is_root = getuid().is_root();
     let locked = getrlimit(Resource::Memlock);
     let unlimited = Rlimit { current: None, maximum: None };

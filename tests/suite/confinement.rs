@@ -151,7 +151,11 @@ async fn child_of(process: u32) -> u32 {
                 .is_ok_and(|line| line.windows(8).any(|word| word == b"launcher"))
         };
         if let Some(child) = text.split_whitespace().map(|id| id.parse().unwrap()).find(is_launcher) {
-            return child;
+            // A worker looks like the launcher that starts it until it runs its own program.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if is_launcher(&child) {
+                return child;
+            }
         }
         assert!(begun.elapsed() < Duration::from_secs(20), "process {process} has no child");
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -89,3 +89,34 @@ fn it_leaves_the_daemon_the_calls_that_it_needs() {
         assert!(!allowed.contains(call), "the unit leaves {call}");
     }
 }
+
+#[test]
+fn the_example_configuration_is_right_and_every_asset_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    claviger::config::Config::load(&root.join("packaging/claviger.toml")).unwrap();
+    let manifest: toml::Table = std::fs::read_to_string(root.join("Cargo.toml")).unwrap().parse().unwrap();
+    for asset in manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap() {
+        let source = asset[0].as_str().unwrap();
+        // What is built comes from the build.
+        if !source.starts_with("target/") {
+            let folder = root.join(source.rsplit_once('/').map_or("", |(folder, _)| folder));
+            let end = source.rsplit('*').next().unwrap();
+            let found =
+                std::fs::read_dir(folder).unwrap().any(|entry| entry.unwrap().path().to_str().unwrap().ends_with(end));
+            assert!(found, "{source} is not there");
+        }
+    }
+}
+
+#[test]
+fn every_command_has_a_page_and_every_shell_its_completions() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = crate::daemon::cli(&["manual", "--out", folder.path().to_str().unwrap()]);
+    assert!(output.status.success(), "{}", crate::daemon::words(&output));
+    for page in ["claviger.1", "claviger-keys-import.1", "claviger-audit-prove.1", "claviger-serve.1"] {
+        let text = std::fs::read_to_string(folder.path().join("man").join(page)).unwrap();
+        assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{page}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path().join("completions")).unwrap().count(), 3);
+    assert!(crate::daemon::words(&crate::daemon::cli(&["completions", "bash"])).contains("_claviger"));
+}

@@ -107,7 +107,9 @@ impl Process {
         lock(&self.waiting).as_mut().ok_or_else(gone)?.insert(number, tell);
         let mut frame = zeroize::Zeroizing::new(Vec::new());
         write(&mut *frame, &Request { number, task }).map_err(|error| DriverError::caller(NAME, "ask", error))?;
-        if let Err(error) = self.to.lock().unwrap_or_else(PoisonError::into_inner).write_all(&frame) {
+        // The lock is given back before the process is ended, which takes it too.
+        let written = self.to.lock().unwrap_or_else(PoisonError::into_inner).write_all(&frame);
+        if let Err(error) = written {
             self.kill();
             return Err(DriverError::unknown(NAME, "ask", error));
         }
