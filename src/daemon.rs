@@ -42,6 +42,9 @@ pub enum StartError {
     Listen { address: SocketAddr, error: std::io::Error },
 }
 
+/// Sent when a file would grow beyond its limit.
+const SIGXFSZ: i32 = libc::SIGXFSZ;
+
 /// How often what could not be finished is tried again.
 const TEND: Duration = Duration::from_secs(15);
 
@@ -95,6 +98,8 @@ impl Daemon {
 
     /// Serves until `stop`, then drains. At each SIGHUP it reads its configuration again.
     pub async fn run(self, stop: impl Future<Output = ()>) {
+        // A file that may grow no more is an error of the write, and no end of the process.
+        let _too_large = signal(SignalKind::from_raw(SIGXFSZ));
         let tended = Arc::downgrade(&self.service);
         tokio::spawn(async move {
             loop {

@@ -12,13 +12,7 @@ use super::{ConfinementError, failed};
 
 /// Calls by name and number.
 macro_rules! calls {
-    ($($(#[$attribute:meta])* $name:ident),* $(,)?) => { paste_calls!($($(#[$attribute])* $name),*) };
-}
-
-macro_rules! paste_calls {
-    ($($(#[$attribute:meta])* $name:ident),*) => {
-        &[$($(#[$attribute])* (stringify!($name), libc::$name)),*]
-    };
+    ($($(#[$attribute:meta])* $name:ident),* $(,)?) => { &[$($(#[$attribute])* (stringify!($name), libc::$name)),*] };
 }
 
 /// What serving needs, whatever the arguments. The names are libc's, without what stands before the call's own.

@@ -155,3 +155,38 @@ async fn an_auditor_checks_the_log_and_passes_it_on() {
     daemon.kill_and_restart();
     mac(&daemon).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_takes_no_more_lets_nothing_out() {
+    let mut daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let log = daemon.data().join("audit.jsonl");
+    mac(&daemon).await.unwrap();
+    // As on a full disk, from some record on: a limit on the size of files does the same to this one process.
+    let limit = std::fs::metadata(&log).unwrap().len() + 6000;
+    let set = std::process::Command::new("prlimit")
+        .args(["--pid", &daemon.process().to_string(), &format!("--fsize={limit}:{limit}")])
+        .output()
+        .unwrap();
+    assert!(set.status.success(), "{}", words(&set));
+    let (mut made, mut refused) = (1, 0);
+    for _ in 0..60 {
+        match mac(&daemon).await {
+            Ok(()) => {
+                assert_eq!(refused, 0, "a call was let through after the log took no more");
+                made += 1;
+            }
+            Err(claviger_client::ClientError::Problem(problem)) => {
+                assert_eq!((problem.code.as_str(), problem.status), ("audit_failed", 503));
+                refused += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(made > 2 && refused > 20, "{made} made, {refused} refused");
+    daemon.kill_and_restart();
+    let whole = verify(&log).unwrap();
+    let written = lines(&log).iter().filter(|line| line.contains("generate_mac")).count();
+    assert!(written >= made, "{made} were answered and {written} stand in the log of {} records", whole.head.records());
+    mac(&daemon).await.unwrap();
+}

@@ -23,6 +23,7 @@ mod policies;
 mod proofs;
 mod purse;
 mod quotas;
+mod races;
 mod reference;
 mod refusals;
 mod reload;
