@@ -10,6 +10,7 @@ mod audit;
 mod canary;
 mod cards;
 mod confinement;
+mod contract;
 mod daemon;
 mod faults;
 mod formats;
