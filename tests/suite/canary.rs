@@ -1,7 +1,6 @@
 //! Known secrets are sent every way that secrets go, and then looked for everywhere that they should not be.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use claviger_client::{
     CardApdu, CardCommand, CipherItem, CipherResult, Client, ClientError, Connection, Encrypt, ImportKey, Key,
@@ -10,7 +9,7 @@ use claviger_client::{
 use zeroize::Zeroizing;
 
 use crate::cards::command;
-use crate::daemon::{Daemon, components, connection};
+use crate::daemon::{Daemon, components, connection, until_it_serves};
 use crate::load::{generic, reference};
 use crate::purse::{card_key, load};
 use crate::token_secrets::{derived_by_3des, found_in};
@@ -35,11 +34,7 @@ fn talkative(folder: &std::path::Path) -> std::process::Child {
         .stderr(Stdio::from(log))
         .spawn()
         .unwrap();
-    let begun = Instant::now();
-    while !data.join("dev.json").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "the daemon did not start");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until_it_serves(&data);
     process
 }
 

@@ -169,10 +169,15 @@ fn launch_with(data: &Path, more: &[&str]) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    until_it_serves(data);
+    process
+}
+
+/// Waits for the address that a development daemon leaves.
+pub(crate) fn until_it_serves(data: &Path) {
     let begun = Instant::now();
     while !data.join("dev.json").exists() {
         assert!(begun.elapsed() < Duration::from_secs(60), "the daemon did not start");
         std::thread::sleep(Duration::from_millis(20));
     }
-    process
 }
