@@ -17,7 +17,7 @@ use crate::api;
 use crate::config::{Config, ConfigError};
 use crate::policy::{Authorizer, PolicyError};
 use crate::routing::Launcher;
-use crate::server::{Door, DoorError, serve};
+use crate::server::{Door, DoorError, Turned, serve};
 use crate::service::{Rules, Service, ServiceError};
 
 /// Why a daemon does not start.
@@ -112,7 +112,9 @@ impl Daemon {
         let doors = self.door.subscribe();
         let (limits, started) = (self.config.limits.clone(), self.config);
         let reloading = tokio::spawn(reload_at_hangups(self.path, started, Arc::clone(&state.service), self.door));
-        serve(self.listener, doors, api::router(state), &limits, stop).await;
+        let service = Arc::clone(&state.service);
+        let turned_away: Turned = Arc::new(move |from, why| service.failed_login(from, why));
+        serve(self.listener, doors, api::router(state), &limits, turned_away, stop).await;
         reloading.abort();
     }
 }

@@ -3,6 +3,7 @@
 mod cards;
 mod decide;
 mod error;
+mod failed_logins;
 mod generic;
 mod inquiries;
 mod job;
@@ -36,6 +37,7 @@ use crate::seal::{self, Opener};
 use crate::store::Store;
 use decide::refused;
 pub use error::ServiceError;
+use failed_logins::FailedLogins;
 pub use job::BATCH;
 pub use outcome::{Moving, Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};
@@ -81,6 +83,7 @@ pub struct Service {
     copying: tokio::sync::Mutex<()>,
     under_way: UnderWay,
     quotas: Quotas,
+    failed_logins: FailedLogins,
     /// Places for streamed jobs: each holds a thread.
     jobs: Arc<Semaphore>,
     /// Held as long as the service lives.
@@ -118,6 +121,7 @@ impl Service {
             copying: tokio::sync::Mutex::default(),
             under_way: UnderWay::default(),
             quotas,
+            failed_logins: FailedLogins::default(),
             jobs: Arc::new(Semaphore::new(JOBS)),
             _lock: lock,
         }))
@@ -131,6 +135,11 @@ impl Service {
     /// The card schemes in use.
     pub fn schemes(&self) -> &Schemes {
         &self.schemes
+    }
+
+    /// Writes down that somebody was not let in, and why: a handshake that failed, or a certificate that names nobody.
+    pub fn failed_login(&self, from: IpAddr, why: &str) {
+        self.failed_logins.note(&self.audit, from, why);
     }
 
     /// Whether the backends are open.

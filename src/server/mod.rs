@@ -6,7 +6,7 @@ mod tls;
 mod unread;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -80,12 +80,16 @@ pub enum DoorError {
 /// The door as it is now.
 pub type Doors = tokio::sync::watch::Receiver<Arc<Door>>;
 
+/// Hears of those that are not let in: from where, and why.
+pub type Turned = Arc<dyn Fn(IpAddr, &str) + Send + Sync>;
+
 /// Serves until `stop`, then lets running requests end for as long as the limits say.
 pub async fn serve(
     listener: TcpListener,
     doors: Doors,
     router: axum::Router,
     limits: &Limits,
+    turned_away: Turned,
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
@@ -113,6 +117,7 @@ pub async fn serve(
         let tls = doors.borrow().tls.clone();
         let patience = Duration::from_secs(limits.request_seconds);
         let (doors, router, watcher, places) = (doors.clone(), router.clone(), graceful.watcher(), Arc::clone(&places));
+        let turned_away = Arc::clone(&turned_away);
         tokio::spawn(async move {
             let accepted = handshake(stream, tls).await;
             drop(greeting);
@@ -120,11 +125,14 @@ pub async fn serve(
             match accepted {
                 Ok(stream) => {
                     // Callers that leave without a farewell are no news.
-                    if let Err(error) = connection(stream, peer, doors, router, watcher, patience).await {
+                    if let Err(error) = connection(stream, peer, doors, router, watcher, patience, turned_away).await {
                         tracing::debug!(%peer, %error, "connection broke off");
                     }
                 }
-                Err(error) => tracing::info!(%peer, %error, "TLS handshake failed"),
+                Err(error) => {
+                    tracing::info!(%peer, %error, "TLS handshake failed");
+                    turned_away(peer.ip(), "handshake");
+                }
             }
         });
     }
@@ -140,6 +148,7 @@ struct Known {
     chain: Vec<CertificateDer<'static>>,
     doors: Doors,
     peer: SocketAddr,
+    turned_away: Turned,
     last: Arc<Mutex<Option<Said>>>,
 }
 
@@ -157,6 +166,9 @@ impl Known {
             Some((of, at, caller)) if Arc::ptr_eq(of, &door) && at.elapsed() < HOLDS => caller.clone(),
             _ => {
                 let caller = door.caller(&self.chain).map(|principal| Caller { principal, source: self.peer.ip() });
+                if caller.is_none() {
+                    (self.turned_away)(self.peer.ip(), "unknown_principal");
+                }
                 *last = Some((door, Instant::now(), caller.clone()));
                 caller
             }
@@ -181,9 +193,10 @@ async fn connection(
     router: axum::Router,
     watcher: hyper_util::server::graceful::Watcher,
     patience: Duration,
+    turned_away: Turned,
 ) -> Result<(), Failure> {
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-    let known = Known { chain, doors, peer, last: Arc::default() };
+    let known = Known { chain, turned_away, doors, peer, last: Arc::default() };
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(known.caller());
         let over_http2 = request.version() == hyper::Version::HTTP_2;

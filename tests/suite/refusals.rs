@@ -264,6 +264,15 @@ fn certificates_that_are_not_ours_do_not_get_in() {
     assert!(words(&output).contains("certificate"), "{}", words(&output));
     let output = call(&ours.ca, &ours.certificate, &theirs.key);
     assert_eq!(output.status.code(), Some(2), "a key of another certificate");
+    // Who was not let in is in the audit log, once a second at most.
+    let begun = std::time::Instant::now();
+    let log = daemon.data().join("audit.jsonl");
+    let turned_away =
+        || std::fs::read_to_string(&log).unwrap().contains("\"event\":\"failed-login\",\"principal\":\"127.0.0.1\"");
+    while !turned_away() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "nobody wrote it down");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
     let expired = expired_certificate(&daemon);
     let output = call(&ours.ca, &expired.0, &expired.1);
     assert!(
