@@ -12,6 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,18 +27,23 @@ use serde::{Deserialize, Serialize};
 
 /// How long the launcher may take to start a worker.
 const ANSWER: Duration = Duration::from_secs(2);
-/// How long the daemon waits for one that serves again.
+/// How long the one that keeps waits before it starts another that serves.
 const AGAIN: Duration = Duration::from_millis(100);
 /// How often a launcher that serves looks whether it is still kept.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the launcher is asked before it is given up.
-const ATTEMPTS: u32 = 5;
 /// Bytes of a question; environments are short.
 const QUESTION: usize = 64 << 10;
 
 /// What the daemon asks.
 #[derive(Debug, Serialize, Deserialize)]
-enum Question<S> {
+struct Question<S> {
+    /// Its answer has the same: one that came too late is nobody's.
+    number: u64,
+    what: What<S>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum What<S> {
     /// For a worker; its socket comes along.
     Start(S),
     /// For the end of one, which may be of another user than the daemon.
@@ -110,15 +116,13 @@ impl Launcher {
     /// Has a worker started with `socket` as its standard input; its process id.
     pub(super) fn worker(&self, start: &Start, socket: OwnedFd) -> io::Result<u32> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..ATTEMPTS {
-            let Some(launcher) = &*running else { break };
-            match ask(&launcher.socket, &Question::Start(start), Some(&socket)) {
+        if let Some(launcher) = &*running {
+            match ask(&launcher.socket, What::Start(start), Some(&socket)) {
                 Ok(id) => return Ok(id),
                 Err(Refused::Worker(error)) => return Err(error),
-                // The process that serves is gone, and another takes its place.
-                Err(Refused::Launcher(error)) => tracing::warn!(%error, "the launcher does not answer"),
+                // Both of its processes are gone.
+                Err(Refused::Launcher(error)) => tracing::warn!(%error, "the launcher is gone"),
             }
-            std::thread::sleep(AGAIN);
         }
         let launcher = spawn().map_err(|error| {
             let words = format!("the launcher is gone, and a confined daemon starts none: restart it ({error})");
@@ -129,7 +133,7 @@ impl Launcher {
             let _ = lost.process.wait();
         }
         let launcher = running.as_ref().ok_or_else(|| io::Error::other("no launcher"))?;
-        ask(&launcher.socket, &Question::Start(start), Some(&socket)).map_err(|refused| match refused {
+        ask(&launcher.socket, What::Start(start), Some(&socket)).map_err(|refused| match refused {
             Refused::Worker(error) | Refused::Launcher(error) => error,
         })
     }
@@ -139,7 +143,7 @@ impl Launcher {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(launcher) = &*running
             && let Err(Refused::Worker(error) | Refused::Launcher(error)) =
-                ask(&launcher.socket, &Question::Kill::<&Start>(worker), None)
+                ask(&launcher.socket, What::Kill(worker), None)
         {
             tracing::warn!(worker, %error, "a worker could not be ended");
         }
@@ -174,8 +178,11 @@ fn spawn() -> io::Result<Running> {
     Ok(Running { socket: ours, process })
 }
 
-fn ask(launcher: &OwnedFd, question: &Question<&Start>, socket: Option<&OwnedFd>) -> Result<u32, Refused> {
-    let question = postcard::to_stdvec(question).map_err(|error| Refused::Worker(io::Error::other(error)))?;
+fn ask(launcher: &OwnedFd, what: What<&Start>, socket: Option<&OwnedFd>) -> Result<u32, Refused> {
+    static QUESTIONS: AtomicU64 = AtomicU64::new(0);
+    let number = QUESTIONS.fetch_add(1, Ordering::Relaxed);
+    let question =
+        postcard::to_stdvec(&Question { number, what }).map_err(|error| Refused::Worker(io::Error::other(error)))?;
     let gone = |error: Errno| Refused::Launcher(error.into());
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -185,11 +192,18 @@ fn ask(launcher: &OwnedFd, question: &Question<&Start>, socket: Option<&OwnedFd>
     }
     sendmsg(launcher, &[IoSlice::new(&question)], &mut control, SendFlags::NOSIGNAL).map_err(gone)?;
     let mut answer = [0; 512];
-    let (len, _) = rustix::net::recv(launcher, &mut answer, RecvFlags::empty()).map_err(gone)?;
-    match postcard::from_bytes::<Result<u32, String>>(&answer[..len]) {
-        Ok(Ok(id)) => Ok(id),
-        Ok(Err(reason)) => Err(Refused::Worker(io::Error::other(reason))),
-        Err(_) => Err(Refused::Launcher(io::ErrorKind::UnexpectedEof.into())),
+    loop {
+        let len = match rustix::net::recv(launcher, &mut answer, RecvFlags::empty()) {
+            // Whoever took the question may have ended with it: it is asked again with another socket.
+            Err(error @ Errno::AGAIN) => return Err(Refused::Worker(error.into())),
+            received => received.map_err(gone)?.0,
+        };
+        match postcard::from_bytes::<(u64, Result<u32, String>)>(&answer[..len]) {
+            Ok((of, _)) if of != number => {}
+            Ok((_, Ok(id))) => return Ok(id),
+            Ok((_, Err(reason))) => return Err(Refused::Worker(io::Error::other(reason))),
+            Err(_) => return Err(Refused::Launcher(io::ErrorKind::UnexpectedEof.into())),
+        }
     }
 }
 
@@ -254,17 +268,20 @@ fn serve_while_kept() -> io::Result<bool> {
             RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
             _ => None,
         });
-        let done = match postcard::from_bytes::<Question<Start>>(&question[..received.bytes]) {
-            Ok(Question::Start(start)) => start_worker(&start, handed).map(|worker| {
+        let Ok(Question { number, what }) = postcard::from_bytes::<Question<Start>>(&question[..received.bytes]) else {
+            // Of the same program there is none that cannot be read; nobody waits for its answer.
+            continue;
+        };
+        let done = match what {
+            What::Start(start) => start_worker(&start, handed).map(|worker| {
                 let id = worker.id();
                 workers.push(worker);
                 id
             }),
-            Ok(Question::Kill(worker)) => end_worker(worker).map(|()| worker),
-            Err(error) => Err(io::Error::other(error)),
+            What::Kill(worker) => end_worker(worker).map(|()| worker),
         };
         let answer = done.map_err(|error| error.to_string());
-        let answer = postcard::to_stdvec(&answer).map_err(io::Error::other)?;
+        let answer = postcard::to_stdvec(&(number, answer)).map_err(io::Error::other)?;
         rustix::net::send(&socket, &answer[..answer.len().min(512)], SendFlags::NOSIGNAL)?;
     }
 }
