@@ -62,6 +62,24 @@ pub const ACTIONS: &[&str] = &[
     "prove_verdicts",
 ];
 
+/// Actions that use keys for somebody's items, in the order of [`ACTIONS`]: what a tenant's quota counts.
+pub const USES: [&str; 14] = [
+    "verify_transactions",
+    "authorise_purse",
+    "verify_purse",
+    "psam_debit",
+    "card_command",
+    "write_key",
+    "authenticate_card",
+    "personalise_cards",
+    "generate_mac",
+    "verify_mac",
+    "encrypt",
+    "decrypt",
+    "sign",
+    "verify_signature",
+];
+
 /// What an operation is done to, as policies see it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Resource {

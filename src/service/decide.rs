@@ -2,7 +2,7 @@
 
 use crate::audit::Event;
 use crate::keyring::Entry;
-use crate::policy::{Circumstances, Denial, KeyResource, Permit, Resource};
+use crate::policy::{Circumstances, Denial, KeyResource, Permit, Resource, USES};
 
 use super::{Caller, Service, ServiceError};
 
@@ -23,8 +23,13 @@ impl Service {
                 return Err(ServiceError::Denied(denial));
             }
         };
-        let quota =
-            resources.first().and_then(Resource::tenant).map_or(Ok(()), |tenant| self.quotas.admits(tenant, rows));
+        // Whatever a tenant has used, its keys can be suspended and looked at.
+        let counted = USES.contains(&action);
+        let quota = resources
+            .first()
+            .filter(|_| counted)
+            .and_then(Resource::tenant)
+            .map_or(Ok(()), |tenant| self.quotas.admits(tenant, rows));
         if let Err(error) = quota {
             self.audit.append(refused(caller, action, resources, error.code())).await?;
             return Err(error);

@@ -73,6 +73,16 @@ async fn a_tenant_has_its_items_and_no_more_and_the_log_says_what_it_used() {
     assert_eq!((refused.code.as_str(), refused.status), ("quota", 429));
     macs(&client, 10).await.unwrap();
     assert_eq!(problem(macs(&client, 1).await).code, "quota");
+    // What is no use of a key goes on: an officer still suspends one, and resumes it.
+    let officer = daemon.client("officer");
+    let filter = claviger_client::KeyFilter { tenant: "demo".to_owned(), scheme: None, role: None };
+    let keys: claviger_client::KeyList = officer.get("/v1/keys", &filter).await.unwrap();
+    for state in ["suspended", "active"] {
+        let change = claviger_client::SetKeyState { state: state.to_owned() };
+        let key: claviger_client::Key =
+            officer.post(&format!("/v1/keys/{}/state", keys.keys[0].id), &change).await.unwrap();
+        assert_eq!(key.state, state);
+    }
     // A daemon that starts again knows what was used today.
     let daemon = daemon.serve(&limited);
     assert_eq!(problem(macs(&daemon.client("card-management"), 1).await).code, "quota");
