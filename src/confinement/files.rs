@@ -57,6 +57,9 @@ fn to_read(config: &Config, path: &Path) -> BTreeSet<PathBuf> {
         _ => PathBuf::from("."),
     };
     let mut places: BTreeSet<PathBuf> = files.into_iter().flatten().map(parent).collect();
+    // Certificates are often links to where their issuer's tool keeps them.
+    let linked = files.into_iter().flatten().filter_map(|file| file.canonicalize().ok());
+    places.extend(linked.map(|file| parent(&file)));
     places.extend(config.tls.crl.iter().map(|file| parent(file)));
     places.extend(config.schemes.clone());
     if !matches!(config.policies.as_str(), "production" | "dev") {

@@ -42,7 +42,7 @@ fn trial() {
             std::fs::write(config.data.join("store"), "written").unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
             denied(std::fs::write(&path, "changed").unwrap_err());
-            denied(std::fs::read("/etc/hostname").unwrap_err());
+            denied(std::fs::read("/etc/group").unwrap_err());
             denied(std::fs::read_dir("/root").unwrap_err());
             denied(std::net::TcpStream::connect("127.0.0.1:1").unwrap_err());
             denied(Command::new("/bin/true").spawn().unwrap_err());
