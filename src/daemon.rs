@@ -149,9 +149,19 @@ async fn reload(
     service: &Service,
     door: &watch::Sender<Arc<Door>>,
 ) -> Result<Vec<&'static str>, StartError> {
-    let config = Config::load(path)?;
-    let next = Door::new(&config)?;
-    let rules = rules(&config, &next)?;
+    let read = || -> Result<_, StartError> {
+        let config = Config::load(path)?;
+        let next = Door::new(&config)?;
+        let rules = rules(&config, &next)?;
+        Ok((config, next, rules))
+    };
+    let (config, next, rules) = match read() {
+        Ok(read) => read,
+        Err(error) => {
+            service.reload_refused().await?;
+            return Err(error);
+        }
+    };
     service.reload(rules, config.routing(), || drop(door.send_replace(Arc::new(next)))).await?;
     let fixed = [
         ("listen", config.listen != started.listen),

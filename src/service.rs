@@ -174,6 +174,16 @@ impl Service {
         Ok(())
     }
 
+    /// Writes down that a configuration was read that cannot be used.
+    ///
+    /// # Errors
+    /// If the audit log does not take the record.
+    pub async fn reload_refused(&self) -> Result<(), ServiceError> {
+        let outcome = "wrong_configuration".to_owned();
+        self.audit.append(Event { event: "reload".to_owned(), outcome, ..Event::default() }).await?;
+        Ok(())
+    }
+
     /// Takes other policies and another way of calls to backends: both or neither, and `let_in` with them. It is written
     /// down once it is in force.
     ///

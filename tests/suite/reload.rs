@@ -71,6 +71,8 @@ async fn backends_and_pins_change_under_load() {
     let nowhere = format!("{both}\n{}", pin.replace("hosted", "attic"));
     assert!(reload(&daemon, &nowhere).await.contains("backend_failed"));
     assert_eq!(answers(&daemon, &key).await, "hosted", "a wrong configuration changes nothing");
+    assert!(reload(&daemon, &both.replace("listen", "listne")).await.contains("wrong_configuration"));
+    assert_eq!(answers(&daemon, &key).await, "hosted", "one that cannot be read changes nothing either");
     assert!(reload(&daemon, &both).await.contains("done"));
     load.after("it is there again", Duration::from_secs(1)).await;
     assert_eq!(answers(&daemon, &key).await, "room");
