@@ -199,11 +199,8 @@ async fn connection(
     let known = Known { chain, turned_away, doors, peer, last: Arc::default() };
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(known.caller());
-        let over_http2 = request.version() == hyper::Version::HTTP_2;
-        request.map(|body| match over_http2 {
-            true => axum::body::Body::new(Unread::new(body)),
-            false => axum::body::Body::new(body),
-        })
+        let version = request.version();
+        request.map(|body| axum::body::Body::new(Unread::new(body, version)))
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);

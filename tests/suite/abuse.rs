@@ -60,6 +60,37 @@ async fn connect(daemon: &Daemon) -> TlsStream<TcpStream> {
     tls(daemon, Some("clearing"), "http/1.1").connect(name, stream).await.unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_reaches_a_caller_that_is_still_sending() {
+    let daemon = daemon().await;
+    // None of these needs the body.
+    for (request, kind, status) in [
+        ("POST /v1/transactions/verify?tenant=demo&scheme=cjt166", "text/html", "415"),
+        ("POST /v1/nothing", "application/json", "404"),
+        ("PUT /v1/mac/verify", "application/json", "405"),
+    ] {
+        let mut stream = connect(&daemon).await;
+        // Twice on one connection: it goes on afterwards.
+        for time in 1..=2 {
+            let body = [b' '; 100_000];
+            let head = format!(
+                "{request} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            for part in body.chunks(20_000) {
+                stream.write_all(part).await.unwrap();
+                stream.flush().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let mut answer = vec![0; 16 << 10];
+            let length = stream.read(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}, time {time}: {answer}");
+        }
+    }
+}
+
 /// How long the daemon keeps a connection that does something slowly.
 async fn held<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut stream: S, drip: &[u8], reads: bool) -> Duration {
     let begun = Instant::now();
