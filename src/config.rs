@@ -4,12 +4,16 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
+use jiff::civil::{Time, Weekday};
+use jiff::fmt::temporal::DateTimeParser;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 use toml::de::DeTable;
 
-use crate::policy::PolicySource;
+use crate::policy::{Network, PolicySource, Surroundings, Window};
 use crate::routing::{BackendConfig, PinConfig, RoutingConfig, WrongTable, take_backends};
 use crate::service::{CallerLimits, QuotaConfig};
 
@@ -44,6 +48,12 @@ pub struct Config {
     /// Where keys live.
     #[serde(default, rename = "backend", deserialize_with = "read_apart")]
     pub backends: Vec<BackendConfig>,
+    /// What policies call ranges of addresses.
+    #[serde(default, rename = "network")]
+    pub networks: Vec<NetworkTable>,
+    /// What policies call times of day.
+    #[serde(default, rename = "window")]
+    pub windows: Vec<WindowTable>,
     /// How much single tenants may have done.
     #[serde(default, rename = "quota")]
     pub quotas: Vec<QuotaTable>,
@@ -118,6 +128,62 @@ pub struct PrincipalConfig {
     pub calls_at_once: Option<usize>,
 }
 
+/// A `[[network]]`: a name that policies know addresses by.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkTable {
+    /// As policies call it.
+    pub name: String,
+    /// Ranges, as `10.1.0.0/16`.
+    pub addresses: Vec<IpNet>,
+}
+
+/// A `[[window]]`: a name that policies know a time of day by.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowTable {
+    /// As policies call it.
+    pub name: String,
+    /// On which days it opens; on every day if none is named.
+    #[serde(default = "every_day")]
+    pub days: Vec<Day>,
+    /// When it opens, as `22:00`.
+    pub from: Time,
+    /// When it closes; on the next day, if that is earlier.
+    pub until: Time,
+    /// How far the clock is from UTC, as `+08:00`: no clock that is put forward in summer.
+    #[serde(default = "utc", deserialize_with = "read_clock")]
+    pub clock: TimeZone,
+}
+
+/// A day of the week.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "each is the day of that name")]
+pub enum Day {
+    Monday,
+    Tuesday,
+    Wednesday,
+    Thursday,
+    Friday,
+    Saturday,
+    Sunday,
+}
+
+impl From<Day> for Weekday {
+    fn from(day: Day) -> Self {
+        match day {
+            Day::Monday => Self::Monday,
+            Day::Tuesday => Self::Tuesday,
+            Day::Wednesday => Self::Wednesday,
+            Day::Thursday => Self::Thursday,
+            Day::Friday => Self::Friday,
+            Day::Saturday => Self::Saturday,
+            Day::Sunday => Self::Sunday,
+        }
+    }
+}
+
 /// A `[[quota]]`: how much a tenant may have done.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +219,20 @@ pub enum ConfigError {
 
 fn production() -> String {
     "production".to_owned()
+}
+
+fn every_day() -> Vec<Day> {
+    vec![Day::Monday, Day::Tuesday, Day::Wednesday, Day::Thursday, Day::Friday, Day::Saturday, Day::Sunday]
+}
+
+fn utc() -> TimeZone {
+    TimeZone::UTC
+}
+
+fn read_clock<'de, D: serde::Deserializer<'de>>(from: D) -> Result<TimeZone, D::Error> {
+    let text = String::deserialize(from)?;
+    let zone = DateTimeParser::new().parse_time_zone(&text).ok().filter(|zone| zone.to_fixed_offset().is_ok());
+    zone.ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no distance from UTC, as `+08:00`")))
 }
 
 /// The `[[backend]]` tables are read by themselves: each has its driver's settings too.
@@ -228,6 +308,25 @@ impl Config {
     /// Where calls may go, and where they go first.
     pub fn routing(&self) -> RoutingConfig {
         RoutingConfig { backends: self.backends.clone(), pins: self.pins.clone() }
+    }
+
+    /// What policies call networks, times and backends.
+    pub fn surroundings(&self) -> Surroundings {
+        let network = |table: &NetworkTable| Network { name: table.name.clone(), addresses: table.addresses.clone() };
+        let window = |table: &WindowTable| Window {
+            name: table.name.clone(),
+            days: table.days.iter().copied().map(Weekday::from).collect(),
+            from: table.from,
+            until: table.until,
+            zone: table.clock.clone(),
+        };
+        let backend =
+            |table: &BackendConfig| (table.name.clone(), (table.driver.clone(), table.place.as_str().to_owned()));
+        Surroundings {
+            networks: self.networks.iter().map(network).collect(),
+            windows: self.windows.iter().map(window).collect(),
+            backends: self.backends.iter().map(backend).collect(),
+        }
     }
 
     /// How much callers and tenants may do.

@@ -138,6 +138,7 @@ fn rules(config: &Config, door: &Door) -> Result<Rules, PolicyError> {
     Ok(Rules {
         policy: Authorizer::load(&config.policy_source())?,
         principals: door.principals(),
+        surroundings: config.surroundings(),
         quotas: config.quota(),
     })
 }

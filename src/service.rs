@@ -31,7 +31,7 @@ use claviger_hsm_api::{KeyName, Secret};
 use crate::audit::{Audit, Event, Signer};
 use crate::keyring::{Entry, Keyring};
 use crate::operation::Operation;
-use crate::policy::{Authorizer, Permit, Principal, Resource};
+use crate::policy::{Authorizer, Permit, Principal, Resource, Surroundings};
 use crate::routing::{Launcher, Router, RoutingConfig};
 use crate::seal::{self, Opener};
 use crate::store::Store;
@@ -55,6 +55,8 @@ pub struct Rules {
     pub policy: Authorizer,
     /// Everybody whom the configuration knows.
     pub principals: Vec<Principal>,
+    /// What the configuration calls networks, times and backends.
+    pub surroundings: Surroundings,
     /// How much they may do.
     pub quotas: QuotaConfig,
 }

@@ -231,17 +231,13 @@ fn view(entry: &Entry) -> Key {
         state: key.state.to_string(),
         kcv: record.kcv.value.clone(),
         kcv_rule: format!("{} of {}, {} bytes", rule.function, rule.input, rule.take),
+        rank: key.attributes.rank.as_str().to_owned(),
         usage: key.attributes.usage.to_string(),
         mode: key.attributes.mode.to_string(),
         exportability: key.attributes.exportability.to_string(),
         ceiling: key.attributes.ceiling.to_string(),
         origin: record.origin.as_str().to_owned(),
-        backends: entry
-            .replicas
-            .iter()
-            .filter(|replica| !replica.opaque.is_empty())
-            .map(|replica| replica.backend.clone())
-            .collect(),
+        backends: entry.backends().map(str::to_owned).collect(),
         behind: entry.behind().into_iter().map(|replica| replica.backend.clone()).collect(),
         places: record.places.iter().map(|place| place.as_str().to_owned()).collect(),
         created: record.created.to_string(),

@@ -76,6 +76,7 @@ pub(super) async fn backends(Shared(state): Shared<State>, caller: Caller) -> Re
     };
     let view = |status: BackendStatus| Backend {
         name: status.name,
+        driver: status.driver,
         place: status.place.as_str().to_owned(),
         resting: status.resting,
         p95_ms: status.p95.map(|p95| p95.as_secs_f64() * 1000.0),

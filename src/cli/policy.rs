@@ -1,19 +1,21 @@
 //! `claviger policy`.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use claviger_client::{Caller, CallerList, Client, Grant, GrantList, Key, KeyFilter, KeyList, WhoCan};
+use claviger_client::{BackendList, Caller, CallerList, Client, Grant, GrantList, Key, KeyFilter, KeyList, WhoCan};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::Global;
 use super::keys::{Selection, line};
 use super::output::Output;
 use crate::policy::{
-    ACTIONS, Authorizer, CASES, Case, Cases, Circumstances, KeyResource, PolicyRequest, PolicySource, Principal,
-    Resource,
+    ACTIONS, Authorizer, CASES, Case, Cases, KeyResource, PolicyRequest, PolicySource, Principal, Resource,
+    Surroundings,
 };
 
 /// Check, test and question policies
@@ -227,15 +229,23 @@ impl Diff {
             keys.iter().map(|key| (line(key), Resource::Key(resource(key)))).collect();
         resources.push((format!("tenant {}", self.tenant), Resource::Tenant(self.tenant)));
         resources.push(("the daemon".to_owned(), Resource::Daemon));
-        let circumstances = Circumstances { source: [127, 0, 0, 1].into(), rows: 1 };
+        let BackendList { backends } = client.get("/v1/backends", &()).await?;
+        let known = backends.into_iter().map(|backend| (backend.name, (backend.driver, backend.place)));
+        let surroundings = Surroundings { backends: known.collect(), ..Surroundings::default() };
+        let now = Timestamp::now();
+        let in_circumstances = |(name, resource): (String, Resource)| {
+            let circumstances = surroundings.circumstances(Ipv4Addr::LOCALHOST.into(), 1, 0, &resource, now);
+            (name, resource, circumstances)
+        };
+        let resources: Vec<_> = resources.into_iter().map(in_circumstances).collect();
         let mut changes = 0;
         for caller in &principals {
             let Caller { uri, roles, tenants } = caller;
             let principal = Principal::from_uri(uri, roles.clone(), tenants.clone())?;
             for action in ACTIONS {
-                for (name, resource) in &resources {
-                    let before = old.say(&principal, action, resource, circumstances);
-                    let after = new.say(&principal, action, resource, circumstances);
+                for (name, resource, circumstances) in &resources {
+                    let before = old.say(&principal, action, resource, circumstances.clone());
+                    let after = new.say(&principal, action, resource, circumstances.clone());
                     if before.allowed == after.allowed {
                         continue;
                     }
@@ -263,5 +273,7 @@ fn resource(key: &Key) -> KeyResource {
         state: key.state.clone(),
         ceiling: key.ceiling.clone(),
         origin: key.origin.clone(),
+        rank: key.rank.clone(),
+        backends: key.backends.iter().cloned().collect(),
     }
 }

@@ -45,6 +45,11 @@ impl Entry {
         self.replicas.iter().find(of_use)
     }
 
+    /// The backends that hold a copy.
+    pub fn backends(&self) -> impl Iterator<Item = &str> {
+        self.replicas.iter().filter(|replica| !replica.opaque.is_empty()).map(|replica| replica.backend.as_str())
+    }
+
     /// The copies that have not followed the key to its state.
     pub fn behind(&self) -> Vec<&Replica> {
         self.replicas.iter().filter(|replica| replica.state != self.record.key.state).collect()

@@ -1,10 +1,12 @@
 //! Requests in words: what a test case and `policy explain` ask of a policy set.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{ACTIONS, Authorizer, Circumstances, KeyResource, Principal, PrincipalError, Resource};
+use super::{
+    ACTIONS, Authorizer, BatchSize, Circumstances, ELSEWHERE, KeyResource, Principal, PrincipalError, Resource,
+};
 
 /// A request as a file describes it.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,12 +28,30 @@ pub struct Request {
     /// Or to all of which tenant; the daemon itself if neither is named.
     #[serde(default)]
     pub tenant: Option<String>,
-    /// From where.
-    #[serde(default = "loopback")]
-    pub source: IpAddr,
-    /// With how many rows.
+    /// From which of the configured networks.
+    #[serde(default = "elsewhere")]
+    pub network: String,
+    /// With how many rows; zero is a stream.
     #[serde(default = "one_row")]
     pub rows: u64,
+    /// While which of the configured windows are open.
+    #[serde(default)]
+    pub windows: BTreeSet<String>,
+    /// The backends that hold the key, or are to.
+    #[serde(default)]
+    pub backends: BTreeSet<String>,
+    /// Their drivers.
+    #[serde(default)]
+    pub drivers: BTreeSet<String>,
+    /// Where they stand.
+    #[serde(default)]
+    pub places: BTreeSet<String>,
+    /// The most that may leave a backend for it.
+    #[serde(default = "nothing")]
+    pub exposure: String,
+    /// Officers who have approved it.
+    #[serde(default)]
+    pub approvals: u64,
 }
 
 /// A key as a file describes it; what is left out is of no matter to the case.
@@ -52,6 +72,8 @@ pub struct KeyInWords {
     pub ceiling: String,
     #[serde(default = "components")]
     pub origin: String,
+    #[serde(default = "dispersion")]
+    pub rank: String,
 }
 
 /// A request and the decision that it must get.
@@ -111,8 +133,16 @@ pub struct Said {
     pub reason: String,
 }
 
-fn loopback() -> IpAddr {
-    [127, 0, 0, 1].into()
+fn elsewhere() -> String {
+    ELSEWHERE.to_owned()
+}
+
+fn nothing() -> String {
+    "nothing".to_owned()
+}
+
+fn dispersion() -> String {
+    "dispersion".to_owned()
 }
 
 fn one_row() -> u64 {
@@ -152,7 +182,20 @@ impl Request {
             (None, Some(tenant)) => Resource::Tenant(tenant.clone()),
             (None, None) => Resource::Daemon,
         };
-        Ok(authorizer.say(&principal, action, &resource, Circumstances { source: self.source, rows: self.rows }))
+        Ok(authorizer.say(&principal, action, &resource, self.circumstances()))
+    }
+
+    fn circumstances(&self) -> Circumstances {
+        Circumstances {
+            network: self.network.clone(),
+            batch: BatchSize::of(self.rows),
+            windows: self.windows.clone(),
+            backends: self.backends.clone(),
+            drivers: self.drivers.clone(),
+            places: self.places.clone(),
+            exposure: self.exposure.clone(),
+            approvals: self.approvals,
+        }
     }
 }
 
@@ -168,6 +211,8 @@ impl KeyInWords {
             state: self.state.clone(),
             ceiling: self.ceiling.clone(),
             origin: self.origin.clone(),
+            rank: self.rank.clone(),
+            backends: BTreeSet::new(),
         }
     }
 }
@@ -194,7 +239,7 @@ impl Authorizer {
         resource: &Resource,
         circumstances: Circumstances,
     ) -> Said {
-        match self.authorize(principal, action, std::slice::from_ref(resource), circumstances) {
+        match self.authorize(principal, action, vec![(resource.clone(), circumstances)]) {
             Ok(permit) => Said { allowed: true, policies: permit.policies().to_vec(), reason: String::new() },
             Err(denial) => Said { allowed: false, policies: vec![denial.policy], reason: denial.reason },
         }

@@ -47,28 +47,28 @@ mod tests {
 
     use super::*;
 
-    fn question(rows: u64) -> Question {
+    fn question(approvals: u64) -> Question {
         Question {
             principal: Principal::from_uri("claviger://service/clearing", [], []).unwrap(),
             action: "verify_mac",
             resource: Resource::Daemon,
-            circumstances: Circumstances { source: [127, 0, 0, 1].into(), rows },
+            circumstances: Circumstances { approvals, ..Circumstances::default() },
         }
     }
 
     #[test]
     fn a_question_is_asked_once_and_others_are_others() {
         let (decisions, asked) = (Decisions::default(), Cell::new(0));
-        let ask = |rows| {
-            decisions.answer(question(rows), |question| {
+        let ask = |number| {
+            decisions.answer(question(number), |question| {
                 asked.set(asked.get() + 1);
-                Ok(vec![question.circumstances.rows.to_string()])
+                Ok(vec![question.circumstances.approvals.to_string()])
             })
         };
         assert_eq!((ask(1), ask(1), asked.get()), (Ok(vec!["1".to_owned()]), Ok(vec!["1".to_owned()]), 1));
         assert_eq!((ask(2), asked.get()), (Ok(vec!["2".to_owned()]), 2));
-        for rows in 0..2 * MOST as u64 {
-            assert_eq!(ask(rows), Ok(vec![rows.to_string()]));
+        for number in 0..2 * MOST as u64 {
+            assert_eq!(ask(number), Ok(vec![number.to_string()]));
         }
         assert!(decisions.0.read().unwrap().len() <= MOST);
     }

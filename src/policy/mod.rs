@@ -4,12 +4,12 @@
 //! one. The rules are Cedar policies, checked against the published schema when they are loaded.
 
 mod cases;
+mod circumstances;
 mod decisions;
 mod principal;
 mod sets;
 
-use std::collections::HashSet;
-use std::net::IpAddr;
+use std::collections::{BTreeSet, HashSet};
 
 use cedar_policy::{
     Authorizer as Cedar, Context, Decision, Entities, Entity, EntityTypeName, EntityUid, PolicySet, Request,
@@ -17,6 +17,7 @@ use cedar_policy::{
 };
 
 pub use cases::{Case, Cases, Expected, KeyInWords, Request as PolicyRequest, RequestError, Said, action};
+pub use circumstances::{BatchSize, Circumstances, ELSEWHERE, Network, Surroundings, Window};
 use decisions::{Answer, Decisions, Question};
 pub use principal::{Kind, Principal, PrincipalError};
 pub use sets::{CASES, PolicyError, PolicySource};
@@ -104,15 +105,9 @@ pub struct KeyResource {
     pub state: String,
     pub ceiling: String,
     pub origin: String,
-}
-
-/// Circumstances of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Circumstances {
-    /// Where it comes from.
-    pub source: IpAddr,
-    /// Rows of its batch; zero for a stream whose length nobody knows.
-    pub rows: u64,
+    pub rank: String,
+    /// Backends that hold it, or are to: what the circumstances are told by, and no attribute.
+    pub backends: BTreeSet<String>,
 }
 
 /// Leave to do one thing with certain keys. Only this module makes one.
@@ -208,7 +203,7 @@ impl Authorizer {
         names
     }
 
-    /// Decides about each resource; all must be permitted.
+    /// Decides about each resource in its circumstances; all must be permitted.
     ///
     /// # Errors
     /// [`Denial`] for the first that is not.
@@ -216,19 +211,18 @@ impl Authorizer {
         &self,
         principal: &Principal,
         action: &'static str,
-        resources: &[Resource],
-        circumstances: Circumstances,
+        asked: Vec<(Resource, Circumstances)>,
     ) -> Result<Permit, Denial> {
         let mut permit = Permit { action, keys: HashSet::new(), policies: Vec::new() };
-        if resources.is_empty() {
+        if asked.is_empty() {
             return Err(Denial { policy: "default".to_owned(), reason: "there is nothing to decide about".to_owned() });
         }
-        for resource in resources {
-            let question = Question { principal: principal.clone(), action, resource: resource.clone(), circumstances };
-            permit.policies.extend(self.decisions.answer(question, |question| self.answer(question))?);
-            if let Resource::Key(key) = resource {
+        for (resource, circumstances) in asked {
+            if let Resource::Key(key) = &resource {
                 permit.keys.insert(key.id.clone());
             }
+            let question = Question { principal: principal.clone(), action, resource, circumstances };
+            permit.policies.extend(self.decisions.answer(question, |question| self.answer(question))?);
         }
         permit.policies.sort_unstable();
         permit.policies.dedup();
@@ -258,10 +252,7 @@ impl Authorizer {
         let mut entities = vec![Entity::new(who.clone(), attributes, roles)?];
         entities.extend(on_entity);
         let entities = Entities::from_entities(entities, Some(&self.schema))?;
-        let context = Context::from_pairs([
-            ("source".to_owned(), RestrictedExpression::new_ip(circumstances.source.to_string())),
-            ("rows".to_owned(), RestrictedExpression::new_long(i64::try_from(circumstances.rows).unwrap_or(i64::MAX))),
-        ])?;
+        let context = Context::from_pairs(circumstances.attributes())?;
         let request = Request::new(who, what, on, context, Some(&self.schema))?;
         Ok(self.cedar.is_authorized(&request, &self.policies, &entities))
     }
@@ -313,6 +304,7 @@ fn resource_entity(resource: &Resource) -> Result<(EntityUid, Option<Entity>), B
         text("state", &key.state),
         text("ceiling", &key.ceiling),
         text("origin", &key.origin),
+        text("rank", &key.rank),
     ];
     let entity = Entity::new(on.clone(), attributes.into(), HashSet::from([uid("Claviger::Tenant", &key.tenant)?]))?;
     Ok((on, Some(entity)))

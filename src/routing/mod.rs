@@ -313,6 +313,7 @@ impl Router {
     pub fn status(&self) -> Vec<BackendStatus> {
         let status = |backend: &Arc<Backend>| BackendStatus {
             name: backend.name.clone(),
+            driver: backend.config.driver.clone(),
             place: backend.place,
             resting: backend.health.is_resting() || backend.is_down(),
             p95: backend.health.p95(),
@@ -328,6 +329,8 @@ impl Router {
 pub struct BackendStatus {
     /// As configured.
     pub name: String,
+    /// As configured.
+    pub driver: String,
     /// As configured.
     pub place: crate::keyring::Place,
     /// Whether it failed too often and is left alone, or has no worker.

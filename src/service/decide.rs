@@ -1,8 +1,10 @@
 //! Who may: the one place where the service asks policy and quotas, and writes down what came of it.
 
+use jiff::Timestamp;
+
 use crate::audit::Event;
 use crate::keyring::Entry;
-use crate::policy::{Circumstances, Denial, KeyResource, Permit, Resource, USES};
+use crate::policy::{Denial, KeyResource, Permit, Resource, USES};
 
 use super::{Caller, Service, ServiceError};
 
@@ -61,8 +63,13 @@ impl Service {
         resources: &[Resource],
         rows: u64,
     ) -> Result<Permit, Box<(Denial, Event)>> {
-        let circumstances = Circumstances { source: caller.source, rows };
-        self.rules().policy.authorize(&caller.principal, action, resources, circumstances).map_err(|denial| {
+        let (rules, now) = (self.rules(), Timestamp::now());
+        let asked = |resource: &Resource| {
+            let circumstances = rules.surroundings.circumstances(caller.source, rows, 0, resource, now);
+            (resource.clone(), circumstances)
+        };
+        let asked = resources.iter().map(asked).collect();
+        rules.policy.authorize(&caller.principal, action, asked).map_err(|denial| {
             let event = refused(caller, action, resources, "denied");
             let event = Event { policies: vec![denial.policy.clone()], ..event };
             Box::new((denial, event))
@@ -128,7 +135,17 @@ impl Resource {
             state: key.state.to_string(),
             ceiling: key.attributes.ceiling.to_string(),
             origin: entry.record.origin.as_str().to_owned(),
+            rank: key.attributes.rank.as_str().to_owned(),
+            backends: entry.backends().map(str::to_owned).collect(),
         })
+    }
+
+    /// The same resource, when these backends hold it as well.
+    pub(super) fn and_in(mut self, backends: &[String]) -> Self {
+        if let Self::Key(key) = &mut self {
+            key.backends.extend(backends.iter().cloned());
+        }
+        self
     }
 
     pub(super) fn label(&self) -> Option<String> {

@@ -1,10 +1,12 @@
 //! What auditors ask: who may call, and who may do what.
 
+use jiff::Timestamp;
+
 use super::job::JOB_ID;
 use super::keys::key_event;
 use super::{Caller, Service, ServiceError};
 use crate::audit::{Blinding, Event};
-use crate::policy::{self, Circumstances, Principal, Resource, Said};
+use crate::policy::{self, Principal, Resource, Said};
 
 impl Service {
     pub(super) async fn list_principals(
@@ -47,9 +49,10 @@ impl Service {
         let entry = self.known(caller, id).await?;
         let key = Resource::of(&entry);
         let permit = self.decide(caller, action, std::slice::from_ref(&key), 1).await?;
-        let circumstances = Circumstances { source: caller.source, rows: 1 };
         let rules = self.rules();
-        let said = |principal: &Principal| (principal.clone(), rules.policy.say(principal, what, &key, circumstances));
+        let circumstances = rules.surroundings.circumstances(caller.source, 1, 0, &key, Timestamp::now());
+        let said =
+            |principal: &Principal| (principal.clone(), rules.policy.say(principal, what, &key, circumstances.clone()));
         let grants = rules.principals.iter().map(said).collect();
         self.settle(caller, &permit, key_event(&entry.record), Ok(grants)).await
     }

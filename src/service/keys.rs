@@ -24,8 +24,10 @@ impl Service {
         let router = self.router()?;
         self.enter(caller, request.name.tenant()).await?;
         let draft = self.draft(&request, Origin::Generated)?;
-        let permit = Arc::new(self.decide(caller, action, &[Resource::of(&draft)], 1).await?);
-        let backends = router.destinations(&draft.record, &request.backends)?;
+        let there = router.destinations(&draft.record, &request.backends);
+        let made = Resource::of(&draft).and_in(there.as_deref().unwrap_or_default());
+        let permit = Arc::new(self.decide(caller, action, &[made], 1).await?);
+        let backends = there?;
         if request.backends.len() > 1 {
             return Err(ServiceError::field("backends", "a key that is made inside is made in one: replicate it then"));
         }
@@ -46,8 +48,10 @@ impl Service {
         let router = self.router()?;
         self.enter(caller, request.name.tenant()).await?;
         let draft = self.draft(&request, Origin::Components)?;
-        let permit = Arc::new(self.decide(caller, action, &[Resource::of(&draft)], 1).await?);
-        let backends = router.destinations(&draft.record, &request.backends)?;
+        let there = router.destinations(&draft.record, &request.backends);
+        let made = Resource::of(&draft).and_in(there.as_deref().unwrap_or_default());
+        let permit = Arc::new(self.decide(caller, action, &[made], 1).await?);
+        let backends = there?;
         let len = components.first().map_or(0, Secret::len);
         let joined = Secret::from_components(&components, len, odd_parity).map_err(ServiceError::from);
         let (key, inside, there) = (draft.record.key.clone(), Arc::clone(&permit), backends.clone());
@@ -147,12 +151,13 @@ impl Service {
             movable: above.attributes.exportability != Exportability::None,
         };
         let draft = self.draft(&request, Origin::Dispersed)?;
-        let permit = self.decide(caller, action, &[Resource::of(&parent), Resource::of(&draft)], 1).await?;
+        let backends: Vec<String> = parent.backends().map(str::to_owned).collect();
+        let child = Resource::of(&draft).and_in(&backends);
+        let permit = self.decide(caller, action, &[Resource::of(&parent), child], 1).await?;
         let prepared = scheme.disperse(&draft.record.key, above.factors.len()).map_err(ServiceError::from);
         let (router, from) = (self.router()?, Arc::clone(&parent));
         let permit = Arc::new(permit);
         let inside = Arc::clone(&permit);
-        let backends: Vec<String> = parent.replicas.iter().map(|replica| replica.backend.clone()).collect();
         let derive = move || {
             let (recipe, batch) = prepared?;
             Ok(router.derive(&inside, &from, &recipe, &batch)?)

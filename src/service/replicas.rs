@@ -33,7 +33,8 @@ impl Service {
         }
         self.enter(caller, request.name.tenant()).await?;
         let draft = self.draft(&request, Origin::Adopted)?;
-        let permit = Arc::new(self.decide(caller, action, &[Resource::of(&draft)], 1).await?);
+        let adopted = Resource::of(&draft).and_in(&request.backends);
+        let permit = Arc::new(self.decide(caller, action, &[adopted], 1).await?);
         let [backend] = request.backends.as_slice() else {
             return Err(ServiceError::field("backends", "must name the one backend that holds the key"));
         };
@@ -75,7 +76,8 @@ impl Service {
         let _under_way = self.under_way.begin(id);
         let entry = self.known(caller, id).await?;
         let under = self.referenced(&under)?;
-        let permit = Arc::new(self.decide(caller, action, &[Resource::of(&entry), Resource::of(&under)], 1).await?);
+        let copied = Resource::of(&entry).and_in(std::slice::from_ref(&to));
+        let permit = Arc::new(self.decide(caller, action, &[copied, Resource::of(&under)], 1).await?);
         let result = async {
             if entry.record.key.attributes.exportability == Exportability::None {
                 return Err(ServiceError::field("key", "may not move: that was not said when it was made"));
@@ -172,12 +174,7 @@ impl Service {
             let Ok(router) = self.router() else { return };
             let (id, there, entry) = (key_id.to_owned(), backend.clone(), self.keyring.find(key_id));
             let abandoned = blocking(move || {
-                let kept: Vec<&str> = entry
-                    .iter()
-                    .flat_map(|entry| &entry.replicas)
-                    .filter(|replica| !replica.opaque.is_empty())
-                    .map(|replica| replica.backend.as_str())
-                    .collect();
+                let kept: Vec<&str> = entry.iter().flat_map(|entry| entry.backends()).collect();
                 Ok(router.abandon(&id, &there, &kept)?)
             });
             let forgotten = match abandoned.await {
@@ -224,9 +221,7 @@ impl Service {
             Vec::new()
         });
         for (key_id, backend) in intents.into_iter().filter(|(key_id, _)| !self.under_way.is_under_way(key_id)) {
-            let is_here = |entry: Arc<Entry>| {
-                entry.replicas.iter().any(|replica| replica.backend == backend && !replica.opaque.is_empty())
-            };
+            let is_here = |entry: Arc<Entry>| entry.backends().any(|here| here == backend);
             if self.keyring.find(&key_id).is_some_and(is_here) {
                 let _ = self.store.forget(&key_id, &backend).await;
                 continue;

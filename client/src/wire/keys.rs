@@ -198,6 +198,9 @@ pub struct Key {
     /// How it was made, as `ecb of zero, 3 bytes`.
     #[schema(example = "ecb of zero, 3 bytes")]
     pub kcv_rule: String,
+    /// `dispersion` above cards, `card`, or `plain` for a key of no scheme.
+    #[schema(example = "dispersion")]
+    pub rank: String,
     /// X9.143 key usage.
     #[schema(example = "12")]
     pub usage: String,

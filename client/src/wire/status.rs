@@ -169,6 +169,9 @@ pub struct Backend {
     /// As configured.
     #[schema(example = "room-1")]
     pub name: String,
+    /// As configured.
+    #[schema(example = "pkcs11")]
+    pub driver: String,
     /// `on-prem`, `hosted` or `cloud`.
     #[schema(example = "on-prem")]
     pub place: String,

@@ -266,6 +266,17 @@ pub enum KeyRank {
     Plain,
 }
 
+impl KeyRank {
+    /// The one spelling: `dispersion`, `card` or `plain`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dispersion { .. } => "dispersion",
+            Self::Card => "card",
+            Self::Plain => "plain",
+        }
+    }
+}
+
 /// What a backend must know, and authenticate, about a key it keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeyAttributes {
