@@ -134,10 +134,12 @@ async fn reload_at_hangups(path: PathBuf, started: Config, service: Arc<Service>
     }
 }
 
-fn rules(config: &Config, door: &Door) -> Result<Rules, PolicyError> {
+fn rules(config: &Config, door: &Arc<Door>) -> Result<Rules, PolicyError> {
+    let at_the_door = Arc::clone(door);
     Ok(Rules {
         policy: Authorizer::load(&config.policy_source())?,
         principals: door.principals(),
+        known: Arc::new(move |chain| at_the_door.caller(chain)),
         surroundings: config.surroundings(),
         quotas: config.quota(),
     })
@@ -152,7 +154,7 @@ async fn reload(
 ) -> Result<Vec<&'static str>, StartError> {
     let read = || -> Result<_, StartError> {
         let config = Config::load(path)?;
-        let next = Door::new(&config)?;
+        let next = Arc::new(Door::new(&config)?);
         let rules = rules(&config, &next)?;
         Ok((config, next, rules))
     };
@@ -163,7 +165,7 @@ async fn reload(
             return Err(error);
         }
     };
-    service.reload(rules, config.routing(), || drop(door.send_replace(Arc::new(next)))).await?;
+    service.reload(rules, config.routing(), || drop(door.send_replace(next))).await?;
     let fixed = [
         ("listen", config.listen != started.listen),
         ("data", config.data != started.data),

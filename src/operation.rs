@@ -2,6 +2,7 @@
 
 use claviger_card_schemes::FieldSet;
 use claviger_hsm_api::{Algorithm, Exposure, KcvRule, KeyName, KeyState, KeyVersion, Padding, Secret};
+use claviger_key_ceremonies::{Signed, Vote};
 
 use crate::keyring::{MoveStep, Place, Validity};
 
@@ -115,6 +116,25 @@ pub enum Operation {
     ShowScheme {
         /// Its id.
         id: String,
+    },
+    /// A tenant's proposals.
+    ListProposals {
+        /// The tenant.
+        tenant: String,
+    },
+    /// A proposal and what was said to it.
+    ShowProposal {
+        /// Its id.
+        id: String,
+    },
+    /// An officer's word about a proposal.
+    Vote {
+        /// Its id.
+        id: String,
+        /// Yes or no.
+        vote: Vote,
+        /// The officer's certificate and signature.
+        signed: Signed,
     },
     /// How each backend is.
     ListBackends,
@@ -393,6 +413,9 @@ impl Operation {
                 GenericTask::VerifySignature { .. } => "verify_signature",
             },
             Self::ShowScheme { .. } => "show_scheme",
+            Self::ListProposals { .. } => "list_proposals",
+            Self::ShowProposal { .. } => "show_proposal",
+            Self::Vote { .. } => "vote",
             Self::ListBackends => "list_backends",
             Self::ListPrincipals => "list_principals",
             Self::WhoCan { .. } => "who_can",

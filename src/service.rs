@@ -1,5 +1,7 @@
 //! Where keyring, policy, router and audit meet: [`Service::execute`] is the one way in.
 
+mod approvals;
+mod asked;
 mod cards;
 mod decide;
 mod error;
@@ -22,6 +24,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
+use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -35,6 +38,8 @@ use crate::policy::{Authorizer, Permit, Principal, Resource, Surroundings};
 use crate::routing::{Launcher, Router, RoutingConfig};
 use crate::seal::{self, Opener};
 use crate::store::Store;
+pub use approvals::{ApprovalError, Proposal};
+use asked::Asked;
 use decide::refused;
 pub use error::ServiceError;
 use failed_logins::FailedLogins;
@@ -55,11 +60,16 @@ pub struct Rules {
     pub policy: Authorizer,
     /// Everybody whom the configuration knows.
     pub principals: Vec<Principal>,
+    /// Who of them shows a certificate.
+    pub known: Known,
     /// What the configuration calls networks, times and backends.
     pub surroundings: Surroundings,
     /// How much they may do.
     pub quotas: QuotaConfig,
 }
+
+/// Whom a chain of certificates lets in, if anybody.
+pub type Known = Arc<dyn Fn(&[CertificateDer<'static>]) -> Option<Principal> + Send + Sync>;
 
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
@@ -68,6 +78,28 @@ pub struct Caller {
     pub principal: Principal,
     /// The address of the connection.
     pub source: IpAddr,
+    /// The proposal that it says others have approved.
+    approval: Option<String>,
+    /// What it asks for, if that is something to approve.
+    asked: Option<Arc<Asked>>,
+}
+
+impl Caller {
+    /// A caller who comes without approvals.
+    pub fn new(principal: Principal, source: IpAddr) -> Self {
+        Self { principal, source, approval: None, asked: None }
+    }
+
+    /// The same, asking under a proposal that it says others have approved.
+    #[must_use]
+    pub fn under(self, approval: Option<String>) -> Self {
+        Self { approval, ..self }
+    }
+
+    /// The proposal that it may use for an action, and how many have approved it.
+    fn approved(&self, action: &str) -> Option<&(String, u64)> {
+        self.asked.as_ref().filter(|asked| asked.action == action)?.approved.as_ref()
+    }
 }
 
 /// The service behind every front.
@@ -83,6 +115,10 @@ pub struct Service {
     router: OnceLock<Arc<Router>>,
     /// Held while copies of a key are made or changed: of two who copy the same, one would undo what the other has made.
     copying: tokio::sync::Mutex<()>,
+    /// Held while something is proposed: of the same twice at once, one would be lost.
+    proposing: tokio::sync::Mutex<()>,
+    /// What the store was made with, to tell it from others.
+    installation: String,
     under_way: UnderWay,
     quotas: Quotas,
     failed_logins: FailedLogins,
@@ -109,6 +145,7 @@ impl Service {
         let quotas = Quotas::new(rules.quotas.clone(), &data.join("audit.jsonl"));
         let quotas = quotas.map_err(|error| ServiceError::Directory(error.to_string()))?;
         let store = Store::open(&data.join("claviger.db")).await?;
+        let installation = store.installation().await?;
         let keyring = Keyring::load(store.clone()).await?;
         audit.append(Event { event: "start".to_owned(), outcome: "sealed".to_owned(), ..Event::default() }).await?;
         Ok(Arc::new(Self {
@@ -121,6 +158,8 @@ impl Service {
             launcher,
             router: OnceLock::new(),
             copying: tokio::sync::Mutex::default(),
+            proposing: tokio::sync::Mutex::default(),
+            installation,
             under_way: UnderWay::default(),
             quotas,
             failed_logins: FailedLogins::default(),
@@ -236,7 +275,10 @@ impl Service {
                 return Err(error);
             }
         };
-        let outcome = self.perform_operation(caller, action, operation).await;
+        let outcome = match self.with_approvals(caller, &operation).await {
+            Ok(caller) => self.perform_operation(&caller, action, operation).await,
+            Err(error) => Err(error),
+        };
         drop(turn);
         outcome
     }
@@ -286,6 +328,13 @@ impl Service {
             Operation::PsamDebit(request) => self.psam_debit(caller, action, request).await,
             Operation::Purse(request) => self.purse(caller, action, request).await,
             Operation::ShowScheme { id } => self.show_scheme(caller, action, &id).await.map(Outcome::Scheme),
+            Operation::ListProposals { tenant } => {
+                self.list_proposals(caller, action, tenant).await.map(Outcome::Proposals)
+            }
+            Operation::ShowProposal { id } => self.show_proposal(caller, action, &id).await.map(Outcome::Proposal),
+            Operation::Vote { id, vote, signed } => {
+                self.vote(caller, action, &id, vote, signed).await.map(Outcome::Proposal)
+            }
             Operation::ListBackends => self.list_backends(caller, action).await.map(Outcome::Backends),
             Operation::ListPrincipals => self.list_principals(caller, action).await.map(Outcome::Principals),
             Operation::WhoCan { what, id } => self.who_can(caller, action, &what, &id).await.map(Outcome::Grants),

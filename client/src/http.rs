@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::wire::Problem;
+use crate::wire::{APPROVAL, Problem};
 
 /// Where a daemon is and who we are to it.
 #[derive(Debug, Clone)]
@@ -66,6 +66,7 @@ pub struct Client {
     http: reqwest::Client,
     url: String,
     tls: Arc<rustls::ClientConfig>,
+    approval: Option<String>,
 }
 
 /// A streamed answer.
@@ -111,7 +112,13 @@ impl Client {
             .no_proxy()
             .build()
             .map_err(|error| ClientError::Connection { url: connection.url.clone(), reason: causes(&error) })?;
-        Ok(Self { http, url: connection.url.trim_end_matches('/').to_owned(), tls })
+        Ok(Self { http, url: connection.url.trim_end_matches('/').to_owned(), tls, approval: None })
+    }
+
+    /// The same client, asking under a proposal that others have approved.
+    #[must_use]
+    pub fn approved(self, approval: Option<String>) -> Self {
+        Self { approval, ..self }
     }
 
     /// GET.
@@ -169,7 +176,10 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.to_string()))
     }
 
-    async fn checked(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, ClientError> {
+    async fn checked(&self, mut request: reqwest::RequestBuilder) -> Result<reqwest::Response, ClientError> {
+        if let Some(approval) = &self.approval {
+            request = request.header(APPROVAL, approval);
+        }
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => return Err(self.refused(&error).await),

@@ -9,11 +9,12 @@ mod wire;
 #[cfg(feature = "http")]
 pub use http::{Answer, Client, ClientError, Connection};
 pub use wire::{
-    AdoptKey, AuthenticateCard, Backend, BackendList, Caller, CallerList, CardApdu, CardCommand, CardKeySet,
+    APPROVAL, AdoptKey, AuthenticateCard, Backend, BackendList, Caller, CallerList, CardApdu, CardCommand, CardKeySet,
     CipherItem, CipherResult, ComputeKcv, Decrypt, DisperseKey, Encrypt, Grant, GrantList, Health, ImportKey,
     JobBlinding, KcvResult, Key, KeyFilter, KeyList, KeyMove, KeyReference, MacGenerate, MacItem, MacResult, MacVerify,
-    MoveKey, NewKey, Personalise, PersonaliseParameters, PersonaliseResult, Problem, PsamDebit, PsamResult, Purse,
-    PurseResult, RandomBytes, RandomRequest, ReplicateKey, Scheme, SchemeItem, SchemeLayout, SchemeRole,
-    SchemeTransaction, SetKeyState, Sign, SignResult, SignatureItem, Unseal, Valid, Verdict, VerdictCounts,
-    VerifyParameters, VerifyRecords, VerifyResult, VerifySignature, WhoCan, WriteKey,
+    MoveKey, NewKey, Personalise, PersonaliseParameters, PersonaliseResult, Problem, Proposal, ProposalFilter,
+    ProposalLine, ProposalList, ProposalVote, PsamDebit, PsamResult, Purse, PurseResult, RandomBytes, RandomRequest,
+    ReplicateKey, Scheme, SchemeItem, SchemeLayout, SchemeRole, SchemeTransaction, SetKeyState, Sign, SignResult,
+    SignatureItem, Unseal, Valid, Verdict, VerdictCounts, VerifyParameters, VerifyRecords, VerifyResult,
+    VerifySignature, Vote, WhoCan, WriteKey,
 };

@@ -1,5 +1,6 @@
 //! What goes over the wire: JSON objects, bytes as hexadecimal strings.
 
+mod approvals;
 mod cards;
 mod generic;
 mod keys;
@@ -8,6 +9,7 @@ mod purse;
 mod status;
 mod transactions;
 
+pub use approvals::{APPROVAL, Proposal, ProposalFilter, ProposalLine, ProposalList, ProposalVote, Vote};
 pub use cards::{
     AuthenticateCard, CardApdu, CardCommand, CardKeySet, Personalise, PersonaliseParameters, PersonaliseResult,
     WriteKey,

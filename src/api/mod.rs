@@ -4,6 +4,7 @@
 //! Routes are registered through the documenting router only, so none can be missing from
 //! `/openapi.json`.
 
+mod approvals;
 mod cards;
 mod document;
 mod generic;
@@ -26,6 +27,7 @@ use axum::extract::{FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use claviger_card_schemes::{Field, FieldSet, LineFault};
+use claviger_client::APPROVAL;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::de::DeserializeOwned;
@@ -79,6 +81,9 @@ pub fn router(state: State) -> Router {
         .routes(routes!(inquiries::principals))
         .routes(routes!(inquiries::who_can))
         .routes(routes!(inquiries::blinding))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::show))
+        .routes(routes!(approvals::vote))
         .routes(routes!(keys::generate))
         .routes(routes!(keys::import))
         .routes(routes!(keys::adopt))
@@ -120,7 +125,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
         let known = parts.extensions.get::<Option<Self>>().cloned().flatten();
-        known.ok_or_else(|| {
+        let approval = parts.headers.get(APPROVAL).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        known.map(|known| known.under(approval)).ok_or_else(|| {
             Refusal::new(
                 403,
                 "unknown_principal",

@@ -10,7 +10,7 @@ use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::{Content, Ref, RefOr, Response as Described, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::service::ServiceError;
+use crate::service::{ApprovalError, ServiceError};
 
 /// The problems that every operation may answer with, for the API's description.
 pub(super) struct Problems;
@@ -22,8 +22,16 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (400, "upload_failed", "the body broke off", None),
     (403, "denied", "no policy permits the caller to `generate_key` here", None),
     (403, "unknown_principal", "the configuration names no principal with the URI of this client certificate", None),
+    (
+        403,
+        "approval_needed",
+        "2 others must approve this first; it is proposed as 5f0c3a9d21e87b465f0c3a9d21e87b46",
+        None,
+    ),
+    (403, "no_approver", "whoever proposed it cannot approve it or refuse it", None),
     (403, "wrong_passphrase", "the passphrase does not open the seal", None),
     (404, "no_role_key", "tenant `demo` has no active key of role DTK in scheme `cjt166` that fits", None),
+    (404, "no_proposal", "there is no such proposal", None),
     (404, "no_key", "there is no key of this id", None),
     (404, "unknown_scheme", "there is no card scheme `cjt167`", None),
     (404, "no_route", "there is nothing at this address", None),
@@ -34,6 +42,8 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (409, "key_state", "a destroyed key stays destroyed", None),
     (409, "not_the_next_step", "a key moves step by step: begin, cut-over, finish; roll-back takes one back", None),
     (409, "diverged", "two backends answered differently for a key that moves: roll back and find out why", None),
+    (409, "proposal_over", "the proposal was used", None),
+    (409, "approval_differs", "what was approved is not what is asked for: kcv was `B8743B` and is `070A16`", None),
     (409, "key_unusable", "the key is suspended", None),
     (409, "keys_changed", "the keys have changed since", None),
     (409, "exposure_above_ceiling", "the recipe would give card-key, above the key's ceiling of nothing", None),
@@ -43,6 +53,7 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (422, "no_backend", "the configuration has no backend `room-2`", None),
     (422, "place", "backend `room-2` stands where key demo/cjt166/DTK 3des 01 may not live", None),
     (422, "bad_field", "field `version` must be two upper-case hexadecimal digits", Some("version")),
+    (422, "bad_signature", "field `signature` does not hold for this text and this certificate", Some("signature")),
     (422, "bad_header", "column `asn` is missing from the header", None),
     (422, "replay_failed", "a record of the past is not right under the key that is to be adopted", None),
     (422, "kcv_mismatch", "field `kcv` does not match: the key shows B8743B", Some("kcv")),
@@ -96,6 +107,7 @@ impl Refusal {
             code: code.to_owned(),
             field: None,
             policy: None,
+            approval: None,
         };
         Self(Box::new(problem), None)
     }
@@ -132,6 +144,7 @@ impl From<ServiceError> for Refusal {
             ServiceError::Field { field, .. } => refusal.0.field = Some(field),
             ServiceError::KcvMismatch { .. } => refusal.0.field = Some("kcv".to_owned()),
             ServiceError::Denied(denial) => refusal.0.policy = Some(denial.policy),
+            ServiceError::Approval(ApprovalError::Needed { id, .. }) => refusal.0.approval = Some(id),
             _ => {}
         }
         refusal

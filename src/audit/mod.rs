@@ -66,6 +66,12 @@ pub struct Event {
     /// Ties the records of one job together.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub job: String,
+    /// The proposal that it belongs to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub approval: String,
+    /// Of a `proposal` its words, of a vote the word and the signature.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub statement: String,
     /// Of a job that verifies: the tree of its verdicts so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdicts: Option<VerdictTree>,

@@ -9,7 +9,12 @@ use super::dev::Directory;
 impl Global {
     /// A client by `--data DIR --as NAME`, or by `--url --ca --cert --key`.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        let connection = match (&self.url, &self.data) {
+        Ok(Client::new(&self.connection()?)?.approved(self.approval.clone()))
+    }
+
+    /// Where the daemon is, and the certificate that we show it.
+    pub(super) fn connection(&self) -> anyhow::Result<Connection> {
+        Ok(match (&self.url, &self.data) {
             (Some(url), _) => {
                 let missing = "with --url, give --ca, --cert and --key as well";
                 Connection {
@@ -29,7 +34,6 @@ impl Global {
             (None, None) => bail!(
                 "say which daemon: --data DIR --as NAME for a development daemon, or --url with --ca, --cert and --key"
             ),
-        };
-        Ok(Client::new(&connection)?)
+        })
     }
 }

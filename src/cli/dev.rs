@@ -23,7 +23,7 @@ use crate::store::Store;
 /// Run an embedded daemon for development
 ///
 /// The first start makes a directory with an authority, a server certificate, and client certificates for
-/// card-management, clearing, officer, auditor and terminals. Keys live in the embedded backend, sealed
+/// card-management, clearing, three officers, an auditor and terminals. Keys live in the embedded backend, sealed
 /// under a key file in the same directory. There is a tenant `demo`, with no keys.
 #[derive(Args)]
 #[command(
@@ -72,6 +72,8 @@ const CLIENTS: &[(&str, &str, &str)] = &[
     ("clearing", "service", "clearing"),
     ("terminals", "service", "terminals"),
     ("officer", "officer", "officer"),
+    ("officer-2", "officer", "officer"),
+    ("officer-3", "officer", "officer"),
     ("auditor", "auditor", "auditor"),
 ];
 

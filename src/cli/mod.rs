@@ -3,6 +3,7 @@
 //! Exit codes: 0, all is well; 1, the answer is no (some records are not valid, a profile does not hold);
 //! 2, it could not be done.
 
+mod approvals;
 mod audit;
 mod backends;
 mod cards;
@@ -69,6 +70,9 @@ struct Global {
     /// PEM of the client certificate's key
     #[arg(id = "global-key", long = "key", global = true, value_name = "FILE", env = "CLAVIGER_KEY")]
     key: Option<PathBuf>,
+    /// The proposal under which others have approved this (see `claviger approvals`)
+    #[arg(id = "global-approval", long = "approval", global = true, value_name = "ID")]
+    approval: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -90,6 +94,8 @@ enum Command {
     /// Make, bring in, list and end keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    #[command(subcommand)]
+    Approvals(approvals::Approvals),
     /// Verify transaction records
     #[command(subcommand)]
     Transactions(transactions::Transactions),
@@ -165,6 +171,7 @@ pub fn main() -> ExitCode {
             Command::Backends(backends) => backends.run(&global, &output).await,
             Command::Unseal(unseal) => unseal.run(&global, &output).await,
             Command::Keys(keys) => keys.run(&global, &output).await,
+            Command::Approvals(approvals) => approvals.run(&global, &output).await,
             Command::Transactions(transactions) => transactions.run(&global, &output).await,
             Command::Cards(cards) => cards.run(&global, &output).await,
             Command::Mac(mac) => mac.run(&global, &output).await,
@@ -226,7 +233,7 @@ mod tests {
             .filter(|argument| argument.is_global_set())
             .map(|argument| (argument.get_id().to_string(), argument.get_long().unwrap_or_default().to_owned()))
             .collect();
-        assert_eq!(globals.len(), 7);
+        assert_eq!(globals.len(), 8);
         check(&command, &globals);
     }
 }

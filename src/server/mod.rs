@@ -53,9 +53,9 @@ impl Door {
         Ok(Self { tls, verifier, principals: Principals::new(&config.principals)? })
     }
 
-    /// Who shows a chain of certificates, if they still hold: one may have been revoked, or have ended, since the
-    /// handshake.
-    fn caller(&self, chain: &[CertificateDer<'static>]) -> Option<Principal> {
+    /// Who shows a chain of certificates, if they still hold: one may have been revoked, or have ended, since it was
+    /// first shown.
+    pub fn caller(&self, chain: &[CertificateDer<'static>]) -> Option<Principal> {
         let (own, between) = chain.split_first()?;
         self.verifier.verify_client_cert(own, between, UnixTime::now()).ok()?;
         self.principals.of(own)
@@ -165,7 +165,7 @@ impl Known {
         match &*last {
             Some((of, at, caller)) if Arc::ptr_eq(of, &door) && at.elapsed() < HOLDS => caller.clone(),
             _ => {
-                let caller = door.caller(&self.chain).map(|principal| Caller { principal, source: self.peer.ip() });
+                let caller = door.caller(&self.chain).map(|principal| Caller::new(principal, self.peer.ip()));
                 if caller.is_none() {
                     (self.turned_away)(self.peer.ip(), "unknown_principal");
                 }

@@ -6,6 +6,7 @@ use crate::audit::Event;
 use crate::keyring::Entry;
 use crate::policy::{Denial, KeyResource, Permit, Resource, USES};
 
+use super::approvals::MOST_APPROVALS;
 use super::{Caller, Service, ServiceError};
 
 impl Service {
@@ -17,14 +18,21 @@ impl Service {
         resources: &[Resource],
         rows: u64,
     ) -> Result<Permit, ServiceError> {
-        let permit = match self.ask(caller, action, resources, rows) {
+        let approvals = caller.approved(action).map_or(0, |(_, approvals)| *approvals);
+        let permit = match self.ask(caller, action, resources, rows, approvals) {
             Ok(permit) => permit,
             Err(refusal) => {
                 let (denial, event) = *refusal;
                 self.audit.append(event).await?;
-                return Err(ServiceError::Denied(denial));
+                let asked = caller.asked.as_ref().filter(|asked| asked.action == action);
+                let would = |more: &u64| self.ask(caller, action, resources, rows, *more).is_ok();
+                return Err(match asked.zip((1..=MOST_APPROVALS).find(would)) {
+                    Some((asked, needed)) => self.propose(caller, asked, needed).await,
+                    None => ServiceError::Denied(denial),
+                });
             }
         };
+        self.use_approval(caller, &permit).await?;
         // Whatever a tenant has used, its keys can be suspended and looked at.
         let counted = USES.contains(&action);
         let quota = resources
@@ -46,7 +54,7 @@ impl Service {
         action: &'static str,
         resources: &[Resource],
     ) -> Result<Permit, ServiceError> {
-        match self.ask(caller, action, resources, 0) {
+        match self.ask(caller, action, resources, 0, 0) {
             Ok(permit) => Ok(permit),
             Err(refusal) => {
                 let (denial, event) = *refusal;
@@ -62,10 +70,11 @@ impl Service {
         action: &'static str,
         resources: &[Resource],
         rows: u64,
+        approvals: u64,
     ) -> Result<Permit, Box<(Denial, Event)>> {
         let (rules, now) = (self.rules(), Timestamp::now());
         let asked = |resource: &Resource| {
-            let circumstances = rules.surroundings.circumstances(caller.source, rows, 0, resource, now);
+            let circumstances = rules.surroundings.circumstances(caller.source, rows, approvals, resource, now);
             (resource.clone(), circumstances)
         };
         let asked = resources.iter().map(asked).collect();
@@ -84,7 +93,7 @@ impl Service {
         event: Event,
         result: Result<T, ServiceError>,
     ) -> Result<T, ServiceError> {
-        let event = Event {
+        let mut event = Event {
             event: "decision".to_owned(),
             principal: caller.principal.to_string(),
             action: permit.action().to_owned(),
@@ -93,6 +102,9 @@ impl Service {
             outcome: result.as_ref().map_or_else(ServiceError::code, |_| "done").to_owned(),
             ..event
         };
+        if let Some((id, _)) = caller.approved(permit.action()) {
+            event.approval.clone_from(id);
+        }
         if result.is_ok() {
             self.quotas.used(&event.tenant, event.counts.values().sum());
         }

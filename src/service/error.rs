@@ -3,6 +3,7 @@
 use claviger_card_schemes::{Reason, RequestError, SchemeError};
 use claviger_hsm_api::{ComponentError, NameError, Verdict};
 
+use super::ApprovalError;
 use crate::audit::{AuditError, ChainError};
 use crate::keyring::{KeyUnusable, KeyringError};
 use crate::policy::Denial;
@@ -19,6 +20,9 @@ pub enum ServiceError {
     /// Policy said no.
     #[error("{0}")]
     Denied(Denial),
+    /// Others must approve it, or have approved something else.
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
     /// No such scheme.
     #[error("there is no card scheme `{0}`")]
     UnknownScheme(String),
@@ -136,6 +140,7 @@ impl ServiceError {
         match self {
             Self::Sealed => "sealed",
             Self::Denied(_) => "denied",
+            Self::Approval(error) => error.code(),
             Self::UnknownScheme(_) => "unknown_scheme",
             Self::NoKey => "no_key",
             Self::NoRoleKey { .. } => "no_role_key",
@@ -189,8 +194,8 @@ impl ServiceError {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self.code() {
-            "denied" | "wrong_passphrase" => 403,
-            "no_key" | "unknown_scheme" | "no_role_key" => 404,
+            "denied" | "wrong_passphrase" | "approval_needed" | "no_approver" => 403,
+            "no_proposal" | "no_key" | "unknown_scheme" | "no_role_key" => 404,
             "key_exists"
             | "conflict"
             | "key_state"
@@ -199,8 +204,11 @@ impl ServiceError {
             | "key_unusable"
             | "keys_changed"
             | "exposure_above_ceiling"
-            | "seal_unusable" => 409,
-            "bad_field" | "kcv_mismatch" | "replay_failed" | "no_backend" | "place" | "refused" | "unsupported" => 422,
+            | "seal_unusable"
+            | "proposal_over"
+            | "approval_differs" => 409,
+            "bad_signature" | "bad_field" | "kcv_mismatch" | "replay_failed" | "no_backend" | "place" | "refused"
+            | "unsupported" => 422,
             "too_many" | "quota" => 429,
             "internal" => 500,
             "backend_failed" => 502,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger_card_schemes::CardScheme;
 
-use super::{PersonaliseJob, VerifyJob};
+use super::{PersonaliseJob, Proposal, VerifyJob};
 use crate::audit::Blinding;
 use crate::keyring::{Entry, Move};
 use crate::policy::{Principal, Said};
@@ -56,6 +56,10 @@ pub enum Outcome {
     Grants(Vec<(Principal, Said)>),
     /// What the salts of a job's verdicts follow from.
     Blinding(Blinding),
+    /// What waits for approval, or was approved or refused.
+    Proposals(Vec<Proposal>),
+    /// One of them.
+    Proposal(Proposal),
     /// How the backends are.
     Backends(Vec<BackendStatus>),
     /// Bytes that are not secret.

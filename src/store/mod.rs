@@ -3,12 +3,16 @@
 //! It keeps records as opaque text beside the few columns that must be unique or compared; what the
 //! records mean is the keyring's business. What an `await` here has answered survives a power cut.
 
+mod proposals;
+
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqliteConnection};
+
+pub use proposals::{ProposalRow, VoteRow};
 
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +70,7 @@ pub struct Store {
     pool: SqlitePool,
 }
 
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 const MIGRATIONS: [&str; SCHEMA as usize] = [
     "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -101,6 +105,22 @@ const MIGRATIONS: [&str; SCHEMA as usize] = [
     ALTER TABLE replicas ADD COLUMN state TEXT NOT NULL DEFAULT 'active';
     UPDATE replicas SET state = (SELECT json_extract(record, '$.key.state') FROM keys WHERE id = key_id);
 ",
+    "
+    CREATE TABLE proposals (
+        id TEXT PRIMARY KEY,
+        tenant TEXT NOT NULL,
+        proposer TEXT NOT NULL,
+        statement TEXT NOT NULL,
+        state TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE votes (
+        proposal_id TEXT NOT NULL REFERENCES proposals (id),
+        officer TEXT NOT NULL,
+        vote TEXT NOT NULL,
+        signed TEXT NOT NULL,
+        PRIMARY KEY (proposal_id, officer)
+    ) STRICT;
+",
 ];
 
 impl Store {
@@ -132,7 +152,7 @@ impl Store {
         for step in MIGRATIONS.iter().skip(found as usize) {
             sqlx::raw_sql(*step).execute(&mut *transaction).await?;
         }
-        sqlx::raw_sql(const { "PRAGMA user_version = 3" }).execute(&mut *transaction).await?;
+        sqlx::raw_sql(const { "PRAGMA user_version = 4" }).execute(&mut *transaction).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -156,6 +176,18 @@ impl Store {
             .execute(&self.pool)
             .await?;
         if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict) }
+    }
+
+    /// What this store was made with, to tell it from every other: 16 random bytes, hexadecimal.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn installation(&self) -> Result<String, StoreError> {
+        sqlx::query("INSERT OR IGNORE INTO meta (name, value) VALUES ('installation', lower(hex(randomblob(16))))")
+            .execute(&self.pool)
+            .await?;
+        let found = sqlx::query("SELECT value FROM meta WHERE name = 'installation'").fetch_one(&self.pool).await?;
+        Ok(found.try_get(0)?)
     }
 
     /// Every key.

@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("claviger-hsm-conformance", &["claviger-hsm-api"]),
     ("claviger-card-schemes", &["claviger-hsm-api", "claviger-hsm-engine"]),
     ("claviger-client", &[]),
+    ("claviger-key-ceremonies", &[]),
     (
         "claviger",
         &[
@@ -26,6 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "claviger-hsm-api",
             "claviger-hsm-engine",
             "claviger-hsm-registry",
+            "claviger-key-ceremonies",
             "claviger-locked-memory",
         ],
     ),

@@ -4,6 +4,7 @@
 
 mod abuse;
 mod api;
+mod approvals;
 mod architecture;
 mod assurance;
 mod audit;

@@ -65,6 +65,10 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "officers.use-no-key")]
     pub policy: Option<String>,
+    /// The proposal that others must approve first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "5f0c3a9d21e87b465f0c3a9d21e87b46")]
+    pub approval: Option<String>,
 }
 
 /// A card scheme, as its profile describes it.

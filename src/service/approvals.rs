@@ -1,0 +1,341 @@
+//! Operations that policy lets somebody do only when others have approved exactly that: proposed by being asked for,
+//! approved by signatures over their words, and done once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use claviger_key_ceremonies::{Signed, Statement, Vote};
+use jiff::Timestamp;
+
+use super::asked::Asked;
+use super::decide::refused;
+use super::{Caller, Service, ServiceError};
+use crate::audit::Event;
+use crate::operation::Operation;
+use crate::policy::{Kind, Permit, Principal, Resource};
+use crate::store::{ProposalRow, StoreError, VoteRow};
+
+/// How long a proposal may be approved and used.
+const LASTS: Duration = Duration::from_hours(24);
+/// Open proposals of a tenant.
+const MOST_OPEN: usize = 100;
+/// More than so many others are never asked for.
+pub(super) const MOST_APPROVALS: u64 = 9;
+
+/// Why an approval is not taken, or not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApprovalError {
+    /// It is proposed now.
+    #[error("{needed} others must approve this first; it is proposed as {id}")]
+    Needed {
+        /// Of the proposal.
+        id: String,
+        /// How many.
+        needed: u64,
+    },
+    /// No such proposal, or not for this caller.
+    #[error("there is no such proposal")]
+    None,
+    /// It was done, or refused, or its time has passed.
+    #[error("the proposal {0}")]
+    Over(&'static str),
+    /// Something else was approved.
+    #[error("what was approved is not what is asked for: {0}")]
+    Differs(String),
+    /// Whoever asked for it does not approve it.
+    #[error("whoever proposed it cannot approve it or refuse it")]
+    Own,
+    /// The same officer again.
+    #[error("{0} has spoken to this proposal, or it is no longer open")]
+    Spoken(String),
+    /// A certificate that is nobody's, or no officer's.
+    #[error("field `certificate` is of nobody who may approve: {0}")]
+    NoOfficer(&'static str),
+    /// The signature does not hold.
+    #[error("field {0}")]
+    Signature(String),
+}
+
+impl ApprovalError {
+    /// The stable code.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::Needed { .. } => "approval_needed",
+            Self::None => "no_proposal",
+            Self::Over(_) | Self::Spoken(_) => "proposal_over",
+            Self::Differs(_) => "approval_differs",
+            Self::Own | Self::NoOfficer(_) => "no_approver",
+            Self::Signature(_) => "bad_signature",
+        }
+    }
+}
+
+/// A proposal and what was said to it.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// In words.
+    pub statement: Statement,
+    /// `open`, `used`, `refused` or `expired`.
+    pub state: &'static str,
+    /// Each officer's word, in order.
+    pub votes: Vec<(String, Vote)>,
+}
+
+impl Service {
+    /// The caller with what it asks for in words, and with the approvals that it comes with.
+    pub(super) async fn with_approvals(&self, caller: &Caller, operation: &Operation) -> Result<Caller, ServiceError> {
+        let mut asked = self.in_words(operation);
+        // What is never approved, as looking a key up on the way, is asked without.
+        if let (Some(id), Some(asked)) = (&caller.approval, &mut asked) {
+            match self.approved(caller, asked, id).await {
+                Ok(approvals) => asked.approved = Some((id.clone(), approvals)),
+                Err(error) => {
+                    let event =
+                        Event { approval: in_log(id), ..refused(caller, operation.action(), &[], error.code()) };
+                    self.audit.append(event).await?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Caller { asked: asked.map(Arc::new), ..caller.clone() })
+    }
+
+    /// How many have approved exactly this, and still may.
+    async fn approved(&self, caller: &Caller, asked: &Asked, id: &str) -> Result<u64, ServiceError> {
+        let row = self.store.proposal(id).await?.ok_or(ApprovalError::None)?;
+        if row.proposer != caller.principal.to_string() {
+            return Err(ApprovalError::None.into());
+        }
+        let statement = open(&row)?;
+        if statement.action != asked.action || statement.tenant != asked.tenant {
+            return Err(ApprovalError::Differs(format!("`{}`", statement.action)).into());
+        }
+        let other = statement.lines.iter().zip(&asked.lines).find(|(before, now)| before != now);
+        if let Some(((name, before), (_, now))) = other {
+            return Err(ApprovalError::Differs(format!("{name} was `{before}` and is `{now}`")).into());
+        }
+        if statement.lines.len() != asked.lines.len() {
+            return Err(ApprovalError::Differs("it has other lines".to_owned()).into());
+        }
+        let mut approvals = 0;
+        for row in self.store.votes(id).await? {
+            // Who has been revoked since, or has changed duties, is no longer heard.
+            let signed: Signed = read(&row.signed)?;
+            let still = self.signer(&signed, &statement, Vote::Approve).is_ok_and(|by| by.to_string() == row.officer);
+            approvals += u64::from(still && row.vote == Vote::Approve.as_str());
+        }
+        Ok(approvals)
+    }
+
+    /// Takes the one use of the approvals that the caller came with.
+    pub(super) async fn use_approval(&self, caller: &Caller, permit: &Permit) -> Result<(), ServiceError> {
+        let Some((id, _)) = caller.approved(permit.action()) else { return Ok(()) };
+        match self.store.use_proposal(id).await {
+            Ok(()) => Ok(()),
+            Err(StoreError::Conflict) => {
+                let error = ServiceError::from(ApprovalError::Over("was used, or refused, in this moment"));
+                let event = Event { approval: in_log(id), ..refused(caller, permit.action(), &[], error.code()) };
+                self.audit.append(event).await?;
+                Err(error)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Proposes what was asked for, or finds it proposed already.
+    pub(super) async fn propose(&self, caller: &Caller, asked: &Asked, needed: u64) -> ServiceError {
+        self.try_propose(caller, asked, needed).await.unwrap_or_else(|error| error)
+    }
+
+    async fn try_propose(&self, caller: &Caller, asked: &Asked, needed: u64) -> Result<ServiceError, ServiceError> {
+        let _alone = self.proposing.lock().await;
+        let proposer = caller.principal.to_string();
+        let mut opened = 0;
+        for row in self.store.proposals(&asked.tenant).await? {
+            let Ok(known) = open(&row) else { continue };
+            opened += 1;
+            let same = known.action == asked.action && known.lines == asked.lines && known.approvals == needed;
+            if row.proposer == proposer && same {
+                return Ok(ApprovalError::Needed { id: row.id, needed }.into());
+            }
+        }
+        if opened >= MOST_OPEN {
+            return Err(ServiceError::Busy("too many proposals of the tenant are open"));
+        }
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|_| ServiceError::Internal)?;
+        let statement = Statement {
+            id: hex::encode(id),
+            daemon: self.installation.clone(),
+            proposer: proposer.clone(),
+            tenant: asked.tenant.clone(),
+            action: asked.action.to_owned(),
+            lines: asked.lines.clone(),
+            approvals: needed,
+            expires: Timestamp::from_second((Timestamp::now() + LASTS).as_second()).unwrap_or(Timestamp::MAX),
+        };
+        let text = serde_json::to_string(&statement).map_err(|_| ServiceError::Internal)?;
+        let (id, tenant) = (statement.id.clone(), asked.tenant.clone());
+        let row = ProposalRow { id: id.clone(), tenant, proposer, statement: text, state: "open".to_owned() };
+        self.store.propose(&row).await?;
+        self.audit
+            .append(Event {
+                event: "proposal".to_owned(),
+                principal: caller.principal.to_string(),
+                action: asked.action.to_owned(),
+                tenant: asked.tenant.clone(),
+                approval: in_log(&id),
+                statement: statement.text(),
+                ..Event::default()
+            })
+            .await?;
+        Ok(ApprovalError::Needed { id, needed }.into())
+    }
+
+    pub(super) async fn list_proposals(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        tenant: String,
+    ) -> Result<Vec<Proposal>, ServiceError> {
+        self.enter(caller, &tenant).await?;
+        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let listed = async {
+            let mut proposals = Vec::new();
+            for row in self.store.proposals(&tenant).await? {
+                proposals.push(self.with_votes(&row).await?);
+            }
+            Ok(proposals)
+        };
+        let listed = listed.await;
+        self.settle(caller, &permit, Event { tenant, ..Event::default() }, listed).await
+    }
+
+    pub(super) async fn show_proposal(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+    ) -> Result<Proposal, ServiceError> {
+        let row = self.proposal_of(caller, id).await?;
+        let permit = self.decide(caller, action, &[Resource::Tenant(row.tenant.clone())], 1).await?;
+        let event = Event { tenant: row.tenant.clone(), approval: in_log(&row.id), ..Event::default() };
+        let shown = self.with_votes(&row).await;
+        self.settle(caller, &permit, event, shown).await
+    }
+
+    /// Takes an officer's word. Whoever brings it need not be that officer: the signature says whose it is.
+    pub(super) async fn vote(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+        vote: Vote,
+        signed: Signed,
+    ) -> Result<Proposal, ServiceError> {
+        let row = self.proposal_of(caller, id).await?;
+        let event = |by: &Caller, error: &ServiceError| Event {
+            tenant: row.tenant.clone(),
+            approval: in_log(&row.id),
+            ..refused(by, action, &[], error.code())
+        };
+        let by = match self.heard(&row, vote, &signed) {
+            Ok(officer) => Caller::new(officer, caller.source),
+            Err(error) => {
+                self.audit.append(event(caller, &error)).await?;
+                return Err(error);
+            }
+        };
+        let permit = self.decide(&by, action, &[Resource::Tenant(row.tenant.clone())], 1).await?;
+        let officer = by.principal.to_string();
+        let signed = serde_json::to_string(&signed).map_err(|_| ServiceError::Internal)?;
+        let voted = VoteRow { proposal_id: row.id.clone(), officer, vote: vote.as_str().to_owned(), signed };
+        let result = match self.store.vote(&voted, vote == Vote::Refuse).await {
+            Ok(()) => match self.store.proposal(&row.id).await? {
+                Some(row) => self.with_votes(&row).await,
+                None => Err(ApprovalError::None.into()),
+            },
+            Err(StoreError::Conflict) => Err(ApprovalError::Spoken(voted.officer.clone()).into()),
+            Err(error) => Err(error.into()),
+        };
+        let event = Event {
+            tenant: row.tenant.clone(),
+            approval: in_log(&row.id),
+            statement: format!("{} {}", vote.as_str(), voted.signed),
+            ..Event::default()
+        };
+        self.settle(&by, &permit, event, result).await
+    }
+
+    /// Whose word it is, if it counts.
+    fn heard(&self, row: &ProposalRow, vote: Vote, signed: &Signed) -> Result<Principal, ServiceError> {
+        let officer = self.signer(signed, &open(row)?, vote)?;
+        if officer.to_string() == row.proposer {
+            return Err(ApprovalError::Own.into());
+        }
+        Ok(officer)
+    }
+
+    /// The officer who signed, by a certificate that lets them in.
+    fn signer(&self, signed: &Signed, statement: &Statement, vote: Vote) -> Result<Principal, ServiceError> {
+        let chain = signed.chain().map_err(|error| ApprovalError::Signature(error.to_string()))?;
+        let known = (self.rules().known)(&chain).ok_or(ApprovalError::NoOfficer("it lets nobody in"))?;
+        if known.kind() != Kind::Officer {
+            return Err(ApprovalError::NoOfficer("it is no officer's").into());
+        }
+        let text = statement.signed_text(vote);
+        signed.verify(text.as_bytes()).map_err(|error| ApprovalError::Signature(error.to_string()))?;
+        Ok(known)
+    }
+
+    /// The proposal of an id, for those who act for its tenant.
+    async fn proposal_of(&self, caller: &Caller, id: &str) -> Result<ProposalRow, ServiceError> {
+        let Some(row) = self.store.proposal(id).await? else {
+            let error = ServiceError::from(ApprovalError::None);
+            self.audit.append(refused(caller, "show_proposal", &[], error.code())).await?;
+            return Err(error);
+        };
+        match self.enter(caller, &row.tenant).await {
+            Err(ServiceError::Denied(_)) => Err(ApprovalError::None.into()),
+            other => other.map(|_| row),
+        }
+    }
+
+    async fn with_votes(&self, row: &ProposalRow) -> Result<Proposal, ServiceError> {
+        let mut votes = Vec::new();
+        for row in self.store.votes(&row.id).await? {
+            votes.push((row.officer, if row.vote == Vote::Refuse.as_str() { Vote::Refuse } else { Vote::Approve }));
+        }
+        let statement: Statement = read(&row.statement)?;
+        let state = match row.state.as_str() {
+            "used" => "used",
+            "refused" => "refused",
+            _ if statement.expires <= Timestamp::now() => "expired",
+            _ => "open",
+        };
+        Ok(Proposal { statement, state, votes })
+    }
+}
+
+/// The statement of a proposal that may still be approved and used.
+fn open(row: &ProposalRow) -> Result<Statement, ServiceError> {
+    let statement: Statement = read(&row.statement)?;
+    match row.state.as_str() {
+        "open" if statement.expires > Timestamp::now() => Ok(statement),
+        "open" => Err(ApprovalError::Over("has expired").into()),
+        "used" => Err(ApprovalError::Over("was used").into()),
+        _ => Err(ApprovalError::Over("was refused").into()),
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, ServiceError> {
+    serde_json::from_str(text).map_err(|error| {
+        tracing::error!(%error, "a proposal in the store cannot be read");
+        ServiceError::Internal
+    })
+}
+
+/// An id as the log takes it: what a caller made up is cut.
+fn in_log(id: &str) -> String {
+    id.chars().filter(char::is_ascii_hexdigit).take(32).collect()
+}
