@@ -17,7 +17,7 @@ use crate::service::{Caller, Outcome, Proposal};
 /// Once enough have approved it, the same request with the header `claviger-approval` is done, once.
 #[utoipa::path(get, path = "/v1/approvals", tag = "approvals", params(ProposalFilter),
     responses((status = 200, description = "The proposals", body = ProposalList), Problems))]
-pub(super) async fn list(
+pub(super) async fn list_proposals(
     Shared(state): Shared<State>,
     caller: Caller,
     filter: Result<Query<ProposalFilter>, QueryRejection>,
@@ -33,7 +33,7 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/v1/approvals/{id}", tag = "approvals",
     params(("id" = String, Path, description = "The proposal's id", example = "5f0c3a9d21e87b465f0c3a9d21e87b46")),
     responses((status = 200, description = "The proposal", body = View), Problems))]
-pub(super) async fn show(
+pub(super) async fn show_proposal(
     Shared(state): Shared<State>,
     caller: Caller,
     Path(id): Path<String>,

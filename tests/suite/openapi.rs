@@ -106,7 +106,13 @@ fn codes() -> BTreeSet<String> {
     let errors = read("src/service/error.rs");
     let errors = errors.split("pub fn code(&self)").nth(1).unwrap().split("pub fn status").next().unwrap();
     let of_errors = errors.split("=> \"").skip(1).map(|text| text.split_once('"').unwrap().0.to_owned());
-    told.chain(of_errors).filter(|code| code.chars().all(|c| c.is_ascii_lowercase() || c == '_')).collect()
+    let approvals = read("src/service/approvals.rs");
+    let approvals = approvals.split("fn code(&self)").nth(1).unwrap().split("/// A proposal").next().unwrap();
+    let of_approvals = approvals.split("=> \"").skip(1).map(|text| text.split_once('"').unwrap().0.to_owned());
+    told.chain(of_errors)
+        .chain(of_approvals)
+        .filter(|code| code.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,7 +174,9 @@ async fn examples_work() {
         let name = match path.as_str() {
             "/v1/transactions/verify" | "/v1/mac/verify" | "/v1/verify-signature" => "clearing",
             "/v1/psam/debit" => "terminals",
-            path if path.starts_with("/v1/keys") || path == "/v1/unseal" => "officer",
+            path if path.starts_with("/v1/keys") || path.starts_with("/v1/approvals") || path == "/v1/unseal" => {
+                "officer"
+            }
             _ => "card-management",
         };
         match daemon.client(name).post::<Value>(&at, example).await {
@@ -179,6 +187,10 @@ async fn examples_work() {
             Err(ClientError::Problem(problem)) if path == "/v1/keys/adopt" => assert_eq!(problem.code, "unsupported"),
             Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/replicas" => {
                 assert_eq!((problem.code.as_str(), problem.field.as_deref()), ("bad_field", Some("key")));
+            }
+            // Nobody can sign before there is something to sign.
+            Err(ClientError::Problem(problem)) if path == "/v1/approvals/{id}/votes" => {
+                assert_eq!(problem.code, "no_proposal");
             }
             Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/move" => {
                 assert_eq!(problem.code, "not_the_next_step");

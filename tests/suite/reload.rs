@@ -151,7 +151,7 @@ async fn a_principal_that_is_taken_away_is_refused_on_its_old_connection() {
     };
     assert_eq!(list().await.unwrap().keys.len(), 1);
     let whole = configuration(&daemon);
-    let tables: Vec<&str> = whole.split("[[principal]]").filter(|table| !table.contains("/officer")).collect();
+    let tables: Vec<&str> = whole.split("[[principal]]").filter(|table| !table.contains("/officer\"")).collect();
     assert_eq!(tables.len(), whole.matches("[[principal]]").count());
     assert!(reload(&daemon, &tables.join("[[principal]]")).await.contains("done"));
     assert_eq!(problem(list().await).code, "unknown_principal");
