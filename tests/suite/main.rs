@@ -19,6 +19,7 @@ mod fuzzing;
 mod generic;
 mod load;
 mod main_job;
+mod matrix;
 mod openapi;
 mod packaging;
 mod policies;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use claviger_client::ClientError;
+use claviger_client::{Client, ClientError};
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
@@ -128,12 +128,8 @@ async fn every_problem_is_in_the_document() {
     assert!(unknown.is_empty() && known.len() > 30, "not in the document: {unknown:?}");
 }
 
-/// Every example of a JSON body works against a daemon that has the keys it speaks of.
-#[tokio::test(flavor = "multi_thread")]
-async fn examples_work() {
-    let daemon = Daemon::start();
-    let officer = daemon.client("officer");
-    let document: Value = officer.get("/openapi.json", &()).await.unwrap();
+/// Makes the keys that the examples speak of; the id of one that none of them uses.
+pub(crate) async fn keys_of_examples(officer: &Client) -> String {
     let roles = ["DCCK", "DCMK", "DACK", "DAMK", "DPK", "DLK", "DABK", "DPUK", "DRPK", "DULK", "DAUK", "IK", "TK"];
     let of_cards = roles.map(|role| ("cjt166", role, "01", "3des"));
     let others = [
@@ -153,6 +149,27 @@ async fn examples_work() {
             made["id"].as_str().unwrap().clone_into(&mut id);
         }
     }
+    id
+}
+
+/// What an example asks: its query's parameters that have an example.
+pub(crate) fn query_of(operation: &Value) -> String {
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let pairs: Vec<String> = parameters
+        .filter(|parameter| parameter["in"] == "query" && !parameter["example"].is_null())
+        .map(|parameter| format!("{}={}", parameter["name"].as_str().unwrap(), parameter["example"].as_str().unwrap()))
+        .filter(|pair| !pair.starts_with("layout="))
+        .collect();
+    pairs.join("&")
+}
+
+/// Every example of a JSON body works against a daemon that has the keys it speaks of.
+#[tokio::test(flavor = "multi_thread")]
+async fn examples_work() {
+    let daemon = Daemon::start();
+    let officer = daemon.client("officer");
+    let document: Value = officer.get("/openapi.json", &()).await.unwrap();
+    let id = keys_of_examples(&officer).await;
     let mut posted = 0;
     let mut paths: Vec<_> = document["paths"].as_object().unwrap().iter().collect();
     // The first example makes a key that others speak of.
@@ -160,17 +177,7 @@ async fn examples_work() {
     for (path, methods) in paths {
         let Some(operation) = methods.get("post") else { continue };
         let example = &operation["requestBody"]["content"]["application/json"]["example"];
-        let query: Vec<String> = operation["parameters"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|parameter| parameter["in"] == "query" && !parameter["example"].is_null())
-            .map(|parameter| {
-                format!("{}={}", parameter["name"].as_str().unwrap(), parameter["example"].as_str().unwrap())
-            })
-            .filter(|pair| !pair.starts_with("layout="))
-            .collect();
-        let at = format!("{}?{}", path.replace("{id}", &id), query.join("&"));
+        let at = format!("{}?{}", path.replace("{id}", &id), query_of(operation));
         let name = match path.as_str() {
             "/v1/transactions/verify" | "/v1/mac/verify" | "/v1/verify-signature" => "clearing",
             "/v1/psam/debit" => "terminals",
