@@ -78,6 +78,8 @@ pub struct Caller {
     pub principal: Principal,
     /// The address of the connection.
     pub source: IpAddr,
+    /// The certificates that it showed.
+    chain: Arc<[CertificateDer<'static>]>,
     /// The proposal that it says others have approved.
     approval: Option<String>,
     /// What it asks for, if that is something to approve.
@@ -85,9 +87,14 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A caller who comes without approvals.
-    pub fn new(principal: Principal, source: IpAddr) -> Self {
-        Self { principal, source, approval: None, asked: None }
+    /// A caller who comes without approvals, and the certificates by which it is let in.
+    pub fn new(principal: Principal, source: IpAddr, chain: Arc<[CertificateDer<'static>]>) -> Self {
+        Self { principal, source, chain, approval: None, asked: None }
+    }
+
+    /// Whether it would be let in as the same caller now: it may have been revoked, or have other duties.
+    fn is_still_known(&self, rules: &Rules) -> bool {
+        (rules.known)(&self.chain).as_ref() == Some(&self.principal)
     }
 
     /// The same, asking under a proposal that it says others have approved.

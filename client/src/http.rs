@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, TryStreamExt};
+use futures_util::future::ready;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
@@ -140,7 +141,7 @@ impl Client {
     /// POST of a stream of `content_type`, answered by a stream while it is still going up.
     ///
     /// # Errors
-    /// [`ClientError`]; of the stream's items, [`ClientError::Connection`] if the daemon breaks off.
+    /// [`ClientError`]; of the last of the stream's items, [`ClientError::Connection`] if the daemon breaks off.
     pub async fn stream<Q, S>(
         &self,
         path: &str,
@@ -163,7 +164,13 @@ impl Client {
         let (keys, job) = (named("claviger-keys"), named("claviger-job"));
         let url = self.url.clone();
         let broken = move |error| ClientError::Connection { url: url.clone(), reason: causes(&error) };
-        Ok(Answer { keys, job, pieces: response.bytes_stream().map_err(broken) })
+        // The library's stream tells an error again and again; ours ends with the first.
+        let once = |over: &mut bool, piece: Result<Bytes, ClientError>| {
+            let next = (!*over).then_some(piece);
+            *over |= matches!(next, Some(Err(_)));
+            ready(next)
+        };
+        Ok(Answer { keys, job, pieces: response.bytes_stream().map_err(broken).scan(false, once) })
     }
 
     fn at(&self, path: &str) -> String {

@@ -145,7 +145,7 @@ pub async fn serve(
 /// Whose connection it is, as the door says now: who is no principal any more is none on an old connection either.
 #[derive(Clone)]
 struct Known {
-    chain: Vec<CertificateDer<'static>>,
+    chain: Arc<[CertificateDer<'static>]>,
     doors: Doors,
     peer: SocketAddr,
     turned_away: Turned,
@@ -165,7 +165,9 @@ impl Known {
         match &*last {
             Some((of, at, caller)) if Arc::ptr_eq(of, &door) && at.elapsed() < HOLDS => caller.clone(),
             _ => {
-                let caller = door.caller(&self.chain).map(|principal| Caller::new(principal, self.peer.ip()));
+                let caller = door
+                    .caller(&self.chain)
+                    .map(|principal| Caller::new(principal, self.peer.ip(), Arc::clone(&self.chain)));
                 if caller.is_none() {
                     (self.turned_away)(self.peer.ip(), "unknown_principal");
                 }
@@ -195,7 +197,7 @@ async fn connection(
     patience: Duration,
     turned_away: Turned,
 ) -> Result<(), Failure> {
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
     let known = Known { chain, turned_away, doors, peer, last: Arc::default() };
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(known.caller());

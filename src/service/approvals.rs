@@ -240,7 +240,7 @@ impl Service {
             ..refused(by, action, &[], error.code())
         };
         let by = match self.heard(&row, vote, &signed) {
-            Ok(officer) => Caller::new(officer, caller.source),
+            Ok(officer) => Caller { principal: officer, asked: None, ..caller.clone() },
             Err(error) => {
                 self.audit.append(event(caller, &error)).await?;
                 return Err(error);

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Caller, Service, ServiceError};
 use crate::audit::{Event, VerdictTree};
 use crate::keyring::Entry;
-use crate::policy::Permit;
+use crate::policy::{Denial, Permit};
 
 /// Rows in a batch: a multiple of what the engine takes at once, small enough for the caches.
 pub const BATCH: usize = 4096;
+
+/// How often a job looks whether its caller is still let in.
+const LOOKS: Duration = Duration::from_secs(1);
 
 /// Bytes of a job's id.
 pub(super) const JOB_ID: usize = 8;
@@ -19,6 +23,9 @@ pub(super) const JOB_ID: usize = 8;
 /// A job's records: an opening one, checkpoints, and a closing or aborted one, tied by an id.
 pub(super) struct Record {
     service: Arc<Service>,
+    caller: Caller,
+    /// When the caller was looked up last.
+    looked: Instant,
     /// What stays the same in each record.
     event: Event,
     counts: BTreeMap<&'static str, u64>,
@@ -48,8 +55,15 @@ impl Record {
             job: hex::encode(job),
             ..Event::default()
         };
-        let mut record =
-            Self { service: Arc::clone(service), event, counts: BTreeMap::new(), closed: false, _place: place };
+        let mut record = Self {
+            service: Arc::clone(service),
+            caller: caller.clone(),
+            looked: Instant::now(),
+            event,
+            counts: BTreeMap::new(),
+            closed: false,
+            _place: place,
+        };
         record.uses(keys, permit);
         service.audit.append(record.event("job-opened", "open")).await?;
         Ok(record)
@@ -76,8 +90,15 @@ impl Record {
         self.service.quotas.used(&self.event.tenant, records);
     }
 
-    /// Whether the tenant may have so many rows more today.
-    pub(super) fn admits(&self, rows: usize) -> Result<(), ServiceError> {
+    /// Whether the caller is still let in, and its tenant may have so many rows more today.
+    pub(super) fn admits(&mut self, rows: usize) -> Result<(), ServiceError> {
+        if self.looked.elapsed() >= LOOKS {
+            self.looked = Instant::now();
+            if !self.caller.is_still_known(&self.service.rules()) {
+                let reason = "the caller was let in when the job began, and is no more".to_owned();
+                return Err(ServiceError::Denied(Denial { policy: "default".to_owned(), reason }));
+            }
+        }
         self.service.quotas.admits(&self.event.tenant, rows as u64)
     }
 

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use claviger_client::{Client, ClientError, Key, MacGenerate, MacResult, SetKeyState};
+use claviger_client::{Client, ClientError, Key, MacGenerate, MacResult, SetKeyState, VerifyParameters};
+use futures_util::StreamExt;
 
 use crate::daemon::Daemon;
 use crate::load::{CMAC, MESSAGE, generic, into, reference};
+use crate::reload::{configuration, reload};
 use crate::tokens::Token;
 
 /// When each call began and ended, and whether it was let through.
@@ -78,4 +80,47 @@ async fn an_ended_key_is_used_by_no_call_that_begins_later() {
     let (room, hosted) = (Token::softhsm(), Token::nss());
     let tables = [room.backend("room", "on-prem", ""), hosted.backend("hosted", "hosted", "")];
     race(&Daemon::with_backends(&tables.concat()), &["room", "hosted"], "destroyed").await;
+}
+
+/// A caller who is let in no more gets no further verdicts of a job that it began before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_ends_when_its_caller_is_let_in_no_more() {
+    let daemon = Arc::new(Daemon::start());
+    crate::main_job::import_keys(&daemon, "cjt166-3des");
+    let day = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/days/cjt166-3des-day.csv")).unwrap();
+    let (header, records) = day.split_once('\n').unwrap();
+    let pieces = std::iter::once(format!("{header}\n")).chain((0..4).map(|_| records.to_owned()));
+    let pieces: Vec<bytes::Bytes> = pieces.map(bytes::Bytes::from).collect();
+    let without: Vec<String> = configuration(&daemon)
+        .split("[[principal]]")
+        .filter(|table| !table.contains("/clearing"))
+        .map(str::to_owned)
+        .collect();
+    let without = without.join("[[principal]]");
+    let reloading = Arc::clone(&daemon);
+    let body = futures_util::stream::iter(pieces.into_iter().enumerate()).then(move |(number, piece)| {
+        let (daemon, without) = (Arc::clone(&reloading), without.clone());
+        async move {
+            if number == 2 {
+                assert!(reload(&daemon, &without).await.contains("done"));
+                tokio::time::sleep(Duration::from_millis(1200)).await;
+            }
+            Ok(piece)
+        }
+    });
+    let parameters = VerifyParameters {
+        tenant: "demo".to_owned(),
+        scheme: "cjt166".to_owned(),
+        layout: None,
+        before: None,
+        keys: None,
+    };
+    let clearing = daemon.client("clearing");
+    let answer = clearing.stream("/v1/transactions/verify", &parameters, "text/csv", body).await.unwrap();
+    let pieces: Vec<_> = answer.pieces.collect().await;
+    assert!(pieces.last().unwrap().is_err(), "the job went on to its end");
+    let told: usize = pieces.iter().flatten().map(|piece| piece.iter().filter(|byte| **byte == b'\n').count()).sum();
+    assert!(told <= 1 + 2 * records.lines().count(), "{told} verdicts");
+    let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
+    assert!(log.lines().any(|line| line.contains("\"job-aborted\"") && line.contains("\"outcome\":\"denied\"")));
 }
