@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use claviger_client::{BackendList, CallerList, Key, KeyFilter, KeyList};
+use claviger_client::{BackendList, CallerList, Key, KeyFilter, KeyList, ProposalFilter, ProposalList};
 use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -62,27 +62,30 @@ impl Evidence {
         };
         let client = global.client()?;
         let last = last_uses(&log)?;
-        let mut held = Vec::new();
+        let (mut held, mut approvals) = (Vec::new(), Vec::new());
         for tenant in &self.tenant {
             let filter = KeyFilter { tenant: tenant.clone(), ..KeyFilter::default() };
             let KeyList { keys } = client.get("/v1/keys", &filter).await?;
+            let filter = ProposalFilter { tenant: tenant.clone() };
+            approvals.extend(client.get::<ProposalList>("/v1/approvals", &filter).await?.proposals);
             held.extend(keys.into_iter().map(|key| Held { last_use: last.get(&label(&key)).cloned(), key }));
         }
         let CallerList { principals } = client.get("/v1/principals", &()).await?;
         let BackendList { backends } = client.get("/v1/backends", &()).await?;
 
         std::fs::create_dir(&self.out).with_context(|| self.out.display().to_string())?;
-        let put = |name: &str, value: &dyn erased::Json| write(&self.out.join(name), &value.pretty()?);
-        put("keys.json", &held)?;
-        put("callers.json", &principals)?;
-        put("backends.json", &backends)?;
+        let at = |name: &str| self.out.join(name);
+        put(&at("keys.json"), &held)?;
+        put(&at("approvals.json"), &approvals)?;
+        put(&at("callers.json"), &principals)?;
+        put(&at("backends.json"), &backends)?;
         let texts = config.policy_source().texts()?;
         let mut policies = BTreeMap::new();
         for (file, text) in &texts {
             policies.insert(file.clone(), hex::encode(Sha256::digest(text)));
         }
         let all = hex::encode(Sha256::digest(serde_json::to_vec(&policies)?));
-        put("policies.json", &json!({ "in_force": config.policies, "sha256": all, "files": policies }))?;
+        put(&at("policies.json"), &json!({ "in_force": config.policies, "sha256": all, "files": policies }))?;
         let proofs = json!({
             "records": verified.head.records(),
             "checkpoints": verified.checkpoints,
@@ -90,14 +93,14 @@ impl Evidence {
             "keys": verified.keys,
             "check": "claviger audit verify audit.jsonl --head head.json",
         });
-        put("audit.json", &proofs)?;
+        put(&at("audit.json"), &proofs)?;
         // The signed end: a log that is shown later must lead to it.
         let head = log.with_extension("head");
         if head.exists() {
-            std::fs::copy(&head, self.out.join("head.json")).with_context(|| head.display().to_string())?;
+            std::fs::copy(&head, at("head.json")).with_context(|| head.display().to_string())?;
         }
-        write(&self.out.join("claims.toml"), CLAIMS.as_bytes())?;
-        write(&self.out.join("mapping.md"), MAPPING.as_bytes())?;
+        write(&at("claims.toml"), CLAIMS.as_bytes())?;
+        write(&at("mapping.md"), MAPPING.as_bytes())?;
         let object = json!({ "out": self.out, "keys": held.len(), "callers": principals.len(),
             "records": verified.head.records(), "policies_sha256": all });
         output.result(&object, || {
@@ -114,17 +117,8 @@ impl Evidence {
     }
 }
 
-/// Anything that is written as JSON.
-mod erased {
-    pub(super) trait Json {
-        fn pretty(&self) -> serde_json::Result<Vec<u8>>;
-    }
-
-    impl<T: serde::Serialize> Json for T {
-        fn pretty(&self) -> serde_json::Result<Vec<u8>> {
-            serde_json::to_vec_pretty(self)
-        }
-    }
+fn put(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+    write(path, &serde_json::to_vec_pretty(value)?)
 }
 
 fn write(path: &Path, text: &[u8]) -> anyhow::Result<()> {

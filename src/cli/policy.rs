@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -226,7 +227,7 @@ impl Diff {
         let filter = KeyFilter { tenant: self.tenant.clone(), scheme: None, role: None };
         let KeyList { keys } = client.get("/v1/keys", &filter).await?;
         let mut resources: Vec<(String, Resource)> =
-            keys.iter().map(|key| (line(key), Resource::Key(resource(key)))).collect();
+            keys.iter().map(|key| (line(key), Resource::Key(Arc::new(resource(key))))).collect();
         resources.push((format!("tenant {}", self.tenant), Resource::Tenant(self.tenant)));
         resources.push(("the daemon".to_owned(), Resource::Daemon));
         let BackendList { backends } = client.get("/v1/backends", &()).await?;

@@ -1,6 +1,7 @@
 //! Requests in words: what a test case and `policy explain` ask of a policy set.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -178,7 +179,7 @@ impl Request {
         let principal = Principal::from_uri(&self.who, self.roles.clone(), self.tenants.clone())?;
         let action = action(&self.action).ok_or_else(|| RequestError::Action(self.action.clone()))?;
         let resource = match (&self.key, &self.tenant) {
-            (Some(key), _) => Resource::Key(key.resource()),
+            (Some(key), _) => Resource::Key(Arc::new(key.resource())),
             (None, Some(tenant)) => Resource::Tenant(tenant.clone()),
             (None, None) => Resource::Daemon,
         };

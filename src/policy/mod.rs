@@ -10,6 +10,7 @@ mod principal;
 mod sets;
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use cedar_policy::{
     Authorizer as Cedar, Context, Decision, Entities, Entity, EntityTypeName, EntityUid, PolicySet, Request,
@@ -88,7 +89,7 @@ pub const USES: [&str; 14] = [
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Resource {
     /// A stored key, or one that is about to be.
-    Key(KeyResource),
+    Key(Arc<KeyResource>),
     /// All of a tenant's.
     Tenant(String),
     /// The daemon itself.

@@ -1,5 +1,7 @@
 //! Who may: the one place where the service asks policy and quotas, and writes down what came of it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use crate::audit::Event;
@@ -137,7 +139,7 @@ impl Resource {
 
     pub(super) fn of(entry: &Entry) -> Self {
         let key = &entry.record.key;
-        Self::Key(KeyResource {
+        Self::Key(Arc::new(KeyResource {
             id: key.id.clone(),
             tenant: key.name.tenant().to_owned(),
             scheme: key.name.scheme().to_owned(),
@@ -149,13 +151,13 @@ impl Resource {
             origin: entry.record.origin.as_str().to_owned(),
             rank: key.attributes.rank.as_str().to_owned(),
             backends: entry.backends().map(str::to_owned).collect(),
-        })
+        }))
     }
 
     /// The same resource, when these backends hold it as well.
     pub(super) fn and_in(mut self, backends: &[String]) -> Self {
         if let Self::Key(key) = &mut self {
-            key.backends.extend(backends.iter().cloned());
+            Arc::make_mut(key).backends.extend(backends.iter().cloned());
         }
         self
     }

@@ -274,12 +274,14 @@ async fn memory_stays_bounded_whatever_comes() {
     let most = rustix::process::Rlimit { current: files.maximum, ..files };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, most).unwrap();
     let mut idle = Vec::new();
-    for _ in 0..2000 {
+    assert!(files.maximum.is_none_or(|most| most >= 12_000), "`ulimit -Hn` is below 12000");
+    for _ in 0..10_000 {
         if let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(1), TcpStream::connect(address(&daemon))).await
         {
             idle.push(stream);
         }
     }
+    assert!(idle.len() > 9000, "{} connections", idle.len());
     println!("{} connections are held open: {} KiB more", idle.len(), memory(&daemon).saturating_sub(before));
     drop(idle);
 

@@ -148,3 +148,30 @@ async fn no_stored_and_no_derived_key_is_in_memory_that_can_be_read() {
     assert!(known, "the search finds nothing at all");
     assert!(found.is_empty(), "{found:?}");
 }
+
+/// Of a daemon that breaks the kernel writes no core, and in one that root forces out of it with a debugger no key is found.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_core_holds_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = talkative(folder.path());
+    let data = folder.path().join("dev");
+    send(|name| Client::new(&connection(&data, name)).unwrap(), &mut Vec::new()).await;
+    let core = folder.path().join("core");
+    let forced = Command::new("gdb")
+        .args(["--batch", "--nx", "--pid", &process.id().to_string()])
+        .args(["-ex", &format!("generate-core-file {}", core.display()), "-ex", "detach"])
+        .output()
+        .unwrap();
+    let bytes =
+        std::fs::read(&core).unwrap_or_else(|_| panic!("no core was forced: {}", crate::daemon::words(&forced)));
+    assert!(bytes.len() > 1 << 20 && memchr::memmem::find(&bytes, b"claviger").is_some(), "{} bytes", bytes.len());
+    let stored = [ROOT, CARD, GENERIC].map(|key| (key.to_owned(), hex::decode(key).unwrap()));
+    for (name, key) in stored.into_iter().chain(derived_by_3des()) {
+        assert!(memchr::memmem::find(&bytes, &key).is_none(), "{name} is in the core");
+    }
+    let id = rustix::process::Pid::from_child(&process);
+    rustix::process::kill_process(id, rustix::process::Signal::ABORT).unwrap();
+    let ended = process.wait().unwrap();
+    assert!(std::os::unix::process::ExitStatusExt::signal(&ended).is_some());
+    assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&ended), "the kernel wrote a core");
+}

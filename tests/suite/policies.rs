@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use claviger::policy::{ACTIONS, Authorizer, Circumstances, KeyResource, PolicySource, Principal, Resource};
 use serde_json::{Value, json};
@@ -176,7 +177,7 @@ fn every_duty_may_do_what_it_should_and_nothing_else() {
                 for state in STATES {
                     for tenant in ["a", "b"] {
                         let text = str::to_owned;
-                        let key = Resource::Key(KeyResource {
+                        let key = Resource::Key(Arc::new(KeyResource {
                             id: text("0"),
                             tenant: text(tenant),
                             scheme: text(scheme),
@@ -188,7 +189,7 @@ fn every_duty_may_do_what_it_should_and_nothing_else() {
                             origin: text("components"),
                             rank: text(if scheme == "generic" { "plain" } else { "dispersion" }),
                             backends: BTreeSet::new(),
-                        });
+                        }));
                         for approvals in [0, 2] {
                             let circumstances = Circumstances { approvals, ..Circumstances::default() };
                             let said = authorizer.say(&principal, action, &key, circumstances);
