@@ -91,7 +91,7 @@ pub(super) async fn authenticate(
         answer: bytes("answer", &answer)?,
     };
     match execute(&state.service, caller, Operation::AuthenticateCard(request)).await? {
-        Outcome::Verdicts(valid) => Ok(Json(Valid { valid })),
+        Outcome::Verdicts { valid, job } => Ok(Json(Valid { valid, job })),
         _ => Err(Refusal::unexpected()),
     }
 }

@@ -137,7 +137,7 @@ fn rows(outcome: Outcome) -> Result<Vec<String>, Refusal> {
 
 fn valid(outcome: Outcome) -> Result<Json<Valid>, Refusal> {
     match outcome {
-        Outcome::Verdicts(valid) => Ok(Json(Valid { valid })),
+        Outcome::Verdicts { valid, job } => Ok(Json(Valid { valid, job })),
         _ => Err(Refusal::unexpected()),
     }
 }

@@ -8,6 +8,16 @@ use super::leaf::Salts;
 use super::tree::Tree;
 use super::{Blinding, Leaf, VerdictTree};
 
+impl VerdictTree {
+    /// The tree of a call, whole; the leaves get their salts.
+    pub fn of(leaves: &mut [Leaf], blinding: &Blinding) -> Self {
+        blinding.salts().blind(leaves);
+        let mut tree = Tree::default();
+        tree.append(Leaf::bytes(leaves));
+        Self { before: 0, items: tree.len(), root: hex::encode(tree.root()) }
+    }
+}
+
 /// Leaves from which on it pays to wake another thread.
 const MUCH: usize = 1024;
 /// Batches that may wait for it.

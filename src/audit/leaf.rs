@@ -11,6 +11,8 @@
 //! | 18..20 | which fields the record has, big-endian, a bit for each in the order of the columns |
 //! | 20..72 | those fields, as cards write them; zeros for a record that could not be read |
 //! | 72..128 | the record id, then zeros; of one that is longer its BLAKE3 |
+//!
+//! The leaf of a row of a call (`POST /v1/mac/verify` ...) has no fields, and as its id what the row holds.
 
 use blake3::{Hasher, OutputReader};
 use claviger_card_schemes::FieldSet;
@@ -37,6 +39,13 @@ impl Leaf {
             leaf[FIELDS..ID].copy_from_slice(fields);
         }
         Self(leaf)
+    }
+
+    /// Of a row of a call that verifies, which has no fields and no id but what it holds.
+    pub fn of_call(row: &[u8], valid: bool) -> Self {
+        let mut leaf = Self::of(None);
+        leaf.decide(row, if valid { Verdict::Valid } else { Verdict::Invalid });
+        leaf
     }
 
     /// As the tree takes them.

@@ -1,6 +1,7 @@
 //! `claviger audit`.
 
 mod prove;
+mod prove_call;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use super::Global;
 use super::output::Output;
-use crate::audit::{self, ChainError, Record, SignedHead};
+use crate::audit::{self, ChainError, Proof, Record, SignedHead, VerdictTree};
 
 /// Check the audit log, and pass it on
 #[derive(Subcommand)]
@@ -39,6 +40,14 @@ pub(super) enum Audit {
   claviger --data ./dev --as auditor audit prove R0000017 --job 5f0c3a9d21e87b46 --records day.csv \\
       --verdicts verdicts.csv --scheme cjt166 --log ./dev/audit.jsonl --out proof.json")]
     Prove(prove::Prove),
+    /// Prove what was found of one item of a single call, from what was sent, what was answered and the log
+    ///
+    /// Of `POST /v1/mac/verify` and `/v1/verify-signature`. The proof is like that of a record and is checked like it; the item
+    /// goes by its message and MAC.
+    #[command(after_help = "Example:
+  claviger --data ./dev --as auditor audit prove-call 1 --call sent.json --answer answered.json \\
+      --log ./dev/audit.jsonl --out proof.json")]
+    ProveCall(prove_call::ProveCall),
     /// Check such a proof, without a daemon and without any key. Exits 1 if it proves nothing
     #[command(after_help = "Example:
   claviger audit check-proof proof.json --log audit.jsonl")]
@@ -73,6 +82,7 @@ impl Audit {
     pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
         match self {
             Self::Prove(prove) => prove.run(global, output).await,
+            Self::ProveCall(prove) => prove.run(global, output).await,
             Self::CheckProof(check) => check.run(output),
             Self::Verify(verify) => verify.run(output),
             Self::Export(export) => export.run(output),
@@ -145,6 +155,36 @@ impl Export {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// What the log says last of a job's verdicts.
+fn stands_in(log: &Path, job: &str) -> anyhow::Result<VerdictTree> {
+    audit::verify(log)?;
+    let mut found = None;
+    for record in records(log)? {
+        let event = record?.1.event;
+        if event.job == job && event.verdicts.is_some() {
+            found = event.verdicts;
+        }
+    }
+    found.with_context(|| format!("{} knows no job {job} that gave verdicts", log.display()))
+}
+
+/// Writes a proof that holds, and says so.
+fn written(proof: &Proof, out: &Path, output: &Output) -> anyhow::Result<ExitCode> {
+    proof.check()?;
+    std::fs::write(out, serde_json::to_vec_pretty(proof)?).with_context(|| out.display().to_string())?;
+    output.result(proof, || {
+        format!(
+            "record {} had the verdict {} in job {}: {} hashes lead to the log's root\nproof: {}",
+            proof.record_id,
+            proof.verdict,
+            proof.job,
+            proof.path.len(),
+            out.display()
+        )
+    });
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The records of a log, each with its line.

@@ -68,10 +68,11 @@ impl Service {
         let permit = self.decide(caller, action, &[Resource::of(&key.entry)], 1).await?;
         let CardAnswer { challenge, answer, fields, .. } = &request;
         let prepared = scheme.internal_authentication(challenge, answer, key.algorithm, key.held(), fields);
-        let verdict = |outcome: &claviger_hsm_api::Outcome| outcome.verdicts(0) == Some(&[true]);
-        let valid =
-            self.perform(caller, permit, vec![key.entry], prepared.map_err(ServiceError::from), verdict).await?;
-        Ok(Outcome::Verdicts(vec![valid]))
+        let verdict = |outcome: &claviger_hsm_api::Outcome, job: &str| Outcome::Verdicts {
+            valid: vec![outcome.verdicts(0) == Some(&[true])],
+            job: job.to_owned(),
+        };
+        self.perform(caller, permit, vec![key.entry], prepared.map_err(ServiceError::from), verdict).await
     }
 
     /// Runs a prepared command and answers its APDU.
@@ -87,7 +88,7 @@ impl Service {
             Ok(PreparedCommand { recipe, batch, shape }) => (Ok((recipe, batch)), Some(shape)),
             Err(error) => (Err(error), None),
         };
-        let apdu = |outcome: &claviger_hsm_api::Outcome| shape.and_then(|shape| shape.apdu(outcome));
+        let apdu = |outcome: &claviger_hsm_api::Outcome, _: &str| shape.and_then(|shape| shape.apdu(outcome));
         let apdu = self.perform(caller, permit, keys, task, apdu).await?;
         apdu.map(Outcome::Bytes).ok_or(ServiceError::Internal)
     }

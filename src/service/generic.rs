@@ -31,9 +31,9 @@ impl Service {
         let drawn = tokio::task::block_in_place(|| request.task.draw(&key, draw));
         let prepared = drawn.and_then(|()| request.task.prepare(&key));
         let task = &request.task;
-        let read = |outcome: &claviger_hsm_api::Outcome| match task {
+        let read = |outcome: &claviger_hsm_api::Outcome, job: &str| match task {
             GenericTask::VerifyMac { .. } | GenericTask::VerifySignature { .. } => {
-                Outcome::Verdicts(outcome.verdicts(0).unwrap_or_default().to_vec())
+                Outcome::Verdicts { valid: outcome.verdicts(0).unwrap_or_default().to_vec(), job: job.to_owned() }
             }
             _ => Outcome::Rows((0..task.rows()).map(|row| outcome.bytes(0, row).map(<[u8]>::to_vec)).collect()),
         };

@@ -187,7 +187,7 @@ impl Service {
         };
         let path = KeyPath { slot: 0, algorithm: attributes.algorithm, steps: Vec::new(), steps_left };
         let recipe = Recipe::single(path, Finish::Kcv { rule });
-        let read = |outcome: &claviger_hsm_api::Outcome| outcome.bytes(0, 0).unwrap_or_default().to_vec();
+        let read = |outcome: &claviger_hsm_api::Outcome, _: &str| outcome.bytes(0, 0).unwrap_or_default().to_vec();
         self.perform(caller, permit, vec![entry], Ok((recipe, Batch::one(Vec::new(), 1))), read).await
     }
 

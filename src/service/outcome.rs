@@ -44,8 +44,13 @@ pub enum Outcome {
     Rows(Vec<Option<Vec<u8>>>),
     /// The ciphertext of each row.
     CipherTexts(Vec<Sealed>),
-    /// Whether each row's MAC, signature or answer was right.
-    Verdicts(Vec<bool>),
+    /// What was found of each row's MAC, signature or answer.
+    Verdicts {
+        /// Whether it was right.
+        valid: Vec<bool>,
+        /// The call's id in the audit log.
+        job: String,
+    },
     /// A card scheme.
     Scheme(Arc<CardScheme>),
     /// How a key's move stands.

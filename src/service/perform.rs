@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use claviger_card_schemes::{CardScheme, Field, FieldSet, Role};
 use claviger_hsm_api::{Algorithm, Batch, KeyName, KeyVersion, LegValue, Recipe};
+use zeroize::Zeroizing;
 
+use super::job::JOB_ID;
 use super::{Caller, Service, ServiceError, blocking};
-use crate::audit::Event;
+use crate::audit::{Event, Leaf, VerdictTree};
 use crate::keyring::Entry;
 use crate::operation::KeyRef;
 use crate::policy::Permit;
@@ -77,14 +79,15 @@ impl Service {
         self.keyring.named(&key.name).into_iter().find(exactly).ok_or_else(|| no_key(&key.name))
     }
 
-    /// Runs a recipe, writes down how it went, and only then lets out what `read` makes of the outcome.
+    /// Runs a recipe, writes down how it went, and only then lets out what `read` makes of the outcome and of the id that
+    /// the call has in the log, which is one of verifying only.
     pub(super) async fn perform<T>(
         &self,
         caller: &Caller,
         permit: Permit,
         keys: Vec<Arc<Entry>>,
         prepared: Result<(Recipe, Batch), ServiceError>,
-        read: impl FnOnce(&claviger_hsm_api::Outcome) -> T,
+        read: impl FnOnce(&claviger_hsm_api::Outcome, &str) -> T,
     ) -> Result<T, ServiceError> {
         let router = self.router()?;
         let mut event = event_of(&keys);
@@ -93,17 +96,48 @@ impl Service {
         let result = blocking(move || {
             let (recipe, mut batch) = prepared?;
             let ran = router.run(&inside, &keys, &recipe, &batch);
+            let leaves = ran.as_ref().map(|ran| leaves(&batch, &ran.outcome)).unwrap_or_default();
             batch.wipe();
-            Ok(ran?)
+            Ok((ran?, leaves))
         })
         .await;
-        let result = result.map(|ran| {
-            event.counts = counts(&ran.outcome);
-            event.backends = vec![ran.on];
-            read(&ran.outcome)
-        });
+        let result = match result {
+            Ok((ran, leaves)) => {
+                event.counts = counts(&ran.outcome);
+                event.backends = vec![ran.on];
+                self.plant(&mut event, leaves).map(|()| read(&ran.outcome, &event.job))
+            }
+            Err(error) => Err(error),
+        };
         self.settle(caller, &permit, event, result).await
     }
+}
+
+impl Service {
+    /// Puts the tree of a call's verdicts into its record, if it has any.
+    fn plant(&self, event: &mut Event, mut leaves: Vec<Leaf>) -> Result<(), ServiceError> {
+        if leaves.is_empty() {
+            return Ok(());
+        }
+        let mut job = [0; JOB_ID];
+        getrandom::fill(&mut job).map_err(|_| ServiceError::Stopped)?;
+        event.job = hex::encode(job);
+        let blinding = self.audit.blinding(&event.job).ok_or(ServiceError::Sealed)?;
+        event.verdicts = Some(VerdictTree::of(&mut leaves, &blinding));
+        Ok(())
+    }
+}
+
+/// What was found of each row of a call that verifies: the row is what its columns hold, upper-case hexadecimal with colons
+/// between.
+fn leaves(batch: &Batch, outcome: &claviger_hsm_api::Outcome) -> Vec<Leaf> {
+    let Some(verdicts) = outcome.verdicts(0) else { return Vec::new() };
+    let leaf = |(row, valid): (usize, &bool)| {
+        let cells = batch.columns.iter().map(|column| hex::encode_upper(column.cell(row)));
+        let row = Zeroizing::new(cells.collect::<Vec<_>>().join(":"));
+        Leaf::of_call(row.as_bytes(), *valid)
+    };
+    verdicts.iter().enumerate().map(leaf).collect()
 }
 
 /// The algorithm of an algorithm id.

@@ -97,6 +97,7 @@ impl Service {
     ) -> Result<T, ServiceError> {
         let key = &selected.key;
         let prepared = scheme.purse(selected.transaction, step, key.algorithm, key.held(), fields);
+        let read = |outcome: &claviger_hsm_api::Outcome, _: &str| read(outcome);
         self.perform(caller, permit, vec![Arc::clone(&key.entry)], prepared.map_err(ServiceError::from), read).await
     }
 }

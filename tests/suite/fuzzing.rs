@@ -65,6 +65,7 @@ fn nothing_else_parses() {
         "src/service/approvals.rs",
         "src/cli/audit.rs",
         "src/cli/audit/prove.rs",
+        "src/cli/audit/prove_call.rs",
         "src/cli/evidence.rs",
         "src/cli/dev.rs",
         "src/cli/policy.rs",

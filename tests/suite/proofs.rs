@@ -175,3 +175,48 @@ fn as_arrow(csv: &Path, to: &Path) {
     writer.write(&batch).unwrap();
     writer.finish().unwrap();
 }
+
+/// What was found of one item of a single call is proved like a record's verdict.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_item_of_a_call_is_proved() {
+    use claviger_client::{MacItem, MacVerify, Valid};
+
+    use crate::load::{CMAC, MAC, MESSAGE, generic, into, reference};
+
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let item = |mac: &str| MacItem { message: MESSAGE.to_lowercase(), mac: mac.to_owned() };
+    let wrong = format!("00{}", &MAC[2..]);
+    let call =
+        MacVerify { key: reference(), padding: "none".to_owned(), items: vec![item(MAC), item(&wrong), item(MAC)] };
+    let answer: Valid = daemon.client("clearing").post("/v1/mac/verify", &call).await.unwrap();
+    assert_eq!(answer.valid, [true, false, true]);
+    let sent = daemon.file("sent.json", &serde_json::to_vec(&call).unwrap());
+    let answered = daemon.file("answered.json", &serde_json::to_vec(&answer).unwrap());
+    let log = daemon.data().join("audit.jsonl").display().to_string();
+    let proof = daemon.data().join("proof.json").display().to_string();
+    let prove = |who: &str, item: &str, answered: &str| {
+        let of = ["audit", "prove-call", item, "--call", &sent, "--answer", answered, "--log", &log, "--out", &proof];
+        daemon.cli(who, &of)
+    };
+    for (number, verdict, mac) in [("1", "valid", MAC), ("2", "invalid", &wrong)] {
+        let proved = prove("auditor", number, &answered);
+        assert!(proved.status.success(), "{}", words(&proved));
+        let checked = cli(&["audit", "check-proof", &proof, "--log", &log]);
+        let told = words(&checked);
+        assert!(told.contains(&format!("{MESSAGE}:{mac} had the verdict {verdict}")), "{told}");
+    }
+    // Another answer, another item, another caller.
+    let lie = Valid { valid: vec![true; 3], job: answer.job.clone() };
+    let lied = daemon.file("lie.json", &serde_json::to_vec(&lie).unwrap());
+    for (who, item, answered, says) in [
+        ("auditor", "2", &lied, "the log holds another root over 3 verdicts"),
+        ("auditor", "4", &answered, "the call has no item 4"),
+        ("clearing", "1", &answered, "no policy permits"),
+    ] {
+        let refused = prove(who, item, answered);
+        assert!(words(&refused).contains(says) && !refused.status.success(), "{}", words(&refused));
+    }
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(!log.contains(MAC) && !log.contains(MESSAGE), "the log tells MACs");
+}

@@ -65,6 +65,9 @@ pub struct Valid {
     /// In the order of the items.
     #[schema(example = json!([true]))]
     pub valid: Vec<bool>,
+    /// By which the audit log knows this call (`claviger audit prove-call`).
+    #[schema(example = "5f0c3a9d21e87b46")]
+    pub job: String,
 }
 
 /// Enciphers.

@@ -16,8 +16,8 @@ use futures_util::StreamExt;
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::{found_wrong, records, wrong};
-use crate::audit::{Blinding, Leaf, Proof, ProofError, Salts, Tree, VerdictTree, verify};
+use super::{found_wrong, stands_in, written, wrong};
+use crate::audit::{Blinding, Leaf, Proof, ProofError, Salts, Tree, VerdictTree};
 use crate::cli::Global;
 use crate::cli::output::Output;
 use crate::cli::transactions::{Format, Source};
@@ -66,7 +66,7 @@ pub(in crate::cli) struct CheckProof {
 
 impl Prove {
     pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-        let stands = self.tree_in_log()?;
+        let stands = stands_in(&self.log, &self.job)?;
         let client = global.client()?;
         let given: JobBlinding = client.get(&format!("/v1/audit/jobs/{}/blinding", self.job), &()).await?;
         let blinding = Blinding::from_hex(&given.blinding).context("the daemon's blinding is none")?;
@@ -87,33 +87,7 @@ impl Prove {
         );
         let path = tree.path().context("the tree does not hold the record")?;
         let proof = Proof::new(&self.job, &self.record_id, index, tree.len(), &leaf, &path, &tree.root());
-        proof.check()?;
-        std::fs::write(&self.out, serde_json::to_vec_pretty(&proof)?)
-            .with_context(|| self.out.display().to_string())?;
-        output.result(&proof, || {
-            format!(
-                "record {} had the verdict {} in job {}: {} hashes lead to the log's root\nproof: {}",
-                proof.record_id,
-                proof.verdict,
-                proof.job,
-                path.len(),
-                self.out.display()
-            )
-        });
-        Ok(ExitCode::SUCCESS)
-    }
-
-    /// What the log says last of the job's verdicts.
-    fn tree_in_log(&self) -> anyhow::Result<VerdictTree> {
-        verify(&self.log)?;
-        let mut found = None;
-        for record in records(&self.log)? {
-            let event = record?.1.event;
-            if event.job == self.job && event.verdicts.is_some() {
-                found = event.verdicts;
-            }
-        }
-        found.with_context(|| format!("{} knows no job {} that gave verdicts", self.log.display(), self.job))
+        written(&proof, &self.out, output)
     }
 
     /// Reads the file as the daemon did.
