@@ -63,6 +63,9 @@ impl Output {
             let _ = writeln!(std::io::stdout().lock(), "{object}");
         }
         self.say(format!("claviger: {error:#}{by}"));
+        if let Some(id) = problem.and_then(|problem| problem.approval.as_ref()) {
+            self.say(format!("others see it by `claviger approvals show {id}`; then repeat this with --approval {id}"));
+        }
         ExitCode::from(2)
     }
 }
