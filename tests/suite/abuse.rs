@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use claviger_client::{Client, MacGenerate, MacResult, VerifyParameters};
+use claviger_client::{Client, MacGenerate, MacResult};
 use futures_util::StreamExt;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -287,13 +287,7 @@ async fn memory_stays_bounded_whatever_comes() {
 
     // Bodies that are too large, too deep, or of no kind.
     let clearing = daemon.client("clearing");
-    let parameters = VerifyParameters {
-        tenant: "demo".to_owned(),
-        scheme: "cjt166".to_owned(),
-        layout: None,
-        before: None,
-        keys: None,
-    };
+    let parameters = crate::main_job::a_day();
     for body in [vec![b'['; 8 << 20], "{\"a\":".repeat(200_000).into_bytes(), vec![0xFF; 1 << 20]] {
         let path = "/v1/transactions/verify";
         let pieces = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from(body))]);

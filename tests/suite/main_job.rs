@@ -33,6 +33,17 @@ pub(crate) fn days() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/days")
 }
 
+/// A file of scheme `cjt166`, from its first line.
+pub(crate) fn a_day() -> claviger_client::VerifyParameters {
+    claviger_client::VerifyParameters {
+        tenant: "demo".to_owned(),
+        scheme: "cjt166".to_owned(),
+        layout: None,
+        before: None,
+        keys: None,
+    }
+}
+
 /// Imports a day's keys with the CLI and returns the scheme.
 pub(crate) fn import_keys(daemon: &Daemon, day: &str) -> String {
     let keys: DayKeys =
@@ -128,13 +139,7 @@ async fn verdicts_come_while_the_file_is_still_going_up() {
         wait.await.unwrap();
         Ok(rest)
     }));
-    let parameters = claviger_client::VerifyParameters {
-        tenant: "demo".to_owned(),
-        scheme: "cjt166".to_owned(),
-        layout: None,
-        before: None,
-        keys: None,
-    };
+    let parameters = a_day();
     let answer =
         daemon.client("clearing").stream("/v1/transactions/verify", &parameters, "text/csv", body).await.unwrap();
     let mut pieces = std::pin::pin!(answer.pieces);

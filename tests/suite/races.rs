@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use claviger_client::{Client, ClientError, Key, MacGenerate, MacResult, SetKeyState, VerifyParameters};
+use claviger_client::{Client, ClientError, Key, MacGenerate, MacResult, SetKeyState};
 use futures_util::StreamExt;
 
 use crate::daemon::Daemon;
@@ -108,13 +108,7 @@ async fn a_job_ends_when_its_caller_is_let_in_no_more() {
             Ok(piece)
         }
     });
-    let parameters = VerifyParameters {
-        tenant: "demo".to_owned(),
-        scheme: "cjt166".to_owned(),
-        layout: None,
-        before: None,
-        keys: None,
-    };
+    let parameters = crate::main_job::a_day();
     let clearing = daemon.client("clearing");
     let answer = clearing.stream("/v1/transactions/verify", &parameters, "text/csv", body).await.unwrap();
     let pieces: Vec<_> = answer.pieces.collect().await;

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use claviger_client::{
-    Client, ClientError, Connection, Health, ImportKey, Key, KeyFilter, KeyList, NewKey, VerifyParameters,
-};
+use claviger_client::{Client, ClientError, Connection, Health, ImportKey, Key, KeyFilter, KeyList, NewKey};
 use futures_util::StreamExt;
 use zeroize::Zeroizing;
 
@@ -191,13 +189,7 @@ async fn a_job_that_runs_when_the_daemon_is_told_to_stop_is_finished() {
             Ok(piece)
         }
     });
-    let parameters = VerifyParameters {
-        tenant: "demo".to_owned(),
-        scheme: "cjt166".to_owned(),
-        layout: None,
-        before: None,
-        keys: None,
-    };
+    let parameters = crate::main_job::a_day();
     let clearing = client(&served, &certificates, "clearing");
     let answer = clearing.stream("/v1/transactions/verify", &parameters, "text/csv", body).await.unwrap();
     let mut verdicts = Vec::new();
@@ -229,13 +221,7 @@ async fn an_upload_that_stands_still_is_given_up() {
     let served = serve(&config);
     let officer = client(&served, &certificates, "officer");
     let _: Key = officer.post("/v1/keys", &key()).await.unwrap();
-    let parameters = VerifyParameters {
-        tenant: "demo".to_owned(),
-        scheme: "cjt166".to_owned(),
-        layout: None,
-        before: None,
-        keys: None,
-    };
+    let parameters = crate::main_job::a_day();
     let clearing = client(&served, &certificates, "clearing");
     let refused =
         clearing.stream("/v1/transactions/verify", &parameters, "text/csv", futures_util::stream::pending()).await;
