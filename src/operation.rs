@@ -97,6 +97,8 @@ pub enum Operation {
         scheme: String,
         /// Lines or records of the file before the first that comes, as an editor counts them.
         before: u64,
+        /// Whether verdicts leave while records still come: that it begins is then written down first.
+        streamed: bool,
     },
     /// A host's part in a purse transaction: verify the card's MAC, and only then make the answer.
     Purse(PurseRequest),

@@ -317,8 +317,8 @@ impl Service {
             Operation::SetKeyState { id, state } => {
                 self.set_key_state(caller, action, &id, state).await.map(Outcome::Key)
             }
-            Operation::VerifyTransactions { tenant, scheme, before } => {
-                let job = VerifyJob::open(self, caller, action, &tenant, &scheme, before).await?;
+            Operation::VerifyTransactions { tenant, scheme, before, streamed } => {
+                let job = VerifyJob::open(self, caller, action, (&tenant, &scheme), before, streamed).await?;
                 Ok(Outcome::Job(Box::new(job)))
             }
             Operation::DisperseKey { parent, factors } => {

@@ -53,8 +53,9 @@ pub(super) async fn verify(
     let Query(parameters) = parameters.map_err(Refusal::query)?;
     let VerifyParameters { tenant, scheme, layout, before, keys } = parameters;
     let before = before.unwrap_or(0);
+    let streamed = content_type(&request) != "application/json";
     let open = async |scheme: String| {
-        let operation = Operation::VerifyTransactions { tenant, scheme, before };
+        let operation = Operation::VerifyTransactions { tenant, scheme, before, streamed };
         match execute(&state.service, caller, operation).await? {
             Outcome::Job(job) if keys.as_ref().is_some_and(|keys| *keys != job.key_versions()) => {
                 let refused = ServiceError::OtherKeys(job.key_versions());

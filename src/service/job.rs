@@ -20,7 +20,7 @@ const LOOKS: Duration = Duration::from_secs(1);
 /// Bytes of a job's id.
 pub(super) const JOB_ID: usize = 8;
 
-/// A job's records: an opening one, checkpoints, and a closing or aborted one, tied by an id.
+/// A job's records: an opening one if it is streamed, checkpoints, and a closing or aborted one, tied by an id.
 pub(super) struct Record {
     service: Arc<Service>,
     caller: Caller,
@@ -35,7 +35,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) async fn open(
+    pub(super) fn new(
         service: &Arc<Service>,
         caller: &Caller,
         action: &'static str,
@@ -65,8 +65,13 @@ impl Record {
             _place: place,
         };
         record.uses(keys, permit);
-        service.audit.append(record.event("job-opened", "open")).await?;
         Ok(record)
+    }
+
+    /// Writes down that the job begins: before anything of it leaves, if that is before its end.
+    pub(super) async fn open(&self) -> Result<(), ServiceError> {
+        self.service.audit.append(self.event("job-opened", "open")).await?;
+        Ok(())
     }
 
     pub(super) fn service(&self) -> &Arc<Service> {

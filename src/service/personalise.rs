@@ -79,7 +79,8 @@ impl PersonaliseJob {
         let entries: Vec<Arc<Entry>> = sets.iter().flat_map(Set::entries).cloned().collect();
         let resources: Vec<Resource> = entries.iter().map(|entry| Resource::of(entry)).collect();
         let permit = service.decide(caller, action, &resources, 0).await?;
-        let record = Record::open(service, caller, action, &request.tenant, &entries, &permit).await?;
+        let record = Record::new(service, caller, action, &request.tenant, &entries, &permit)?;
+        record.open().await?;
         Ok(Self { record, permit, scheme, sets, cards: Vec::with_capacity(BATCH), generation, scratch: Vec::new() })
     }
 

@@ -52,9 +52,9 @@ impl VerifyJob {
         service: &Arc<Service>,
         caller: &Caller,
         action: &'static str,
-        tenant: &str,
-        scheme: &str,
+        (tenant, scheme): (&str, &str),
         before: u64,
+        streamed: bool,
     ) -> Result<Self, ServiceError> {
         let scheme = service.enter_scheme(caller, tenant, scheme).await?;
         let role = scheme.tac_role().ok_or_else(|| ServiceError::field("scheme", "has no TAC"))?.name();
@@ -67,7 +67,10 @@ impl VerifyJob {
             service.settle(caller, &permit, event, possible).await?;
         }
         let verifier = TacVerifier::new(Arc::clone(&scheme), selectable(&entries));
-        let record = Record::open(service, caller, action, tenant, &entries, &permit).await?;
+        let record = Record::new(service, caller, action, tenant, &entries, &permit)?;
+        if streamed {
+            record.open().await?;
+        }
         let keys = Arc::new(Keys { permit, entries, generation });
         let blinding = service.audit.blinding(record.job()).ok_or(ServiceError::Sealed)?;
         let verdicts = Verdicts { tree: Growth::new(&blinding, before), leaves: Vec::new() };
