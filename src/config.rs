@@ -395,6 +395,36 @@ pin = { file = "room-1.pin" }
     }
 
     #[test]
+    fn networks_and_windows_that_are_none_are_named_with_their_line() {
+        const WHOLE: &str = r#"listen = "127.0.0.1:0"
+data = "data"
+tls = { certificate = "a", key = "b", client_ca = "c" }
+[[network]]
+name = "depot"
+addresses = ["10.1.0.0/16"]
+[[window]]
+name = "night"
+days = ["friday"]
+from = "22:00"
+until = "05:00"
+clock = "+08:00"
+"#;
+        let parse = |text: &str| Config::parse(text, std::path::Path::new("claviger.toml"));
+        let surroundings = parse(WHOLE).unwrap().surroundings();
+        assert_eq!((surroundings.networks.len(), surroundings.windows.len()), (1, 1));
+        for (line, right, wrong) in [
+            (6, "10.1.0.0/16", "10.1.0.0/99"),
+            (9, "friday", "freitag"),
+            (10, "22:00", "25:00"),
+            (12, "+08:00", "Asia/Shanghai"),
+            (11, "until", "untill"),
+        ] {
+            let error = parse(&WHOLE.replace(right, wrong)).unwrap_err().to_string();
+            assert!(error.contains(&format!("line {line}, ")), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
     fn what_is_for_workers_is_not_for_the_embedded_backend() {
         let error = error("[[backend]]\nname = \"here\"\ndriver = \"software\"\nworkers = 2\n");
         assert!(error.contains("line 4, column 1") && error.contains("`workers`"), "{error}");

@@ -284,3 +284,47 @@ async fn an_auditor_asks_who_can_and_what_a_change_grants() {
     let clearing = daemon.cli("clearing", &["policy", "who-can", "verify_transactions", &dtk.id]);
     assert_eq!(clearing.status.code(), Some(2), "{}", words(&clearing));
 }
+
+/// An operator's own policies, by what the configuration calls networks and times.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_and_a_time_of_day_decide() {
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let own = daemon.data().join("own");
+    std::fs::create_dir(&own).unwrap();
+    for file in std::fs::read_dir(shipped().join("production")).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), own.join(file.file_name())).unwrap();
+    }
+    let text = "@id(\"own.shift\") @reason(\"MACs are made at the depot, and while the shift lasts\")\n\
+        forbid (principal, action == Claviger::Action::\"generate_mac\", resource)\n\
+        unless { context.network == \"depot\" && context.windows.contains(\"shift\") };\n";
+    std::fs::write(own.join("own.cedar"), text).unwrap();
+    let whole = reload::configuration(&daemon).replace("policies = \"dev\"", "policies = \"own\"");
+    let with = |range: &str, from: &str, until: &str| {
+        format!(
+            "{whole}\n[[network]]\nname = \"depot\"\naddresses = [\"{range}\"]\n[[window]]\nname = \"shift\"\n\
+             from = \"{from}\"\nuntil = \"{until}\"\n"
+        )
+    };
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).time();
+    let at = |hours: i64| now.wrapping_add(jiff::SignedDuration::from_hours(hours)).strftime("%H:%M").to_string();
+    for (configuration, allowed) in [
+        (with("127.0.0.0/8", &at(-1), &at(1)), true),
+        (with("127.0.0.0/8", &at(1), &at(2)), false),
+        (with("10.0.0.0/8", &at(-1), &at(1)), false),
+        (with("127.0.0.1/32", &at(-2), &at(1)), true),
+    ] {
+        assert!(reload::reload(&daemon, &configuration).await.contains("done"));
+        match crate::load::mac(&daemon).await {
+            Ok(()) => assert!(allowed, "{configuration}"),
+            Err(error) => {
+                assert!(!allowed && error.to_string().contains("while the shift lasts"), "{error}");
+                assert_eq!(crate::daemon::problem::<()>(Err(error)).policy.as_deref(), Some("own.shift"));
+            }
+        }
+    }
+    // A set that is not of the schema changes nothing.
+    std::fs::write(own.join("own.cedar"), text.replace("context.network", "context.planet")).unwrap();
+    assert!(reload::reload(&daemon, &with("10.0.0.0/8", "00:00", "23:59")).await.contains("wrong_configuration"));
+    crate::load::mac(&daemon).await.unwrap();
+}
