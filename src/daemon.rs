@@ -15,7 +15,8 @@ use tokio::sync::watch;
 
 use crate::api;
 use crate::config::{Config, ConfigError};
-use crate::policy::{Authorizer, PolicyError};
+use crate::permissions::{Loose, only_its_owner_reads, only_its_owner_writes, only_its_owner_writes_in};
+use crate::policy::{Authorizer, PolicyError, PolicySource};
 use crate::routing::Launcher;
 use crate::server::{Door, DoorError, Turned, serve};
 use crate::service::{Rules, Service, ServiceError};
@@ -32,6 +33,8 @@ pub enum StartError {
     Read { path: PathBuf, error: std::io::Error },
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Loose(#[from] Loose),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -65,6 +68,7 @@ impl Daemon {
     /// [`StartError`].
     pub async fn start(path: &Path, launcher: Arc<Launcher>) -> Result<Self, StartError> {
         let config = Config::load(path)?;
+        is_strict(path, &config)?;
         let relaxed = config.policies == "dev";
         if claviger_locked_memory::protection() == Protection::Unlocked {
             if !relaxed {
@@ -134,6 +138,20 @@ async fn reload_at_hangups(path: PathBuf, started: Config, service: Arc<Service>
     }
 }
 
+/// Whether nobody else could change what the daemon goes by, or read its key.
+fn is_strict(path: &Path, config: &Config) -> Result<(), Loose> {
+    only_its_owner_writes(path)?;
+    let tls = &config.tls;
+    for file in [&tls.certificate, &tls.client_ca].into_iter().chain(&tls.crl) {
+        only_its_owner_writes(file)?;
+    }
+    only_its_owner_reads(&tls.key)?;
+    if let PolicySource::Directory(directory) = config.policy_source() {
+        only_its_owner_writes_in(&directory)?;
+    }
+    config.schemes.as_deref().map_or(Ok(()), only_its_owner_writes_in)
+}
+
 fn rules(config: &Config, door: &Arc<Door>) -> Result<Rules, PolicyError> {
     let at_the_door = Arc::clone(door);
     Ok(Rules {
@@ -154,6 +172,7 @@ async fn reload(
 ) -> Result<Vec<&'static str>, StartError> {
     let read = || -> Result<_, StartError> {
         let config = Config::load(path)?;
+        is_strict(path, &config)?;
         let next = Arc::new(Door::new(&config)?);
         let rules = rules(&config, &next)?;
         Ok((config, next, rules))

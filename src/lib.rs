@@ -10,6 +10,7 @@ pub mod seal;
 
 pub mod audit;
 
+pub mod permissions;
 pub mod policy;
 
 pub mod keyring;

@@ -47,6 +47,7 @@ const UNSAFE: &[&str] = &[
 
 /// The modules of `src/` in layer order; each may use those before it.
 const LAYERS: &[&str] = &[
+    "permissions",
     "store",
     "seal",
     "audit",

@@ -246,3 +246,39 @@ async fn refusals_arrive_while_a_body_is_still_going_up() {
         assert_eq!(problem(refused.map(drop)).code, "unknown_format");
     }
 }
+
+/// What others could change, a daemon does not go by; and a key that others can read is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_too_open_are_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (certificates, folder) = (Daemon::start(), tempfile::tempdir().unwrap());
+    let config = configure(folder.path(), &certificates, "[seal]\nkey_file = \"storage.key\"");
+    let own = folder.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    let policy = own.join("own.cedar");
+    std::fs::write(&policy, "@id(\"none\") forbid (principal, action, resource);").unwrap();
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("policies = \"own\"\n{text}")).unwrap();
+    assert!(cli(&["init", "--config", &config]).status.success());
+    let pem = |name: &str| certificates.data().join(name);
+    for (file, mode, says) in [
+        (Path::new(&config).to_owned(), 0o666, "can be changed by others"),
+        (Path::new(&config).to_owned(), 0o620, "can be changed by others"),
+        (policy, 0o664, "can be changed by others"),
+        (own, 0o777, "can be changed by others"),
+        (pem("ca.pem"), 0o602, "can be changed by others"),
+        (pem("server-key.pem"), 0o644, "others can read"),
+        (folder.path().join("storage.key"), 0o640, "chmod 600"),
+    ] {
+        let before = std::fs::metadata(&file).unwrap().permissions();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        let refused = cli(&["serve", "--config", &config]);
+        let told = words(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{}: {told}", file.display());
+        assert!(told.contains(says) && told.contains(file.file_name().unwrap().to_str().unwrap()), "{says}: {told}");
+        std::fs::set_permissions(&file, before).unwrap();
+    }
+    // And with all as it was, it serves.
+    drop(serve(&config));
+}

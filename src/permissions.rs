@@ -1,0 +1,67 @@
+//! Files that others could change or read: a daemon does not go by them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// A file that is too open.
+#[derive(Debug, thiserror::Error)]
+pub enum Loose {
+    /// Cannot be looked at.
+    #[error("{path}: {error}")]
+    Look {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Somebody else may write it.
+    #[error("{path} can be changed by others: chmod go-w")]
+    Written {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody else may read it.
+    #[error("{path} holds a key that others can read: chmod 600, or 640 for a group of the daemon's own")]
+    Read {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+const OTHERS_WRITE: u32 = 0o022;
+/// A group may be let read, as Debian does with keys of certificates.
+const OTHERS_READ: u32 = 0o027;
+
+fn mode(path: &Path) -> Result<u32, Loose> {
+    let about = std::fs::metadata(path).map_err(|error| Loose::Look { path: path.to_owned(), error })?;
+    Ok(about.permissions().mode())
+}
+
+/// Refuses a file or directory that its group or others may write.
+///
+/// # Errors
+/// [`Loose`].
+pub fn only_its_owner_writes(path: &Path) -> Result<(), Loose> {
+    if mode(path)? & OTHERS_WRITE == 0 { Ok(()) } else { Err(Loose::Written { path: path.to_owned() }) }
+}
+
+/// The same for a directory and every file in it.
+///
+/// # Errors
+/// [`Loose`].
+pub fn only_its_owner_writes_in(directory: &Path) -> Result<(), Loose> {
+    only_its_owner_writes(directory)?;
+    let failed = |error| Loose::Look { path: directory.to_owned(), error };
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        only_its_owner_writes(&entry.map_err(failed)?.path())?;
+    }
+    Ok(())
+}
+
+/// Refuses a secret file that others may read, or its group write.
+///
+/// # Errors
+/// [`Loose`].
+pub fn only_its_owner_reads(path: &Path) -> Result<(), Loose> {
+    if mode(path)? & OTHERS_READ == 0 { Ok(()) } else { Err(Loose::Read { path: path.to_owned() }) }
+}
