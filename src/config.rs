@@ -84,6 +84,31 @@ pub struct Seal {
     /// Unseals at start. Without it an officer unseals with a passphrase.
     #[serde(default)]
     pub key_file: Option<PathBuf>,
+    /// The same as a credential that systemd hands over (`LoadCredentialEncrypted=` of the unit), by its name.
+    #[serde(default)]
+    pub systemd_credential: Option<CredentialName>,
+}
+
+/// The name of a credential of systemd's: a file of its directory and of no other.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CredentialName(String);
+
+impl TryFrom<String> for CredentialName {
+    type Error = &'static str;
+    fn try_from(name: String) -> Result<Self, &'static str> {
+        match name.is_empty() || name.starts_with('.') || name.contains('/') {
+            true => Err("a credential's name has no `/` and does not begin with `.`"),
+            false => Ok(Self(name)),
+        }
+    }
+}
+
+impl CredentialName {
+    /// Where systemd has put it; none without systemd.
+    pub fn path(&self) -> Option<PathBuf> {
+        std::env::var_os("CREDENTIALS_DIRECTORY").map(|directory| PathBuf::from(directory).join(&self.0))
+    }
 }
 
 /// `[limits]`.

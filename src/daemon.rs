@@ -18,6 +18,7 @@ use crate::config::{Config, ConfigError};
 use crate::permissions::{Loose, only_its_owner_reads, only_its_owner_writes, only_its_owner_writes_in};
 use crate::policy::{Authorizer, PolicyError, PolicySource};
 use crate::routing::Launcher;
+use crate::seal::{Opener, SealError};
 use crate::server::{Door, DoorError, Turned, serve};
 use crate::service::{Rules, Service, ServiceError};
 
@@ -82,7 +83,10 @@ impl Daemon {
         make_private_directory(&config.data)?;
         let service = Service::open(&config.data, rules, schemes, config.routing(), launcher).await?;
         if let Some(path) = &config.seal.key_file {
-            service.unseal_with_key_file(path).await?;
+            service.unseal_at_start(Opener::KeyFile(path)).await?;
+        } else if let Some(credential) = &config.seal.systemd_credential {
+            let path = credential.path().ok_or(ServiceError::Seal(SealError::NoCredentials))?;
+            service.unseal_at_start(Opener::Credential(&path)).await?;
         }
         let listener = TcpListener::bind(config.listen)
             .await

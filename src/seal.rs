@@ -26,6 +26,9 @@ pub enum SealError {
         /// Why.
         error: std::io::Error,
     },
+    /// A credential was named, and systemd has handed none over.
+    #[error("there is no CREDENTIALS_DIRECTORY: give the unit LoadCredentialEncrypted= for the storage key")]
+    NoCredentials,
     /// Others than its owner may touch it.
     #[error("key file {path} must be a plain file of this user that nobody else may read or write (chmod 600)")]
     Permissions {
@@ -65,6 +68,8 @@ pub enum SealError {
 pub enum Opener<'a> {
     /// A file of 32 bytes that only its owner may read.
     KeyFile(&'a Path),
+    /// The same 32 bytes, in the directory that systemd made for this service alone.
+    Credential(&'a Path),
     /// Words; the secret is wiped by its owner.
     Passphrase(&'a Secret),
 }
@@ -103,7 +108,7 @@ pub async fn initialise(store: &Store, opener: Opener<'_>) -> Result<Secret, Sea
         return Err(SealError::Initialised);
     }
     let kind = match opener {
-        Opener::KeyFile(_) => Kind::KeyFile,
+        Opener::KeyFile(_) | Opener::Credential(_) => Kind::KeyFile,
         // OWASP's second choice for argon2id, well above its minimum.
         Opener::Passphrase(words) if words.len() >= 12 => {
             Kind::Passphrase { salt: hex::encode(random::<16>()?), memory: 47 * 1024, passes: 3, lanes: 1 }
@@ -160,6 +165,10 @@ pub fn create_key_file(path: &Path) -> Result<(), SealError> {
 fn wrapping_key(kind: &Kind, opener: &Opener<'_>) -> Result<Secret, SealError> {
     match (kind, opener) {
         (Kind::KeyFile, Opener::KeyFile(path)) => read_key_file(path),
+        (Kind::KeyFile, Opener::Credential(path)) => {
+            let failed = |error| SealError::KeyFile { path: path.to_path_buf(), error };
+            read_key(path, std::fs::File::open(path).map_err(failed)?)
+        }
         (Kind::Passphrase { salt, memory, passes, lanes }, Opener::Passphrase(words)) => {
             let broken = |error: argon2::Error| SealError::Broken(error.to_string());
             let params = argon2::Params::new(*memory, *passes, *lanes, Some(32)).map_err(broken)?;
@@ -170,14 +179,16 @@ fn wrapping_key(kind: &Kind, opener: &Opener<'_>) -> Result<Secret, SealError> {
             result.map(|()| key).map_err(broken)
         }
         (Kind::KeyFile, Opener::Passphrase(_)) => Err(SealError::OtherKind("key file")),
-        (Kind::Passphrase { .. }, Opener::KeyFile(_)) => Err(SealError::OtherKind("passphrase")),
+        (Kind::Passphrase { .. }, Opener::KeyFile(_) | Opener::Credential(_)) => {
+            Err(SealError::OtherKind("passphrase"))
+        }
     }
 }
 
 fn read_key_file(path: &Path) -> Result<Secret, SealError> {
     let failed = |error| SealError::KeyFile { path: path.to_owned(), error };
     let listed = std::fs::symlink_metadata(path).map_err(failed)?;
-    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let file = std::fs::File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     // A link that was put in its place between the two looks has another inode.
     let same = (listed.dev(), listed.ino()) == (metadata.dev(), metadata.ino());
@@ -185,7 +196,12 @@ fn read_key_file(path: &Path) -> Result<Secret, SealError> {
     if !same || !metadata.is_file() || metadata.mode() & 0o077 != 0 || metadata.uid() != own {
         return Err(SealError::Permissions { path: path.to_owned() });
     }
-    if metadata.len() != 32 {
+    read_key(path, file)
+}
+
+fn read_key(path: &Path, mut file: std::fs::File) -> Result<Secret, SealError> {
+    let failed = |error| SealError::KeyFile { path: path.to_owned(), error };
+    if file.metadata().map_err(failed)?.len() != 32 {
         return Err(SealError::Length { path: path.to_owned() });
     }
     let mut result = Ok(());

@@ -350,18 +350,19 @@ impl Service {
         }
     }
 
-    /// Opens the seal with a key file at start; a failure is written down.
+    /// Opens the seal at start, with what the configuration names; a failure is written down.
     ///
     /// # Errors
     /// [`ServiceError`].
-    pub async fn unseal_with_key_file(&self, path: &Path) -> Result<(), ServiceError> {
-        match seal::unseal(&self.store, Opener::KeyFile(path)).await {
-            Ok(storage_key) => self.unseal(storage_key, "key file").await,
+    pub async fn unseal_at_start(&self, opener: Opener<'_>) -> Result<(), ServiceError> {
+        let by = if matches!(opener, Opener::Credential(_)) { "systemd credential" } else { "key file" };
+        match seal::unseal(&self.store, opener).await {
+            Ok(storage_key) => self.unseal(storage_key, by).await,
             Err(error) => {
                 let error = ServiceError::from(error);
                 let event = Event {
                     event: "unseal".to_owned(),
-                    principal: "key file".to_owned(),
+                    principal: by.to_owned(),
                     outcome: error.code().to_owned(),
                     ..Event::default()
                 };

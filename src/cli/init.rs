@@ -44,6 +44,9 @@ impl Init {
         confinement::private_files();
         let config = Config::load(&self.config)?;
         // A file of root's is read by root.
+        if config.seal.systemd_credential.is_some() {
+            bail!("seal with key_file first, then hand that file to `systemd-creds encrypt` and name the credential");
+        }
         let passphrase = match config.seal.key_file {
             Some(_) => None,
             None => Some(ask_passphrase(self.passphrase_file.as_deref(), true)?),

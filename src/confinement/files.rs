@@ -9,7 +9,7 @@ use landlock::{
 };
 
 use super::{ConfinementError, failed};
-use crate::config::Config;
+use crate::config::{Config, CredentialName};
 
 /// The newest that this was written for; an older kernel does what it can.
 const NEWEST: ABI = ABI::V6;
@@ -50,8 +50,9 @@ pub(super) fn confine(config: &Config, path: &Path) -> Result<(), ConfinementErr
 /// The directories of what is read again at SIGHUP, so that files may be replaced; and where users have their names.
 fn to_read(config: &Config, path: &Path) -> BTreeSet<PathBuf> {
     let tls = &config.tls;
-    let files =
-        [Some(path), Some(&tls.certificate), Some(&tls.key), Some(&tls.client_ca), config.seal.key_file.as_deref()];
+    let credential = config.seal.systemd_credential.as_ref().and_then(CredentialName::path);
+    let sealed_by = config.seal.key_file.as_deref().or(credential.as_deref());
+    let files = [Some(path), Some(&tls.certificate), Some(&tls.key), Some(&tls.client_ca), sealed_by];
     let parent = |file: &Path| match file.parent() {
         Some(parent) if parent != Path::new("") => parent.to_owned(),
         _ => PathBuf::from("."),

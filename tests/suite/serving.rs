@@ -282,3 +282,38 @@ async fn files_that_are_too_open_are_refused() {
     // And with all as it was, it serves.
     drop(serve(&config));
 }
+
+/// The storage key as systemd hands it over: a file in a directory that it names, and no other file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_of_systemd_opens_the_seal() {
+    let (certificates, folder) = (Daemon::start(), tempfile::tempdir().unwrap());
+    let config = configure(folder.path(), &certificates, "[seal]\nkey_file = \"storage.key\"");
+    assert!(cli(&["init", "--config", &config]).status.success());
+    let credentials = folder.path().join("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    std::fs::rename(folder.path().join("storage.key"), credentials.join("storage.key")).unwrap();
+    let text = std::fs::read_to_string(&config).unwrap();
+    let name = |name: &str| {
+        let text = text.replace("key_file = \"storage.key\"", &format!("systemd_credential = \"{name}\""));
+        std::fs::write(&config, text).unwrap();
+    };
+    name("storage.key");
+    let bare = cli(&["serve", "--config", &config]);
+    assert!(words(&bare).contains("LoadCredentialEncrypted"), "{}", words(&bare));
+    let mut process = Command::new(env!("CARGO_BIN_EXE_claviger"))
+        .args(["serve", "--config", &config])
+        .env("CREDENTIALS_DIRECTORY", &credentials)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let serves = lines.find_map(|line| line.ok().filter(|line| line.contains("claviger serves"))).unwrap();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert!(!serves.contains("sealed"), "{serves}");
+    let log = std::fs::read_to_string(folder.path().join("data/audit.jsonl")).unwrap();
+    assert!(log.contains("\"principal\":\"systemd credential\""), "{log}");
+    name("../storage.key");
+    let elsewhere = cli(&["serve", "--config", &config]);
+    assert!(words(&elsewhere).contains("has no `/`"), "{}", words(&elsewhere));
+}
