@@ -130,16 +130,23 @@ impl Service {
     /// Takes the one use of the approvals that the caller came with.
     pub(super) async fn use_approval(&self, caller: &Caller, permit: &Permit) -> Result<(), ServiceError> {
         let Some((id, _)) = caller.approved(permit.action()) else { return Ok(()) };
-        match self.store.use_proposal(id).await {
-            Ok(()) => Ok(()),
-            Err(StoreError::Conflict) => {
-                let error = ServiceError::from(ApprovalError::Over("was used, or refused, in this moment"));
-                let event = Event { approval: in_log(id), ..refused(caller, permit.action(), &[], error.code()) };
-                self.audit.append(event).await?;
-                Err(error)
+        // Whoever changes a key waits its turn and then decides: it may have changed while this one waited.
+        let key = caller.asked.as_ref().and_then(|asked| asked.key.as_ref());
+        let as_it_was = |(id, version): &(String, i64)| {
+            self.keyring.find(id).is_some_and(|entry| entry.record_version() == *version)
+        };
+        let error = if !key.is_none_or(as_it_was) {
+            ApprovalError::Differs("the key was changed in this moment".to_owned())
+        } else {
+            match self.store.use_proposal(id).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Conflict) => ApprovalError::Over("was used, or refused, in this moment"),
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
-        }
+        };
+        let event = Event { approval: in_log(id), ..refused(caller, permit.action(), &[], error.code()) };
+        self.audit.append(event).await?;
+        Err(error.into())
     }
 
     /// Proposes what was asked for, or finds it proposed already.
@@ -151,7 +158,7 @@ impl Service {
         let _alone = self.proposing.lock().await;
         let proposer = caller.principal.to_string();
         let mut opened = 0;
-        for row in self.store.proposals(&asked.tenant).await? {
+        for row in self.store.open_proposals(&asked.tenant).await? {
             let Ok(known) = open(&row) else { continue };
             opened += 1;
             let same = known.action == asked.action && known.lines == asked.lines && known.approvals == needed;

@@ -17,6 +17,8 @@ pub(super) struct Asked {
     pub(super) tenant: String,
     /// To what and how, with all that the operation does by.
     pub(super) lines: Lines,
+    /// The stored key that it is about, as often as its record had changed when this was put into words.
+    pub(super) key: Option<(String, i64)>,
     /// The proposal that others have approved, and how many of them.
     pub(super) approved: Option<(String, u64)>,
 }
@@ -31,7 +33,12 @@ fn line(name: &str, value: impl ToString) -> (String, String) {
 impl Service {
     /// The operation in words; none for one that is never approved, or whose key is not there.
     pub(super) fn in_words(&self, operation: &Operation) -> Option<Asked> {
-        let of_key = |id: &str| self.keyring.find(id).map(|entry| (tenant(&entry), key(&entry)));
+        let mut about = None;
+        let mut of_key = |id: &str| {
+            let entry = self.keyring.find(id)?;
+            about = Some((id.to_owned(), entry.record_version()));
+            Some((tenant(&entry), key(&entry)))
+        };
         let (tenant, lines) = match operation {
             Operation::GenerateKey(request) => (request.name.tenant().to_owned(), new_key(request)),
             Operation::AdoptKey { request, object, kcv, records } => {
@@ -62,7 +69,7 @@ impl Service {
             }
             _ => return None,
         };
-        Some(Asked { action: operation.action(), tenant, lines, approved: None })
+        Some(Asked { action: operation.action(), tenant, lines, key: about, approved: None })
     }
 }
 

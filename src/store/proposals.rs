@@ -77,6 +77,15 @@ impl Store {
         sqlx::query(list).bind(tenant).fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
+    /// Those of a tenant that were neither used nor refused.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_proposals(&self, tenant: &str) -> Result<Vec<ProposalRow>, StoreError> {
+        let list = "SELECT id, tenant, proposer, statement, state FROM proposals WHERE tenant = ? AND state = 'open'";
+        sqlx::query(list).bind(tenant).fetch_all(&self.pool).await?.iter().map(read).collect()
+    }
+
     /// Adds what an officer says to a proposal that is open; a refusal closes it.
     ///
     /// # Errors
