@@ -50,6 +50,15 @@ pub enum ChainError {
         /// The last checkpoint that is.
         after: u64,
     },
+    /// Whoever can write the file can make such a log.
+    #[error("no record of it is signed")]
+    Unsigned,
+    /// Signed by somebody else.
+    #[error("it is signed by {key}, which is not the key that was given")]
+    Foreign {
+        /// The public key, hexadecimal.
+        key: String,
+    },
     /// Signed records are gone.
     #[error("the log ends with line {line}, and {signed} were signed: it was cut off")]
     Cut {
@@ -64,7 +73,7 @@ impl ChainError {
     /// The line at which it shows.
     pub fn line(&self) -> Option<u64> {
         match self {
-            Self::Read(_) => None,
+            Self::Read(_) | Self::Unsigned | Self::Foreign { .. } => None,
             Self::NotARecord { line }
             | Self::Broken { line }
             | Self::Changed { line }
@@ -86,6 +95,27 @@ pub struct Verified {
     pub signed: u64,
     /// The public keys that signed, hexadecimal, in order.
     pub keys: Vec<String>,
+    /// The signed end that it leads to, if there was one.
+    pub end: Option<SignedHead>,
+    /// Bytes of a last line that was not written to its end.
+    pub torn: usize,
+}
+
+impl Verified {
+    /// Whether one key, and no other, has signed it.
+    ///
+    /// # Errors
+    /// [`ChainError::Unsigned`] and [`ChainError::Foreign`].
+    pub fn is_signed_by(&self, key: &str) -> Result<(), ChainError> {
+        if self.checkpoints == 0 {
+            return Err(ChainError::Unsigned);
+        }
+        let signers = self.keys.iter().chain(self.end.as_ref().map(|end| &end.key));
+        match signers.into_iter().find(|signer| !signer.eq_ignore_ascii_case(key)) {
+            Some(foreign) => Err(ChainError::Foreign { key: foreign.clone() }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The end of a chain: what the next record follows.
@@ -137,10 +167,12 @@ pub fn verify(path: &Path) -> Result<Verified, ChainError> {
 pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Result<Verified, ChainError> {
     let mut head = Head::empty();
     let (mut checkpoints, mut signed, mut keys) = (0, 0, Vec::new());
-    let mut text = Vec::new();
+    let (mut text, mut torn) = (Vec::new(), 0);
     for line in 1.. {
         text.clear();
-        if reader.read_until(b'\n', &mut text)? == 0 || text.last() != Some(&b'\n') {
+        let read = reader.read_until(b'\n', &mut text)?;
+        if text.last() != Some(&b'\n') {
+            torn = read;
             break;
         }
         let mut record: Record = serde_json::from_slice(&text).map_err(|_| ChainError::NotARecord { line })?;
@@ -174,7 +206,7 @@ pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Resul
     }
     match end {
         Some(end) if end.seq > head.seq => Err(ChainError::Cut { line: head.seq, signed: end.seq }),
-        _ => Ok(Verified { head, checkpoints, signed, keys }),
+        _ => Ok(Verified { head, checkpoints, signed, keys, end: end.cloned(), torn }),
     }
 }
 

@@ -98,7 +98,8 @@ impl Signer {
         Blinding::of(&self.blinding, job)
     }
 
-    pub(super) fn sign(&self, seq: u64, hash: &str) -> Option<SignedHead> {
+    /// Signs a log's end; none if the hash is none.
+    pub fn sign(&self, seq: u64, hash: &str) -> Option<SignedHead> {
         let signature = self.key.sign(&message(seq, hash)?);
         let (key, signature) = (hex::encode(self.key.public_key()), hex::encode(signature));
         Some(SignedHead { seq, hash: hash.to_owned(), key, signature })

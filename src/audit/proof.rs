@@ -1,12 +1,12 @@
 //! A proof that one record had one verdict in one job: it can be checked against a log, offline and without any key.
 
-use std::path::Path;
+use std::io::BufRead;
 
 use serde::{Deserialize, Serialize};
 
 use super::leaf::Leaf;
 use super::tree::{Hash, LEAF, lead};
-use super::{ChainError, Record, verify};
+use super::{ChainError, Record, Verified};
 
 /// What is handed out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,14 @@ pub enum ProofError {
     /// The log is not what was written.
     #[error(transparent)]
     Log(#[from] ChainError),
+    /// The log holds the root, and nobody has signed that.
+    #[error(
+        "record {seq} of the log holds the root, and no checkpoint after it is signed: whoever can write the file can write that"
+    )]
+    Unsigned {
+        /// The record's number.
+        seq: u64,
+    },
     /// The log says another root, or nothing of the job.
     #[error("the log holds no record of job {job} with {items} verdicts and this root")]
     NotThere {
@@ -97,21 +105,26 @@ impl Proof {
         Ok(leaf)
     }
 
-    /// Checks the proof, the log, and that the log holds the root; gives the record that does.
+    /// Checks the proof, and that a log which was `verified` holds the root under a signature; gives the record that does.
     ///
     /// # Errors
     /// [`ProofError`].
-    pub fn check_against(&self, log: &Path) -> Result<Record, ProofError> {
+    pub fn check_in(&self, log: impl BufRead, verified: &Verified) -> Result<Record, ProofError> {
         self.check()?;
-        verify(log)?;
-        let lines = std::fs::read_to_string(log).map_err(ChainError::Read)?;
-        let mut records = lines.lines().filter_map(|line| serde_json::from_str::<Record>(line).ok());
-        let holds = |record: &Record| {
+        let mut found = None;
+        for line in log.lines() {
+            let Ok(record) = serde_json::from_str::<Record>(&line.map_err(ChainError::Read)?) else { continue };
             let tree = record.event.verdicts.as_ref();
-            record.event.job == self.job && tree.is_some_and(|tree| tree.items == self.items && tree.root == self.root)
-        };
-        let missing = || ProofError::NotThere { job: self.job.clone(), items: self.items };
-        records.rfind(holds).ok_or_else(missing)
+            let holds = tree.is_some_and(|tree| tree.items == self.items && tree.root == self.root);
+            if holds && record.event.job == self.job {
+                found = Some(record);
+            }
+        }
+        match found {
+            Some(record) if record.seq > verified.signed => Err(ProofError::Unsigned { seq: record.seq }),
+            Some(record) => Ok(record),
+            None => Err(ProofError::NotThere { job: self.job.clone(), items: self.items }),
+        }
     }
 }
 

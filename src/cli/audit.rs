@@ -3,6 +3,7 @@
 mod prove;
 mod prove_call;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use super::Global;
 use super::output::Output;
-use crate::audit::{self, ChainError, Proof, Record, SignedHead, VerdictTree};
+use crate::audit::{self, ChainError, Proof, Record, SignedHead, VerdictTree, Verified};
 
 /// Check the audit log, and pass it on
 #[derive(Subcommand)]
@@ -49,8 +50,9 @@ pub(super) enum Audit {
       --log ./dev/audit.jsonl --out proof.json")]
     ProveCall(prove_call::ProveCall),
     /// Check such a proof, without a daemon and without any key. Exits 1 if it proves nothing
-    #[command(after_help = "Example:
-  claviger audit check-proof proof.json --log audit.jsonl")]
+    #[command(after_help = "Examples:
+  claviger audit check-proof proof.json --log audit.jsonl
+  claviger audit check-proof proof.json --log audit.jsonl --signed-by 3b6a27bc...")]
     CheckProof(prove::CheckProof),
 }
 
@@ -58,11 +60,18 @@ pub(super) enum Audit {
 pub(super) struct Verify {
     /// The log
     log: PathBuf,
+    #[command(flatten)]
+    anchors: Anchors,
+}
+
+/// What an auditor has of the log from elsewhere: whoever can write the file cannot write these.
+#[derive(Args)]
+pub(super) struct Anchors {
     /// A signed end that was kept elsewhere: the log must lead to it. That beside the log is always asked
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "log")]
     head: Option<PathBuf>,
-    /// The only public key that may have signed, in hexadecimal
-    #[arg(long, value_name = "HEX")]
+    /// The only public key that may have signed, in hexadecimal; a log that nobody has signed is refused then
+    #[arg(long, value_name = "HEX", requires = "log")]
     signed_by: Option<String>,
 }
 
@@ -103,40 +112,49 @@ fn found_wrong(output: &Output, error: &ChainError) -> ExitCode {
     ExitCode::from(1)
 }
 
+impl Anchors {
+    /// Checks a log, up to the signed end beside it and to one that was kept elsewhere, and who has signed it.
+    fn check(&self, log: &Path) -> Result<Verified, ChainError> {
+        let mut verified = audit::verify(log)?;
+        if let Some(path) = &self.head {
+            let head: SignedHead = serde_json::from_slice(&std::fs::read(path)?).map_err(std::io::Error::other)?;
+            verified = audit::verify_lines(BufReader::new(File::open(log)?), Some(&head))?;
+        }
+        self.signed_by.as_ref().map_or(Ok(()), |key| verified.is_signed_by(key))?;
+        Ok(verified)
+    }
+}
+
 impl Verify {
     fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
-        let verified = match audit::verify(&self.log).and_then(|_| self.leads_to_head()) {
+        let verified = match self.anchors.check(&self.log) {
             Ok(verified) => verified,
             Err(error) => return Ok(found_wrong(output, &wrong(error)?)),
         };
-        if let Some(foreign) = self.signed_by.as_ref().and_then(|key| verified.keys.iter().find(|found| *found != key))
-        {
-            let words = format!("checkpoints are signed by {foreign}, which is not the key that was given");
-            output.result(&json!({ "ok": false, "wrong": words }), || words.clone());
-            return Ok(ExitCode::from(1));
-        }
         let records = verified.head.records();
         // The last checkpoint itself is nobody's to sign.
         let unsigned = records - verified.signed - u64::from(verified.checkpoints > 0);
         let object = json!({ "ok": true, "records": records, "checkpoints": verified.checkpoints,
-            "signed": verified.signed, "keys": verified.keys });
+            "signed": verified.signed, "keys": verified.keys, "signed_end": verified.end.as_ref().map(|end| end.seq),
+            "torn_bytes": verified.torn });
         output.result(&object, || {
-            let keys = verified.keys.join(", ");
-            format!(
-                "{records} records as they were written; {} checkpoints by {keys}, {unsigned} records after the last",
-                verified.checkpoints
-            )
+            let signed = match verified.checkpoints {
+                0 => "none of them is signed: whoever can write the file can make such a log".to_owned(),
+                many => {
+                    format!("{many} checkpoints by {}, {unsigned} records after the last", verified.keys.join(", "))
+                }
+            };
+            format!("{records} records that follow one another; {signed}")
         });
+        if verified.end.is_none() {
+            output.say(
+                "there is no signed end, beside the log or by --head: whether it was cut off at its end is not known",
+            );
+        }
+        if verified.torn > 0 {
+            output.say(format!("{} bytes after them are of a record that was not written to its end", verified.torn));
+        }
         Ok(ExitCode::SUCCESS)
-    }
-
-    /// The log once more, up to an end that was kept elsewhere.
-    fn leads_to_head(&self) -> Result<audit::Verified, ChainError> {
-        let head: Option<SignedHead> = match &self.head {
-            None => SignedHead::beside(&self.log)?,
-            Some(path) => Some(serde_json::from_slice(&std::fs::read(path)?).map_err(std::io::Error::other)?),
-        };
-        audit::verify_lines(BufReader::new(std::fs::File::open(&self.log)?), head.as_ref())
     }
 }
 
@@ -190,7 +208,7 @@ fn written(proof: &Proof, out: &Path, output: &Output) -> anyhow::Result<ExitCod
 /// The records of a log, each with its line.
 fn records(log: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<(String, Record)>>> {
     let shown = log.display().to_string();
-    let file = std::fs::File::open(log).context(shown)?;
+    let file = File::open(log).context(shown)?;
     Ok(BufReader::new(file).lines().map(|line| {
         let line = line?;
         let record = serde_json::from_str(&line)?;

@@ -20,13 +20,34 @@ async fn log() -> (Daemon, PathBuf) {
         }
         tokio::time::sleep(Duration::from_millis(1100)).await;
     }
-    let begun = Instant::now();
-    // Until the last record is signed, beside the checkpoint that does.
-    while verify(&log).is_ok_and(|log| log.signed + 1 < log.head.records()) {
-        assert!(begun.elapsed() < Duration::from_secs(10), "the end is not signed");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_it_is_signed(&log);
     (daemon, log)
+}
+
+/// Until the last record is signed, beside the checkpoint that does.
+pub(crate) fn until_it_is_signed(log: &Path) {
+    let begun = Instant::now();
+    while verify(log).is_ok_and(|log| log.signed + 1 < log.head.records()) {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the end is not signed");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The same records as anybody could write them who can write the file: another story, a chain of hashes, no signature.
+pub(crate) fn forged(log: &Path, change: impl Fn(&str) -> String) -> String {
+    let (mut forged, mut before) = (String::new(), "0".repeat(64));
+    let kept = lines(log).into_iter().filter(|line| !line.contains("\"event\":\"checkpoint\""));
+    for (number, line) in (1..).zip(kept) {
+        let line = change(&line);
+        let end = line.rfind(",\"hash\"").unwrap();
+        let begin = line.find("\"time\"").unwrap();
+        let rest = &line[begin..end];
+        let (time, rest) = rest.split_once(",\"prev\":\"").unwrap();
+        let text = format!("{{\"seq\":{number},{time},\"prev\":\"{before}\"{}}}", &rest[65..]);
+        before = hex::encode(Sha256::digest(&text));
+        forged += &format!("{},\"hash\":\"{before}\"}}\n", text.strip_suffix('}').unwrap());
+    }
+    forged
 }
 
 fn lines(log: &Path) -> Vec<String> {
@@ -130,6 +151,30 @@ async fn an_auditor_checks_the_log_and_passes_it_on() {
     assert!(told["checkpoints"].as_u64().unwrap() >= 3);
     assert_eq!(cli(&["audit", "verify", path, "--signed-by", &key]).status.code(), Some(0));
     assert_eq!(cli(&["audit", "verify", path, "--signed-by", &"00".repeat(32)]).status.code(), Some(1));
+    // Written anew without a signature, it is a chain like any other; whoever knows the key is not deceived.
+    let other =
+        daemon.file("forged.jsonl", forged(&log, |line| line.replace("officer/officer", "officer/mallory")).as_bytes());
+    let believed = cli(&["audit", "verify", &other]);
+    let said = words(&believed);
+    assert!(believed.status.success() && said.contains("none of them is signed"), "{said}");
+    assert!(said.contains("whether it was cut off at its end is not known"), "{said}");
+    let refused = cli(&["audit", "verify", &other, "--signed-by", &key]);
+    assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
+    assert!(words(&refused).contains("no record of it is signed"), "{}", words(&refused));
+    // A signed end of another's beside the true log.
+    let own = daemon.file("own.jsonl", &std::fs::read(&log).unwrap());
+    let mut end: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(log.with_extension("head")).unwrap()).unwrap();
+    let stranger = claviger::audit::Signer::of(&[7; 32])
+        .unwrap()
+        .sign(end["seq"].as_u64().unwrap(), end["hash"].as_str().unwrap());
+    end = serde_json::to_value(stranger.unwrap()).unwrap();
+    std::fs::write(own.replace(".jsonl", ".head"), end.to_string()).unwrap();
+    assert_eq!(cli(&["audit", "verify", &own, "--signed-by", &key]).status.code(), Some(1));
+    // A line that was not written to its end is told.
+    let torn = [std::fs::read(&log).unwrap(), b"{\"seq\":".to_vec()].concat();
+    let torn = daemon.file("torn.jsonl", &torn);
+    assert!(words(&cli(&["audit", "verify", &torn])).contains("7 bytes after them"));
     // An end that the auditor took away: the log leads to it still, and not when it was rolled back.
     let kept = daemon.folder.path().join("kept.json");
     std::fs::copy(log.with_extension("head"), &kept).unwrap();

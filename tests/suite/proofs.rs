@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::audit::{forged, until_it_is_signed};
 use crate::daemon::{Daemon, cli, words};
 use crate::main_job::{days, import_keys};
 
@@ -28,6 +29,8 @@ fn verified() -> Verified {
     let at = |name: &str| daemon.folder.path().join(name).to_str().unwrap().to_owned();
     let (verdicts, log) = (at("verdicts.csv"), daemon.data().join("audit.jsonl").to_str().unwrap().to_owned());
     let job = verify(&daemon, &records, &scheme, &verdicts);
+    // A root that nobody has signed yet proves nothing.
+    until_it_is_signed(Path::new(&log));
     Verified { daemon, scheme, records, verdicts, log, job }
 }
 
@@ -123,6 +126,17 @@ fn one_record_of_each_verdict_is_proved_and_nothing_else() {
     std::fs::write(&copy, text.replacen(&verified.job, "0011223344556677", 1)).unwrap();
     assert!(check(&out, &copy).1.contains("was changed after it was written"), "{:?}", check(&out, &copy));
 
+    // A log that somebody wrote anew, who has no key: the root stands in it and nothing is signed.
+    let told = |line: &str| line.replace("service/clearing", "service/mallory");
+    std::fs::write(&copy, forged(Path::new(log), told)).unwrap();
+    let (code, said) = check(&out, &copy);
+    assert!(code == Some(1) && said.contains("no checkpoint after it is signed"), "{said}");
+    let key = claviger::audit::verify(Path::new(log)).unwrap().keys.remove(0);
+    for (key, code) in [(key, 0), ("00".repeat(32), 1)] {
+        let output = cli(&["audit", "check-proof", &out, "--log", log, "--signed-by", &key]);
+        assert_eq!(output.status.code(), Some(code), "{}", words(&output));
+    }
+
     // Nobody but an auditor, and nothing but what was verified.
     let output = verified.prove("clearing", record, &out);
     assert_eq!(output.status.code(), Some(2));
@@ -150,6 +164,7 @@ fn what_was_verified_in_arrow_is_proved_too() {
     let job = verify(&verified.daemon, &arrow, &verified.scheme, &verdicts);
     assert_eq!(std::fs::read_to_string(&verdicts).unwrap(), all);
     let (record, verdict) = one_of_each(&verdicts).pop().unwrap();
+    until_it_is_signed(Path::new(&verified.log));
     let of_arrow = Verified { records: arrow, verdicts, job, ..verified };
     let output = of_arrow.prove("auditor", &record, &out);
     assert!(output.status.success(), "{}", words(&output));
@@ -194,6 +209,7 @@ async fn one_item_of_a_call_is_proved() {
     let sent = daemon.file("sent.json", &serde_json::to_vec(&call).unwrap());
     let answered = daemon.file("answered.json", &serde_json::to_vec(&answer).unwrap());
     let log = daemon.data().join("audit.jsonl").display().to_string();
+    until_it_is_signed(Path::new(&log));
     let proof = daemon.data().join("proof.json").display().to_string();
     let prove = |who: &str, item: &str, answered: &str| {
         let of = ["audit", "prove-call", item, "--call", &sent, "--answer", answered, "--log", &log, "--out", &proof];

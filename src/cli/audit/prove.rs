@@ -16,8 +16,8 @@ use futures_util::StreamExt;
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::{found_wrong, stands_in, written, wrong};
-use crate::audit::{Blinding, Leaf, Proof, ProofError, Salts, Tree, VerdictTree};
+use super::{Anchors, found_wrong, stands_in, written, wrong};
+use crate::audit::{Blinding, ChainError, Leaf, Proof, ProofError, Salts, Tree, VerdictTree};
 use crate::cli::Global;
 use crate::cli::output::Output;
 use crate::cli::transactions::{Format, Source};
@@ -62,6 +62,8 @@ pub(in crate::cli) struct CheckProof {
     /// The audit log, or a copy of it; without it only that the proof is whole is checked
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    #[command(flatten)]
+    anchors: Anchors,
 }
 
 impl Prove {
@@ -235,10 +237,14 @@ impl CheckProof {
         let proof: Proof = serde_json::from_slice(&text).with_context(|| self.proof.display().to_string())?;
         let checked = match &self.log {
             None => proof.check().map(|_| None),
-            Some(log) => proof.check_against(log).map(Some),
+            Some(log) => self.anchors.check(log).map_err(ProofError::Log).and_then(|verified| {
+                let lines = BufReader::new(File::open(log).map_err(ChainError::Read)?);
+                let record = proof.check_in(lines, &verified)?;
+                Ok(Some((record, verified)))
+            }),
         };
-        let record = match checked {
-            Ok(record) => record,
+        let found = match checked {
+            Ok(found) => found,
             Err(ProofError::Log(error)) => return Ok(found_wrong(output, &wrong(error)?)),
             Err(error) => {
                 output.result(&json!({ "ok": false, "wrong": error.to_string() }), || error.to_string());
@@ -246,13 +252,17 @@ impl CheckProof {
             }
         };
         let Proof { record_id, verdict, job, root, .. } = &proof;
-        let (seq, time) = (record.as_ref().map(|record| record.seq), record.as_ref().map(|record| &record.time));
+        let record = found.as_ref().map(|(record, _)| record);
+        let keys = found.as_ref().map(|(_, verified)| &verified.keys);
         let object = json!({ "ok": true, "record_id": record_id, "verdict": verdict, "job": job, "root": root,
-            "log_record": seq, "time": time });
-        output.result(&object, || match &record {
-            Some(record) => format!(
-                "record {record_id} had the verdict {verdict} in job {job} of {}, at {}: record {} of the log",
-                record.event.principal, record.time, record.seq
+            "log_record": record.map(|record| record.seq), "time": record.map(|record| &record.time), "keys": keys });
+        output.result(&object, || match &found {
+            Some((record, verified)) => format!(
+                "record {record_id} had the verdict {verdict} in job {job} of {}, at {}: record {} of the log, signed by {}",
+                record.event.principal,
+                record.time,
+                record.seq,
+                verified.keys.join(", ")
             ),
             None => format!(
                 "record {record_id} has the verdict {verdict} under the root {root}; whether that root is in a log was not asked"
