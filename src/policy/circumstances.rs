@@ -35,7 +35,7 @@ pub struct Circumstances {
 /// The network of an address that no configured one has.
 pub const ELSEWHERE: &str = "elsewhere";
 /// The driver that is the daemon itself: nothing leaves it.
-const EMBEDDED: &str = "software";
+pub const EMBEDDED: &str = "software";
 const NOTHING: &str = "nothing";
 
 impl Default for Circumstances {

@@ -18,7 +18,7 @@ use cedar_policy::{
 };
 
 pub use cases::{Case, Cases, Expected, KeyInWords, Request as PolicyRequest, RequestError, Said, action};
-pub use circumstances::{BatchSize, Circumstances, ELSEWHERE, Network, Surroundings, Window};
+pub use circumstances::{BatchSize, Circumstances, ELSEWHERE, EMBEDDED, Network, Surroundings, Window};
 use decisions::{Answer, Decisions, Question};
 pub use principal::{Kind, Principal, PrincipalError};
 pub use sets::{CASES, PolicyError, PolicySource};

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_api::Algorithm;
-
 use super::Service;
-use crate::keyring::{Entry, MoveStep, Place};
+use crate::keyring::{Entry, MoveStep, Origin};
 use crate::operation::{KeyRef, KeyRequest, Operation};
+use crate::policy::EMBEDDED;
 
 /// What is asked for, as a statement says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,18 +36,21 @@ impl Service {
         let mut of_key = |id: &str| {
             let entry = self.keyring.find(id)?;
             about = Some((id.to_owned(), entry.record_version()));
-            Some((tenant(&entry), key(&entry)))
+            Some((tenant(&entry), self.key(&entry)))
         };
         let (tenant, lines) = match operation {
-            Operation::GenerateKey(request) => (request.name.tenant().to_owned(), new_key(request)),
+            Operation::GenerateKey(request) => {
+                (request.name.tenant().to_owned(), self.new_key(request, Origin::Generated)?)
+            }
             Operation::AdoptKey { request, object, kcv, records } => {
-                let mut lines = new_key(request);
+                let mut lines = self.new_key(request, Origin::Adopted)?;
                 lines.extend([line("object", object), line("records to verify", records.len())]);
                 lines.extend(kcv.iter().map(|kcv| line("kcv", kcv)));
                 (request.name.tenant().to_owned(), lines)
             }
             Operation::ReplicateKey { id, to, under } => {
                 let (tenant, mut lines) = of_key(id)?;
+                let to = self.in_backends([to.as_str()]);
                 lines.extend([line("copy to", to), line("wrapped under", reference(under))]);
                 (tenant, lines)
             }
@@ -64,12 +66,64 @@ impl Service {
                 (tenant, lines)
             }
             Operation::DisperseKey { parent, factors } => {
-                let lines = vec![line("key", reference(parent)), line("factors", factors.join(" "))];
+                let above = self.referenced(parent).ok()?;
+                let kept = self.in_backends(above.backends());
+                let lines =
+                    vec![line("key", reference(parent)), line("factors", factors.join(" ")), line("kept in", kept)];
                 (parent.name.tenant().to_owned(), lines)
             }
             _ => return None,
         };
         Some(Asked { action: operation.action(), tenant, lines, key: about, approved: None })
+    }
+
+    /// A stored key as it is now: changed in the meantime, it is no longer what was approved.
+    fn key(&self, entry: &Arc<Entry>) -> Lines {
+        let record = &entry.record;
+        vec![
+            line("key", record.label()),
+            line("kcv", &record.kcv.value),
+            line("key id", entry.id()),
+            line("version of its record", entry.record_version()),
+            line("held by", self.in_backends(entry.backends())),
+            line("state", record.key.state),
+        ]
+    }
+
+    /// A key that is not there yet; none if it could not be made.
+    fn new_key(&self, request: &KeyRequest, origin: Origin) -> Option<Lines> {
+        let record = self.draft(request, origin).ok()?.record;
+        let backends = self.router().ok()?.destinations(&record, &request.backends).ok()?;
+        let attributes = &record.key.attributes;
+        let mut lines = vec![
+            line("key", record.label()),
+            line("rank", attributes.rank.as_str()),
+            line("ceiling", attributes.ceiling),
+        ];
+        let validity = &request.validity;
+        let periods = [
+            ("protects from", validity.protect_from),
+            ("protects until", validity.protect_until),
+            ("verifies until", validity.verify_until),
+        ];
+        lines.extend(periods.into_iter().filter_map(|(name, at)| Some(line(name, at?))));
+        let made_in = if origin == Origin::Adopted { "held by" } else { "made in the first that can of" };
+        lines.push(line(made_in, self.in_backends(backends.iter().map(String::as_str))));
+        let places: Vec<&str> = record.places.iter().map(|place| place.as_str()).collect();
+        lines.push(line("may live", places.join(", ")));
+        lines.push(line("may move", if request.movable { "yes, wrapped" } else { "no" }));
+        Some(lines)
+    }
+
+    /// Backends, each with what it is: whoever approves sees where a key would be.
+    fn in_backends<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> String {
+        let rules = self.rules();
+        let what = |name: &str| match rules.surroundings.backends.get(name) {
+            Some((driver, place)) if driver == EMBEDDED => format!("{name} (the daemon's own memory, {place})"),
+            Some((driver, place)) => format!("{name} ({driver}, {place})"),
+            None => format!("{name} (not configured)"),
+        };
+        names.into_iter().map(what).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -77,47 +131,9 @@ fn tenant(entry: &Arc<Entry>) -> String {
     entry.record.key.name.tenant().to_owned()
 }
 
-/// A stored key as it is now: changed in the meantime, it is no longer what was approved.
-fn key(entry: &Arc<Entry>) -> Lines {
-    let record = &entry.record;
-    vec![
-        line("key", record.label()),
-        line("kcv", &record.kcv.value),
-        line("key id", entry.id()),
-        line("version of its record", entry.record_version()),
-        line("held by", entry.backends().collect::<Vec<_>>().join(", ")),
-        line("state", record.key.state),
-    ]
-}
-
 fn reference(key: &KeyRef) -> String {
-    in_short(&key.name.to_string(), key.algorithm, &key.version.to_string(), &key.factors)
-}
-
-fn in_short(name: &str, algorithm: Algorithm, version: &str, factors: &[String]) -> String {
-    let held = if factors.is_empty() { String::new() } else { format!(" [{}]", factors.join(" ")) };
-    format!("{name} {algorithm} {version}{held}")
-}
-
-fn new_key(request: &KeyRequest) -> Lines {
-    let name = request.name.to_string();
-    let mut lines =
-        vec![line("key", in_short(&name, request.algorithm, &request.version.to_string(), &request.factors))];
-    lines.extend(request.ceiling.map(|ceiling| line("ceiling", ceiling)));
-    let validity = &request.validity;
-    let periods = [
-        ("protects from", validity.protect_from),
-        ("protects until", validity.protect_until),
-        ("verifies until", validity.verify_until),
-    ];
-    lines.extend(periods.into_iter().filter_map(|(name, at)| Some(line(name, at?))));
-    let backends =
-        if request.backends.is_empty() { "the first that can".to_owned() } else { request.backends.join(", ") };
-    lines.push(line("made in", backends));
-    let places: Vec<&str> = request.places.iter().map(|place: &Place| place.as_str()).collect();
-    lines.push(line("may live", if places.is_empty() { "where it is made".to_owned() } else { places.join(", ") }));
-    lines.push(line("may move", if request.movable { "yes, wrapped" } else { "no" }));
-    lines
+    let held = if key.factors.is_empty() { String::new() } else { format!(" [{}]", key.factors.join(" ")) };
+    format!("{} {} {}{held}", key.name, key.algorithm, key.version)
 }
 
 fn step_in_words(step: &MoveStep) -> String {

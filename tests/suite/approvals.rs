@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use claviger_client::{
-    Client, Key, NewKey, Problem, Proposal, ProposalFilter, ProposalList, SetKeyState, Vote as Said,
+    Client, DisperseKey, Key, KeyReference, NewKey, Problem, Proposal, ProposalFilter, ProposalList, SetKeyState,
+    Vote as Said,
 };
 use claviger_key_ceremonies::{PersonalKey, Signed, Statement, Vote};
 
@@ -95,9 +96,12 @@ async fn two_others_approve_and_it_is_done_once() {
     let listed = words(&daemon.cli("officer-2", &["approvals", "list", "--tenant", "demo"]));
     assert!(listed.contains(&id) && listed.contains("0 of 2") && listed.contains("destroy_key"), "{listed}");
     let details = words(&daemon.cli("officer-2", &["approvals", "show", &id]));
-    for line in
-        ["state: active -> destroyed", "key: demo/generic/CMAC aes128 01", "proposer: claviger://officer/officer"]
-    {
+    for line in [
+        "state: active -> destroyed",
+        "key: demo/generic/CMAC aes128 01",
+        "held by: embedded (the daemon's own memory, on-prem)",
+        "proposer: claviger://officer/officer",
+    ] {
         assert!(details.contains(line), "{details}");
     }
     let first = words(&daemon.cli("officer-2", &["approvals", "approve", "--yes", &id]));
@@ -283,6 +287,21 @@ async fn masters_stay_out_of_the_daemon_unless_two_others_say_so() {
     for by in ["officer-2", "officer-3"] {
         approve(&daemon, &id, by).await.unwrap();
     }
-    let made: Key = officer.approved(Some(id)).post("/v1/keys", &master).await.unwrap();
+    let made: Key = officer.clone().approved(Some(id)).post("/v1/keys", &master).await.unwrap();
     assert_eq!((made.rank.as_str(), made.state.as_str()), ("dispersion", "active"));
+    // Nor is its child for a city, which has cards below it; whoever approves that sees where it would be.
+    let parent = KeyReference {
+        tenant: master.tenant,
+        scheme: master.scheme,
+        role: master.role,
+        algorithm: master.algorithm,
+        version: master.version,
+        factors: Vec::new(),
+    };
+    let city = DisperseKey { parent, factors: vec!["1150FF0000000000".to_owned()] };
+    let needed = problem(officer.post::<Key>("/v1/keys/disperse", &city).await);
+    assert_eq!(needed.code, "approval_needed", "{needed:?}");
+    let shown: Proposal = officer.get(&format!("/v1/approvals/{}", needed.approval.unwrap()), &()).await.unwrap();
+    let kept = shown.lines.iter().find(|line| line.name == "kept in").map(|line| line.value.as_str());
+    assert_eq!(kept, Some("embedded (the daemon's own memory, on-prem)"));
 }
