@@ -1,8 +1,30 @@
-//! What several people do with keys together: operations that others must approve, each with a key of their own.
+//! What several people do with keys together: operations that others must approve, and ceremonies.
+//!
+//! A ceremony is a [`Plan`] (who does what, which keys come of it), a [`Binding`] (which tenant, backends and people) and a
+//! [`Transcript`]: what happened, hash-chained and signed by those who were there. This crate says what may follow what; it
+//! reaches no daemon and no key. Whoever holds a ceremony hands it to the daemon, and whoever checks one later needs nothing
+//! else than this.
 #![forbid(unsafe_code)]
 
+mod binding;
+mod component;
+mod course;
+mod plan;
+mod shipped;
 mod signature;
 mod statement;
+mod transcript;
+mod words;
 
+#[cfg(test)]
+mod tests;
+
+pub use binding::{Binding, Person};
+pub use component::{TypedComponent, TypedWrong, Written, read_component, write_component};
+pub use course::{Act, Course, CourseError, TRIES, Turn};
+pub use plan::{LONGEST, Parameter, Plan, PlanError, PlannedKey, Role, Step, digest};
+pub use shipped::{PLANS, shipped};
 pub use signature::{PersonalKey, SignatureError, Signed};
 pub use statement::{Fingerprint, Statement, Vote};
+pub use transcript::{Ending, Entry, Event, Opening, Transcript, TranscriptError};
+pub use words::words;

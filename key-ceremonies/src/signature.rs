@@ -10,6 +10,7 @@ use ring::signature::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -101,6 +102,11 @@ impl PersonalKey {
         Ok(made)
     }
 
+    /// The certificate and those between it and its authority, PEM.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
     /// Signs a text.
     ///
     /// # Errors
@@ -122,6 +128,11 @@ impl Signed {
     pub fn chain(&self) -> Result<Vec<CertificateDer<'static>>, SignatureError> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(self.certificate.as_bytes()).collect();
         chain.ok().filter(|chain| !chain.is_empty()).ok_or(SignatureError::Certificate)
+    }
+
+    /// SHA-256 of the signer's certificate, hexadecimal; none if there is none.
+    pub fn fingerprint(&self) -> Option<String> {
+        self.chain().ok()?.first().map(|der| hex::encode(Sha256::digest(der)))
     }
 
     /// Whether the certificate's key made it over this text. Whose the certificate is, and whether it holds, is not asked.

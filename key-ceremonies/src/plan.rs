@@ -1,0 +1,432 @@
+//! A plan: who does what in which order, and which keys come of it. It names no device, no slot and no person.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::Written;
+use crate::binding::Binding;
+
+/// The longest plan or binding, in bytes.
+pub const LONGEST: usize = 64 * 1024;
+
+/// What is wrong with a plan or a binding, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {reason}")]
+pub struct PlanError {
+    /// As `step 3` or `binding, backends`.
+    pub at: String,
+    /// In words.
+    pub reason: String,
+}
+
+pub(crate) fn wrong<T>(at: impl Into<String>, reason: impl Into<String>) -> Result<T, PlanError> {
+    Err(PlanError { at: at.into(), reason: reason.into() })
+}
+
+/// A plan as its file says it; `{names}` in it stand for what the binding gives.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Small letters, digits and hyphens.
+    pub id: String,
+    /// Of this plan; counts up.
+    pub version: u32,
+    /// A line.
+    pub title: String,
+    /// When it is held and what it ends with.
+    pub purpose: String,
+    /// Hours from its opening after which nothing more is done.
+    pub hours: u16,
+    /// What the binding must give.
+    #[serde(default, rename = "parameter")]
+    pub parameters: Vec<Parameter>,
+    /// Who takes part.
+    #[serde(rename = "role")]
+    pub roles: Vec<Role>,
+    /// What it is about.
+    #[serde(default, rename = "key")]
+    pub keys: Vec<PlannedKey>,
+    /// In order.
+    #[serde(rename = "step")]
+    pub steps: Vec<Step>,
+}
+
+/// A value that the binding gives.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameter {
+    /// As it stands between braces.
+    pub name: String,
+    /// What it means.
+    pub about: String,
+    /// What a rehearsal takes.
+    pub example: String,
+}
+
+/// People with one task.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// `officer`, `custodian`, `witness` ...
+    pub name: String,
+    /// How many.
+    pub count: usize,
+}
+
+/// A key that the ceremony makes or touches. Texts are as the service takes them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each is the attribute of that name of a key")]
+pub struct PlannedKey {
+    pub id: String,
+    pub scheme: String,
+    pub role: String,
+    pub algorithm: String,
+    pub version: String,
+    #[serde(default)]
+    pub factors: Vec<String>,
+    #[serde(default)]
+    pub ceiling: Option<String>,
+    #[serde(default)]
+    pub movable: bool,
+    #[serde(default)]
+    pub places: Vec<String>,
+    #[serde(default)]
+    pub protect_from: Option<String>,
+    #[serde(default)]
+    pub protect_until: Option<String>,
+    #[serde(default)]
+    pub verify_until: Option<String>,
+    /// The name that the binding gives a backend; the daemon's choice if absent.
+    #[serde(default)]
+    pub backend: Option<String>,
+    /// Whether it is there before.
+    #[serde(default)]
+    pub exists: bool,
+}
+
+/// One step. Each is taken by one person of the role in `by`; those about components once by each of them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the step's own words say what its fields are")]
+pub enum Step {
+    /// Somebody has seen that something is so.
+    Confirm { by: String, say: String },
+    /// The key is made inside a backend.
+    GenerateKey { by: String, key: String },
+    /// Each custodian is shown a component that the daemon has drawn, writes it down, and types it back.
+    HandOutComponents { by: String, key: String },
+    /// Each custodian types a component that came from elsewhere, with its check value.
+    EnterComponents {
+        by: String,
+        key: String,
+        written: Written,
+        #[serde(default)]
+        odd_parity: bool,
+    },
+    /// The components become the key.
+    JoinComponents { by: String, key: String },
+    /// Somebody types the key's check value from a letter or a sheet.
+    CompareKcv { by: String, key: String },
+    /// A child of `from`, by the factors that it has more.
+    DisperseKey { by: String, key: String, from: String },
+    /// A copy in the backend `to`, wrapped under a key that both hold.
+    ReplicateKey { by: String, key: String, to: String, under: String },
+    /// The key's state changes.
+    SetState { by: String, key: String, state: String },
+    /// A key that the device holds already is registered.
+    AdoptKey { by: String, key: String, object: String },
+}
+
+impl Step {
+    /// Whose it is.
+    pub fn role(&self) -> &str {
+        match self {
+            Self::Confirm { by, .. }
+            | Self::GenerateKey { by, .. }
+            | Self::HandOutComponents { by, .. }
+            | Self::EnterComponents { by, .. }
+            | Self::JoinComponents { by, .. }
+            | Self::CompareKcv { by, .. }
+            | Self::DisperseKey { by, .. }
+            | Self::ReplicateKey { by, .. }
+            | Self::SetState { by, .. }
+            | Self::AdoptKey { by, .. } => by,
+        }
+    }
+
+    /// The keys that it speaks of, its own first.
+    fn keys(&self) -> Vec<&str> {
+        match self {
+            Self::Confirm { .. } => Vec::new(),
+            Self::GenerateKey { key, .. }
+            | Self::HandOutComponents { key, .. }
+            | Self::EnterComponents { key, .. }
+            | Self::JoinComponents { key, .. }
+            | Self::CompareKcv { key, .. }
+            | Self::SetState { key, .. }
+            | Self::AdoptKey { key, .. } => vec![key],
+            Self::DisperseKey { key, from, .. } => vec![key, from],
+            Self::ReplicateKey { key, under, .. } => vec![key, under],
+        }
+    }
+
+    fn makes_key(&self) -> bool {
+        matches!(
+            self,
+            Self::GenerateKey { .. } | Self::JoinComponents { .. } | Self::DisperseKey { .. } | Self::AdoptKey { .. }
+        )
+    }
+
+    fn takes_components(&self) -> bool {
+        matches!(self, Self::HandOutComponents { .. } | Self::EnterComponents { .. })
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Confirm { by, say } => format!("{by} confirms: {say}"),
+            Self::GenerateKey { by, key } => format!("{by} has key {key} made"),
+            Self::HandOutComponents { by, key } => {
+                format!("each {by} is shown a component of key {key}, and types it back")
+            }
+            Self::EnterComponents { by, key, .. } => {
+                format!("each {by} enters a component of key {key} and its check value")
+            }
+            Self::JoinComponents { by, key } => format!("{by} has the components joined to key {key}"),
+            Self::CompareKcv { by, key } => format!("{by} types the check value of key {key} as it was given"),
+            Self::DisperseKey { by, key, from } => format!("{by} has key {key} dispersed from key {from}"),
+            Self::ReplicateKey { by, key, to, under } => {
+                format!("{by} has key {key} copied to backend {to}, wrapped under key {under}")
+            }
+            Self::SetState { by, key, state } => format!("{by} makes key {key} {state}"),
+            Self::AdoptKey { by, key, object } => format!("{by} registers key {key}, which its device calls {object}"),
+        }
+    }
+}
+
+/// SHA-256 of a plan or a binding: of its file's bytes, whatever they say.
+pub fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
+
+impl Plan {
+    /// Reads a plan and looks whether it holds together.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn parse(text: &str) -> Result<Self, PlanError> {
+        let plan = Self::read(toml::Value::Table(table(text, "plan")?))?;
+        let examples = plan.parameters.iter().map(|given| (given.name.clone(), given.example.clone())).collect();
+        let mut value = toml::Value::Table(table(text, "plan")?);
+        fill(&mut value, &examples);
+        match open_name(&value) {
+            Some(name) => wrong("plan", format!("`{name}` stands for nothing: there is no such parameter")),
+            None => Ok(plan),
+        }
+    }
+
+    /// The same with the binding's values in place of their names.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn bound(text: &str, binding: &Binding) -> Result<Self, PlanError> {
+        // First: of a plan that was changed, that it was is what matters.
+        if !binding.plan.eq_ignore_ascii_case(&hex::encode(digest(text))) {
+            return wrong("binding, `plan`", "is the SHA-256 of another plan than this");
+        }
+        binding.fits(&Self::parse(text)?)?;
+        let mut value = toml::Value::Table(table(text, "plan")?);
+        fill(&mut value, &binding.parameters);
+        Self::read(value)
+    }
+
+    fn read(value: toml::Value) -> Result<Self, PlanError> {
+        let plan: Self = value.try_into().map_err(|error: toml::de::Error| PlanError {
+            at: "plan".to_owned(),
+            reason: error.message().to_owned(),
+        })?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The key of an id.
+    pub fn key(&self, id: &str) -> Option<&PlannedKey> {
+        self.keys.iter().find(|key| key.id == id)
+    }
+
+    /// How many hold a role.
+    pub(crate) fn count(&self, role: &str) -> usize {
+        self.roles.iter().find(|known| known.name == role).map_or(0, |role| role.count)
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        is_word("`id`", &self.id)?;
+        if !(1..=168).contains(&self.hours) {
+            return wrong("`hours`", "must be 1 to 168");
+        }
+        if self.steps.is_empty() || self.steps.len() > 100 {
+            return wrong("`step`", "there must be 1 to 100");
+        }
+        for (at, text) in [("`title`", &self.title), ("`purpose`", &self.purpose)] {
+            is_plain(at, text)?;
+        }
+        unique("role", self.roles.iter().map(|role| role.name.as_str()))?;
+        unique("key", self.keys.iter().map(|key| key.id.as_str()))?;
+        unique("parameter", self.parameters.iter().map(|parameter| parameter.name.as_str()))?;
+        if let Some(role) = self.roles.iter().find(|role| !(1..=9).contains(&role.count)) {
+            return wrong(format!("role `{}`", role.name), "must be 1 to 9 people");
+        }
+        self.check_steps()
+    }
+
+    fn check_steps(&self) -> Result<(), PlanError> {
+        let mut there: BTreeSet<&str> = self.keys.iter().filter(|key| key.exists).map(|key| key.id.as_str()).collect();
+        let mut collected = BTreeSet::new();
+        for (number, step) in (1..).zip(&self.steps) {
+            let at = format!("step {number}");
+            let people = self.count(step.role());
+            if people == 0 {
+                return wrong(at, format!("there is no role `{}`", step.role()));
+            }
+            if let Step::Confirm { say, .. } = step {
+                is_plain(&at, say)?;
+            }
+            let keys = step.keys();
+            if let Some(unknown) = keys.iter().find(|key| self.key(key).is_none()) {
+                return wrong(at, format!("there is no key `{unknown}`"));
+            }
+            let Some((own, others)) = keys.split_first() else { continue };
+            let of_new = step.makes_key() || step.takes_components();
+            if of_new && there.contains(own) {
+                return wrong(at, format!("key `{own}` is there already"));
+            }
+            if let Some(missing) = others.iter().chain((!of_new).then_some(own)).find(|key| !there.contains(**key)) {
+                return wrong(at, format!("key `{missing}` is not there yet"));
+            }
+            if step.takes_components() {
+                if !(2..=9).contains(&people) {
+                    return wrong(at, "components are for two to nine custodians");
+                }
+                if !collected.insert(*own) {
+                    return wrong(at, format!("key `{own}` has its components already"));
+                }
+            }
+            if matches!(step, Step::JoinComponents { .. }) && !collected.remove(own) {
+                return wrong(at, format!("nobody has brought components of key `{own}`"));
+            }
+            if step.makes_key() {
+                there.insert(own);
+            }
+        }
+        collected
+            .first()
+            .map_or(Ok(()), |key| wrong("`step`", format!("the components of key `{key}` are never joined")))
+    }
+
+    /// What is not wrong, and yet no good ceremony would have: for whoever reviews the plan.
+    pub fn lint(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let by: BTreeSet<&str> = self.steps.iter().map(Step::role).collect();
+        for role in self.roles.iter().filter(|role| !by.contains(role.name.as_str())) {
+            found.push(format!("role `{}` does nothing", role.name));
+        }
+        if self.roles.iter().map(|role| role.count).sum::<usize>() < 2 {
+            found.push("one person alone holds this ceremony".to_owned());
+        }
+        let spoken: BTreeSet<&str> = self.steps.iter().flat_map(Step::keys).collect();
+        let compared =
+            |id: &str| self.steps.iter().any(|step| matches!(step, Step::CompareKcv { key, .. } if key == id));
+        for key in &self.keys {
+            if !spoken.contains(key.id.as_str()) {
+                found.push(format!("no step speaks of key `{}`", key.id));
+            }
+            let joined = |step: &Step| matches!(step, Step::JoinComponents { key: joined, .. } if *joined == key.id);
+            if self.steps.iter().any(joined) && !compared(&key.id) {
+                found.push(format!("nobody compares the check value of key `{}`, which is joined", key.id));
+            }
+        }
+        for parameter in &self.parameters {
+            let name = format!("{{{}}}", parameter.name);
+            let used = |text: &str| text.contains(&name);
+            let in_key = |key: &PlannedKey| {
+                let texts = [&key.scheme, &key.role, &key.algorithm, &key.version].into_iter();
+                let optional = [&key.ceiling, &key.protect_from, &key.protect_until, &key.verify_until];
+                texts.chain(&key.factors).chain(optional.into_iter().flatten()).any(|text| used(text))
+            };
+            if !self.keys.iter().any(in_key) && !self.steps.iter().any(|step| used(&step.words())) {
+                found.push(format!("parameter `{}` is given and never used", parameter.name));
+            }
+        }
+        found
+    }
+}
+
+pub(crate) fn table(text: &str, what: &str) -> Result<toml::Table, PlanError> {
+    if text.len() > LONGEST {
+        return wrong(what, format!("is longer than {LONGEST} bytes"));
+    }
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+        PlanError { at: format!("{what}, line {line}"), reason: error.message().to_owned() }
+    })
+}
+
+fn fill(value: &mut toml::Value, parameters: &BTreeMap<String, String>) {
+    match value {
+        toml::Value::String(text) => {
+            for (name, given) in parameters {
+                *text = text.replace(&format!("{{{name}}}"), given);
+            }
+        }
+        toml::Value::Array(values) => values.iter_mut().for_each(|value| fill(value, parameters)),
+        toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| fill(value, parameters)),
+        _ => {}
+    }
+}
+
+/// A name between braces that nothing was filled in for.
+fn open_name(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => text.find('{').map(|at| {
+            let rest = &text[at..];
+            rest[..rest.find('}').map_or(rest.len(), |end| end + 1)].chars().take(40).collect()
+        }),
+        toml::Value::Array(values) => values.iter().find_map(open_name),
+        toml::Value::Table(table) => table.iter().find_map(|(_, value)| open_name(value)),
+        _ => None,
+    }
+}
+
+fn is_word(at: &str, word: &str) -> Result<(), PlanError> {
+    let fits = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    if word.is_empty() || word.len() > 64 || !word.bytes().all(fits) {
+        return wrong(at, "must be 1 to 64 small letters, digits and hyphens");
+    }
+    Ok(())
+}
+
+/// What people read is what stands there: nothing in it moves a cursor or turns the direction of writing.
+pub(crate) fn is_plain(at: &str, text: &str) -> Result<(), PlanError> {
+    let hides = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}')
+    };
+    if text.trim().is_empty() || text.chars().any(hides) {
+        return wrong(at, "must be text, with nothing invisible in it");
+    }
+    Ok(())
+}
+
+fn unique<'n>(what: &str, names: impl Iterator<Item = &'n str>) -> Result<(), PlanError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        is_word(&format!("{what} `{}`", name.chars().take(40).collect::<String>()), name)?;
+        if !seen.insert(name) {
+            return wrong(format!("{what} `{name}`"), "stands there twice");
+        }
+    }
+    Ok(())
+}
