@@ -164,6 +164,7 @@ fn rules(config: &Config, door: &Arc<Door>) -> Result<Rules, PolicyError> {
         known: Arc::new(move |chain| at_the_door.caller(chain)),
         surroundings: config.surroundings(),
         quotas: config.quota(),
+        rehearsal: config.policies == "dev",
     })
 }
 

@@ -3,6 +3,8 @@
 use claviger_card_schemes::FieldSet;
 use claviger_hsm_api::{Algorithm, Exposure, KcvRule, KeyName, KeyState, KeyVersion, Padding, Secret};
 use claviger_key_ceremonies::{Signed, Vote};
+use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use crate::keyring::{MoveStep, Place, Validity};
 
@@ -138,6 +140,58 @@ pub enum Operation {
         /// The officer's certificate and signature.
         signed: Signed,
     },
+    /// A tenant's ceremonies.
+    ListCeremonies {
+        /// The tenant.
+        tenant: String,
+    },
+    /// How a ceremony stands.
+    ShowCeremony {
+        /// Its id.
+        id: String,
+    },
+    /// Whether a ceremony could be held.
+    CheckCeremony {
+        /// The plan's file.
+        plan: String,
+        /// The binding's.
+        binding: String,
+    },
+    /// Begins a ceremony.
+    OpenCeremony {
+        /// The plan's file.
+        plan: String,
+        /// The binding's.
+        binding: String,
+    },
+    /// Says that the caller is there.
+    JoinCeremony {
+        /// Its id.
+        id: String,
+    },
+    /// Takes the next turn of a ceremony.
+    TakeStep {
+        /// Its id.
+        id: String,
+        /// What is brought to it.
+        input: StepInput,
+    },
+    /// Signs how a ceremony ended.
+    SignCeremony {
+        /// Its id.
+        id: String,
+        /// When it was signed.
+        at: Timestamp,
+        /// The certificate and signature of somebody who was there.
+        signed: Signed,
+    },
+    /// Ends a ceremony before its end.
+    CancelCeremony {
+        /// Its id.
+        id: String,
+        /// In words.
+        reason: String,
+    },
     /// How each backend is.
     ListBackends,
     /// Who may call at all.
@@ -181,6 +235,21 @@ pub struct KeyRequest {
     pub places: Vec<Place>,
     /// Whether it may ever move to another backend, wrapped.
     pub movable: bool,
+}
+
+/// What somebody brings to their turn.
+#[derive(Default)]
+pub struct StepInput {
+    /// The turn that they think it is.
+    pub turn: String,
+    /// That what is to be confirmed is so; `false` says that it is not.
+    pub confirm: Option<bool>,
+    /// A component, as it is written.
+    pub component: Option<Zeroizing<String>>,
+    /// A check value, hexadecimal.
+    pub kcv: Option<String>,
+    /// That a component never reached its custodian: another is drawn.
+    pub lost: bool,
 }
 
 /// A step of a purse transaction.
@@ -418,6 +487,13 @@ impl Operation {
             Self::ListProposals { .. } => "list_proposals",
             Self::ShowProposal { .. } => "show_proposal",
             Self::Vote { .. } => "vote",
+            Self::ListCeremonies { .. } => "list_ceremonies",
+            Self::ShowCeremony { .. } => "show_ceremony",
+            Self::CheckCeremony { .. } => "check_ceremony",
+            Self::OpenCeremony { .. } => "open_ceremony",
+            Self::JoinCeremony { .. } | Self::TakeStep { .. } => "take_step",
+            Self::SignCeremony { .. } => "sign_ceremony",
+            Self::CancelCeremony { .. } => "cancel_ceremony",
             Self::ListBackends => "list_backends",
             Self::ListPrincipals => "list_principals",
             Self::WhoCan { .. } => "who_can",

@@ -3,6 +3,7 @@
 mod approvals;
 mod asked;
 mod cards;
+mod ceremonies;
 mod decide;
 mod error;
 mod failed_logins;
@@ -30,6 +31,7 @@ use tokio::sync::Semaphore;
 
 use claviger_card_schemes::{CardScheme, Schemes};
 use claviger_hsm_api::{KeyName, Secret};
+use claviger_key_ceremonies::Transcript;
 
 use crate::audit::{Audit, Event, Signer};
 use crate::keyring::{Entry, Keyring};
@@ -40,6 +42,8 @@ use crate::seal::{self, Opener};
 use crate::store::Store;
 pub use approvals::{ApprovalError, Proposal};
 use asked::Asked;
+use ceremonies::{Ceremonies, InCeremony};
+pub use ceremonies::{CeremonyError, Taken};
 use decide::refused;
 pub use error::ServiceError;
 use failed_logins::FailedLogins;
@@ -66,6 +70,8 @@ pub struct Rules {
     pub surroundings: Surroundings,
     /// How much they may do.
     pub quotas: QuotaConfig,
+    /// Whether ceremonies are rehearsals: keys of development are thrown away.
+    pub rehearsal: bool,
 }
 
 /// Whom a chain of certificates lets in, if anybody.
@@ -84,12 +90,14 @@ pub struct Caller {
     approval: Option<String>,
     /// What it asks for, if that is something to approve.
     asked: Option<Arc<Asked>>,
+    /// The ceremony that it takes a step of.
+    ceremony: Option<InCeremony>,
 }
 
 impl Caller {
     /// A caller who comes without approvals, and the certificates by which it is let in.
     pub fn new(principal: Principal, source: IpAddr, chain: Arc<[CertificateDer<'static>]>) -> Self {
-        Self { principal, source, chain, approval: None, asked: None }
+        Self { principal, source, chain, approval: None, asked: None, ceremony: None }
     }
 
     /// Whether it would be let in as the same caller now: it may have been revoked, or have other duties.
@@ -129,6 +137,7 @@ pub struct Service {
     under_way: UnderWay,
     quotas: Quotas,
     failed_logins: FailedLogins,
+    ceremonies: Ceremonies,
     /// Places for streamed jobs: each holds a thread.
     jobs: Arc<Semaphore>,
     /// Held as long as the service lives.
@@ -170,6 +179,7 @@ impl Service {
             under_way: UnderWay::default(),
             quotas,
             failed_logins: FailedLogins::default(),
+            ceremonies: Ceremonies::default(),
             jobs: Arc::new(Semaphore::new(JOBS)),
             _lock: lock,
         }))
@@ -342,6 +352,26 @@ impl Service {
             Operation::Vote { id, vote, signed } => {
                 self.vote(caller, action, &id, vote, signed).await.map(Outcome::Proposal)
             }
+            Operation::ListCeremonies { tenant } => {
+                self.list_ceremonies(caller, action, tenant).await.map(Outcome::Ceremonies)
+            }
+            Operation::ShowCeremony { id } => self.show_ceremony(caller, action, &id).await.map(ceremony),
+            Operation::CheckCeremony { plan, binding } => {
+                self.check_ceremony(caller, action, &plan, &binding).await.map(|()| Outcome::Done)
+            }
+            Operation::OpenCeremony { plan, binding } => {
+                self.open_ceremony(caller, action, plan, binding).await.map(ceremony)
+            }
+            Operation::JoinCeremony { id } => self.join_ceremony(caller, action, &id).await.map(ceremony),
+            Operation::TakeStep { id, input } => {
+                self.take_step(caller, action, &id, input).await.map(|taken| Outcome::Taken(Box::new(taken)))
+            }
+            Operation::SignCeremony { id, at, signed } => {
+                self.sign_ceremony(caller, action, &id, at, signed).await.map(ceremony)
+            }
+            Operation::CancelCeremony { id, reason } => {
+                self.cancel_ceremony(caller, action, &id, reason).await.map(ceremony)
+            }
             Operation::ListBackends => self.list_backends(caller, action).await.map(Outcome::Backends),
             Operation::ListPrincipals => self.list_principals(caller, action).await.map(Outcome::Principals),
             Operation::WhoCan { what, id } => self.who_can(caller, action, &what, &id).await.map(Outcome::Grants),
@@ -459,6 +489,10 @@ impl Service {
         KeyName::new(tenant, "any", "ANY")?;
         self.decide(caller, "enter_tenant", &[Resource::Tenant(tenant.to_owned())], 0).await
     }
+}
+
+fn ceremony(transcript: Transcript) -> Outcome {
+    Outcome::Ceremony(Box::new(transcript))
 }
 
 /// One daemon a directory: two would break each other's audit chain and miss each other's changes.

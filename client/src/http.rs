@@ -180,7 +180,12 @@ impl Client {
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, ClientError> {
         let response = self.checked(request).await?;
         let bytes = response.bytes().await.map_err(|error| self.broken(&error))?;
-        serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.to_string()))
+        let answer = serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.to_string()));
+        // A component may have been in it.
+        if let Ok(mut bytes) = bytes.try_into_mut() {
+            zeroize::Zeroize::zeroize(bytes.as_mut());
+        }
+        answer
     }
 
     async fn checked(&self, mut request: reqwest::RequestBuilder) -> Result<reqwest::Response, ClientError> {

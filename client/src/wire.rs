@@ -2,6 +2,7 @@
 
 mod approvals;
 mod cards;
+mod ceremonies;
 mod generic;
 mod keys;
 mod policy;
@@ -13,6 +14,10 @@ pub use approvals::{APPROVAL, Proposal, ProposalFilter, ProposalLine, ProposalLi
 pub use cards::{
     AuthenticateCard, CardApdu, CardCommand, CardKeySet, Personalise, PersonaliseParameters, PersonaliseResult,
     WriteKey,
+};
+pub use ceremonies::{
+    CancelCeremony, Ceremony, CeremonyFilter, CeremonyList, CeremonyTurn, OpenCeremony, SignCeremony, StepTaken,
+    TakeStep,
 };
 pub use generic::{
     CipherItem, CipherResult, Decrypt, Encrypt, MacGenerate, MacItem, MacResult, MacVerify, Sign, SignResult,

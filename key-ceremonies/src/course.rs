@@ -235,6 +235,10 @@ impl Course {
                 self.is_theirs(turn, by)?;
                 (self.tries, self.begun) = (self.tries + 1, false);
             }
+            Event::Undone { turn, by, .. } => {
+                self.is_theirs(turn, by)?;
+                self.begun = false;
+            }
             Event::Back { to, .. } => {
                 let to = self.turns.iter().position(|turn| turn.label == *to).filter(|to| *to < self.next);
                 let to = to.ok_or(CourseError::Back)?;

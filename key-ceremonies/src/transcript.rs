@@ -93,6 +93,15 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A turn that was begun could not be done: nothing was made, and it may be begun again.
+    Undone {
+        /// Which.
+        turn: String,
+        /// By whom.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// Components are brought again.
     Back {
         /// From which turn on.

@@ -6,6 +6,7 @@
 
 mod approvals;
 mod cards;
+mod ceremonies;
 mod document;
 mod generic;
 mod inquiries;
@@ -84,6 +85,13 @@ pub fn router(state: State) -> Router {
         .routes(routes!(approvals::list_proposals))
         .routes(routes!(approvals::show_proposal))
         .routes(routes!(approvals::vote))
+        .routes(routes!(ceremonies::check_ceremony))
+        .routes(routes!(ceremonies::open_ceremony, ceremonies::list_ceremonies))
+        .routes(routes!(ceremonies::show_ceremony))
+        .routes(routes!(ceremonies::join_ceremony))
+        .routes(routes!(ceremonies::take_step))
+        .routes(routes!(ceremonies::sign_ceremony))
+        .routes(routes!(ceremonies::cancel_ceremony))
         .routes(routes!(keys::generate))
         .routes(routes!(keys::import))
         .routes(routes!(keys::adopt))

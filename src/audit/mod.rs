@@ -69,7 +69,11 @@ pub struct Event {
     /// The proposal that it belongs to.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub approval: String,
-    /// Of a `proposal` its words, of a vote the word and the signature.
+    /// The ceremony that it belongs to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ceremony: String,
+    /// Of a `proposal` its words, of a vote the word and the signature, of a ceremony the number of its transcript's lines and
+    /// the hash of the last.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub statement: String,
     /// Of a job that verifies: the tree of its verdicts so far.

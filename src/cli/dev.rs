@@ -23,7 +23,7 @@ use crate::store::Store;
 /// Run an embedded daemon for development
 ///
 /// The first start makes a directory with an authority, a server certificate, and client certificates for
-/// card-management, clearing, three officers, an auditor and terminals. Keys live in the embedded backend, sealed
+/// card-management, clearing, three officers, three custodians, two witnesses, an auditor and terminals. Keys live in the embedded backend, sealed
 /// under a key file in the same directory. There is a tenant `demo`, with no keys.
 #[derive(Args)]
 #[command(
@@ -74,6 +74,11 @@ const CLIENTS: &[(&str, &str, &str)] = &[
     ("officer", "officer", "officer"),
     ("officer-2", "officer", "officer"),
     ("officer-3", "officer", "officer"),
+    ("custodian", "officer", "custodian"),
+    ("custodian-2", "officer", "custodian"),
+    ("custodian-3", "officer", "custodian"),
+    ("witness", "officer", "witness"),
+    ("witness-2", "officer", "witness"),
     ("auditor", "auditor", "auditor"),
 ];
 
@@ -162,6 +167,11 @@ impl Directory {
         }
         self.put("claviger.toml", configuration(settings).as_bytes())?;
         Ok(self.0.join("claviger.toml"))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Leaves the daemon's address for clients.

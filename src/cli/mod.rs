@@ -7,6 +7,7 @@ mod approvals;
 mod audit;
 mod backends;
 mod cards;
+mod ceremony;
 mod connection;
 mod demo;
 mod dev;
@@ -96,6 +97,8 @@ enum Command {
     Keys(keys::Keys),
     #[command(subcommand)]
     Approvals(approvals::Approvals),
+    #[command(subcommand)]
+    Ceremony(ceremony::Ceremony),
     /// Verify transaction records
     #[command(subcommand)]
     Transactions(transactions::Transactions),
@@ -172,6 +175,7 @@ pub fn main() -> ExitCode {
             Command::Unseal(unseal) => unseal.run(&global, &output).await,
             Command::Keys(keys) => keys.run(&global, &output).await,
             Command::Approvals(approvals) => approvals.run(&global, &output).await,
+            Command::Ceremony(ceremony) => ceremony.run(&global, &output).await,
             Command::Transactions(transactions) => transactions.run(&global, &output).await,
             Command::Cards(cards) => cards.run(&global, &output).await,
             Command::Mac(mac) => mac.run(&global, &output).await,

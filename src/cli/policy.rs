@@ -15,7 +15,7 @@ use super::Global;
 use super::keys::{Selection, line};
 use super::output::Output;
 use crate::policy::{
-    ACTIONS, Authorizer, CASES, Case, Cases, KeyResource, PolicyRequest, PolicySource, Principal, Resource,
+    ACTIONS, Authorizer, Backing, CASES, Case, Cases, KeyResource, PolicyRequest, PolicySource, Principal, Resource,
     Surroundings,
 };
 
@@ -235,7 +235,8 @@ impl Diff {
         let surroundings = Surroundings { backends: known.collect(), ..Surroundings::default() };
         let now = Timestamp::now();
         let in_circumstances = |(name, resource): (String, Resource)| {
-            let circumstances = surroundings.circumstances(Ipv4Addr::LOCALHOST.into(), 1, 0, &resource, now);
+            let circumstances =
+                surroundings.circumstances(Ipv4Addr::LOCALHOST.into(), 1, Backing::default(), &resource, now);
             (name, resource, circumstances)
         };
         let resources: Vec<_> = resources.into_iter().map(in_circumstances).collect();

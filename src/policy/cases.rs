@@ -53,6 +53,9 @@ pub struct Request {
     /// Officers who have approved it.
     #[serde(default)]
     pub approvals: u64,
+    /// Whether it is a step of a ceremony.
+    #[serde(default)]
+    pub ceremony: bool,
 }
 
 /// A key as a file describes it; what is left out is of no matter to the case.
@@ -196,6 +199,7 @@ impl Request {
             places: self.places.clone(),
             exposure: self.exposure.clone(),
             approvals: self.approvals,
+            ceremony: self.ceremony,
         }
     }
 }

@@ -28,8 +28,19 @@ pub struct Circumstances {
     pub places: BTreeSet<String>,
     /// The most that may leave a backend for it: nothing if only the embedded one holds the key, else the key's ceiling.
     pub exposure: String,
-    /// Officers who have approved exactly this.
+    /// Officers who have approved exactly this, or the ceremony that it is a step of.
     pub approvals: u64,
+    /// Whether it is a step of a ceremony.
+    pub ceremony: bool,
+}
+
+/// Who stands behind a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backing {
+    /// Officers who have approved it.
+    pub approvals: u64,
+    /// Whether it is a step of a ceremony.
+    pub ceremony: bool,
 }
 
 /// The network of an address that no configured one has.
@@ -49,6 +60,7 @@ impl Default for Circumstances {
             places: BTreeSet::new(),
             exposure: NOTHING.to_owned(),
             approvals: 0,
+            ceremony: false,
         }
     }
 }
@@ -67,6 +79,7 @@ impl Circumstances {
             ("places", words(&self.places)),
             ("exposure", text(&self.exposure)),
             ("approvals", RestrictedExpression::new_long(i64::try_from(self.approvals).unwrap_or(i64::MAX))),
+            ("ceremony", RestrictedExpression::new_bool(self.ceremony)),
         ];
         attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
@@ -161,12 +174,13 @@ impl Surroundings {
         &self,
         source: IpAddr,
         rows: u64,
-        approvals: u64,
+        backing: Backing,
         resource: &Resource,
         now: Timestamp,
     ) -> Circumstances {
+        let Backing { approvals, ceremony } = backing;
         let Resource::Key(key) = resource else {
-            return Circumstances { approvals, ..self.around(source, rows, now) };
+            return Circumstances { approvals, ceremony, ..self.around(source, rows, now) };
         };
         let known = |name: &String| self.backends.get(name);
         let drivers: BTreeSet<String> = key.backends.iter().filter_map(known).map(|known| known.0.clone()).collect();
@@ -177,6 +191,7 @@ impl Surroundings {
             backends: key.backends.clone(),
             drivers,
             approvals,
+            ceremony,
             ..self.around(source, rows, now)
         }
     }

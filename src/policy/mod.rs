@@ -18,7 +18,7 @@ use cedar_policy::{
 };
 
 pub use cases::{Case, Cases, Expected, KeyInWords, Request as PolicyRequest, RequestError, Said, action};
-pub use circumstances::{BatchSize, Circumstances, ELSEWHERE, EMBEDDED, Network, Surroundings, Window};
+pub use circumstances::{Backing, BatchSize, Circumstances, ELSEWHERE, EMBEDDED, Network, Surroundings, Window};
 use decisions::{Answer, Decisions, Question};
 pub use principal::{Kind, Principal, PrincipalError};
 pub use sets::{CASES, PolicyError, PolicySource};
@@ -59,6 +59,13 @@ pub const ACTIONS: &[&str] = &[
     "list_proposals",
     "show_proposal",
     "vote",
+    "list_ceremonies",
+    "show_ceremony",
+    "check_ceremony",
+    "open_ceremony",
+    "take_step",
+    "sign_ceremony",
+    "cancel_ceremony",
     "unseal",
     "random",
     "show_scheme",

@@ -52,6 +52,7 @@ macro_rules! policies {
 
 const PRODUCTION: &[(&str, &str)] = policies![
     "production/card-management",
+    "production/ceremonies",
     "production/clearing",
     "production/compromised",
     "production/generic-keys",

@@ -84,7 +84,10 @@ pub struct Proposal {
 impl Service {
     /// The caller with what it asks for in words, and with the approvals that it comes with.
     pub(super) async fn with_approvals(&self, caller: &Caller, operation: &Operation) -> Result<Caller, ServiceError> {
-        let mut asked = self.in_words(operation);
+        let mut asked = match operation {
+            Operation::CancelCeremony { id, reason } => self.cancelling_in_words(id, reason).await?,
+            _ => self.in_words(operation),
+        };
         // What is never approved, as looking a key up on the way, is asked without.
         if let (Some(id), Some(asked)) = (&caller.approval, &mut asked) {
             match self.approved(caller, asked, id).await {
@@ -117,11 +120,21 @@ impl Service {
         if statement.lines.len() != asked.lines.len() {
             return Err(ApprovalError::Differs("it has other lines".to_owned()).into());
         }
+        self.count(id, &statement).await
+    }
+
+    /// How many of those who approved something that was begun under a proposal still may.
+    pub(super) async fn still_approve(&self, id: &str) -> Result<u64, ServiceError> {
+        let row = self.store.proposal(id).await?.ok_or(ApprovalError::None)?;
+        self.count(id, &read(&row.statement)?).await
+    }
+
+    async fn count(&self, id: &str, statement: &Statement) -> Result<u64, ServiceError> {
         let mut approvals = 0;
         for row in self.store.votes(id).await? {
             // Who has been revoked since, or has changed duties, is no longer heard.
             let signed: Signed = read(&row.signed)?;
-            let still = self.signer(&signed, &statement, Vote::Approve).is_ok_and(|by| by.to_string() == row.officer);
+            let still = self.signer(&signed, statement, Vote::Approve).is_ok_and(|by| by.to_string() == row.officer);
             approvals += u64::from(still && row.vote == Vote::Approve.as_str());
         }
         Ok(approvals)

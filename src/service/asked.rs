@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use claviger_key_ceremonies::{Binding, Plan, digest, words};
+
 use super::Service;
 use crate::keyring::{Entry, MoveStep, Origin};
 use crate::operation::{KeyRef, KeyRequest, Operation};
@@ -72,6 +74,7 @@ impl Service {
                     vec![line("key", reference(parent)), line("factors", factors.join(" ")), line("kept in", kept)];
                 (parent.name.tenant().to_owned(), lines)
             }
+            Operation::OpenCeremony { plan, binding } => ceremony(plan, binding)?,
             _ => return None,
         };
         Some(Asked { action: operation.action(), tenant, lines, key: about, approved: None })
@@ -134,6 +137,28 @@ fn tenant(entry: &Arc<Entry>) -> String {
 fn reference(key: &KeyRef) -> String {
     let held = if key.factors.is_empty() { String::new() } else { format!(" [{}]", key.factors.join(" ")) };
     format!("{} {} {}{held}", key.name, key.algorithm, key.version)
+}
+
+/// A ceremony as its plan says it, with the binding's values in it.
+fn ceremony(plan_text: &str, binding_text: &str) -> Option<(String, Lines)> {
+    let binding = Binding::parse(binding_text).ok()?;
+    let plan = Plan::bound(plan_text, &binding).ok()?;
+    let mut lines = vec![
+        line("plan", format!("{} version {}", plan.id, plan.version)),
+        line("plan hash", words(&digest(plan_text))),
+        line("binding hash", words(&digest(binding_text))),
+    ];
+    lines.extend(binding.people.iter().map(|person| line(&person.role, &person.name)));
+    lines.extend(binding.backends.iter().map(|(name, backend)| line(&format!("backend {name}"), backend)));
+    for key in &plan.keys {
+        let held = if key.factors.is_empty() { String::new() } else { format!(" [{}]", key.factors.join(" ")) };
+        let ceiling = key.ceiling.as_ref().map_or(String::new(), |ceiling| format!(", ceiling {ceiling}"));
+        let movable = if key.movable && !key.exists { ", may move" } else { "" };
+        let what = format!("{}/{}/{} {} {}{held}", binding.tenant, key.scheme, key.role, key.algorithm, key.version);
+        lines.push(line(&format!("key {}", key.id), format!("{what}{ceiling}{movable}")));
+    }
+    lines.extend((1..).zip(&plan.steps).map(|(number, step)| line(&format!("step {number}"), step.words())));
+    Some((binding.tenant, lines))
 }
 
 fn step_in_words(step: &MoveStep) -> String {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::audit::Event;
 use crate::keyring::Entry;
-use crate::policy::{Denial, KeyResource, Permit, Resource, USES};
+use crate::policy::{Backing, Denial, KeyResource, Permit, Resource, USES};
 
 use super::approvals::MOST_APPROVALS;
 use super::{Caller, Service, ServiceError};
@@ -21,6 +21,7 @@ impl Service {
         rows: u64,
     ) -> Result<Permit, ServiceError> {
         let approvals = caller.approved(action).map_or(0, |(_, approvals)| *approvals);
+        let approvals = caller.ceremony.map_or(approvals, |ceremony| ceremony.approvals);
         let permit = match self.ask(caller, action, resources, rows, approvals) {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -76,7 +77,8 @@ impl Service {
     ) -> Result<Permit, Box<(Denial, Event)>> {
         let (rules, now) = (self.rules(), Timestamp::now());
         let asked = |resource: &Resource| {
-            let circumstances = rules.surroundings.circumstances(caller.source, rows, approvals, resource, now);
+            let backing = Backing { approvals, ceremony: caller.ceremony.is_some() };
+            let circumstances = rules.surroundings.circumstances(caller.source, rows, backing, resource, now);
             (resource.clone(), circumstances)
         };
         let asked = resources.iter().map(asked).collect();

@@ -3,7 +3,7 @@
 use claviger_card_schemes::{Reason, RequestError, SchemeError};
 use claviger_hsm_api::{ComponentError, NameError, Verdict};
 
-use super::ApprovalError;
+use super::{ApprovalError, CeremonyError};
 use crate::audit::{AuditError, ChainError};
 use crate::keyring::{KeyUnusable, KeyringError};
 use crate::policy::Denial;
@@ -23,6 +23,9 @@ pub enum ServiceError {
     /// Others must approve it, or have approved something else.
     #[error(transparent)]
     Approval(#[from] ApprovalError),
+    /// A ceremony does not go that way.
+    #[error(transparent)]
+    Ceremony(#[from] CeremonyError),
     /// No such scheme.
     #[error("there is no card scheme `{0}`")]
     UnknownScheme(String),
@@ -141,6 +144,7 @@ impl ServiceError {
             Self::Sealed => "sealed",
             Self::Denied(_) => "denied",
             Self::Approval(error) => error.code(),
+            Self::Ceremony(error) => error.code(),
             Self::UnknownScheme(_) => "unknown_scheme",
             Self::NoKey => "no_key",
             Self::NoRoleKey { .. } => "no_role_key",
@@ -195,7 +199,7 @@ impl ServiceError {
     pub fn status(&self) -> u16 {
         match self.code() {
             "denied" | "wrong_passphrase" | "approval_needed" | "no_approver" => 403,
-            "no_proposal" | "no_key" | "unknown_scheme" | "no_role_key" => 404,
+            "no_proposal" | "no_ceremony" | "no_key" | "unknown_scheme" | "no_role_key" => 404,
             "key_exists"
             | "conflict"
             | "key_state"
@@ -206,9 +210,11 @@ impl ServiceError {
             | "exposure_above_ceiling"
             | "seal_unusable"
             | "proposal_over"
+            | "ceremony_order"
+            | "ceremony_over"
             | "approval_differs" => 409,
-            "bad_signature" | "bad_field" | "kcv_mismatch" | "replay_failed" | "no_backend" | "place" | "refused"
-            | "unsupported" => 422,
+            "bad_signature" | "bad_field" | "bad_plan" | "step_refused" | "kcv_mismatch" | "replay_failed"
+            | "no_backend" | "place" | "refused" | "unsupported" => 422,
             "too_many" | "quota" => 429,
             "internal" => 500,
             "backend_failed" => 502,

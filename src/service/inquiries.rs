@@ -6,7 +6,7 @@ use super::job::JOB_ID;
 use super::keys::key_event;
 use super::{Caller, Service, ServiceError};
 use crate::audit::{Blinding, Event};
-use crate::policy::{self, Principal, Resource, Said};
+use crate::policy::{self, Backing, Principal, Resource, Said};
 
 impl Service {
     pub(super) async fn list_principals(
@@ -50,7 +50,8 @@ impl Service {
         let key = Resource::of(&entry);
         let permit = self.decide(caller, action, std::slice::from_ref(&key), 1).await?;
         let rules = self.rules();
-        let circumstances = rules.surroundings.circumstances(caller.source, 1, 0, &key, Timestamp::now());
+        let circumstances =
+            rules.surroundings.circumstances(caller.source, 1, Backing::default(), &key, Timestamp::now());
         let said =
             |principal: &Principal| (principal.clone(), rules.policy.say(principal, what, &key, circumstances.clone()));
         let grants = rules.principals.iter().map(said).collect();

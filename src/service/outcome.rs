@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use claviger_card_schemes::CardScheme;
+use claviger_key_ceremonies::Transcript;
 
-use super::{PersonaliseJob, Proposal, VerifyJob};
+use super::{PersonaliseJob, Proposal, Taken, VerifyJob};
 use crate::audit::Blinding;
 use crate::keyring::{Entry, Move};
 use crate::policy::{Principal, Said};
@@ -65,6 +66,12 @@ pub enum Outcome {
     Proposals(Vec<Proposal>),
     /// One of them.
     Proposal(Proposal),
+    /// A tenant's ceremonies.
+    Ceremonies(Vec<Transcript>),
+    /// One of them.
+    Ceremony(Box<Transcript>),
+    /// What came of a step.
+    Taken(Box<Taken>),
     /// How the backends are.
     Backends(Vec<BackendStatus>),
     /// Bytes that are not secret.

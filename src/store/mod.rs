@@ -3,6 +3,7 @@
 //! It keeps records as opaque text beside the few columns that must be unique or compared; what the
 //! records mean is the keyring's business. What an `await` here has answered survives a power cut.
 
+mod ceremonies;
 mod proposals;
 
 use std::path::Path;
@@ -70,7 +71,7 @@ pub struct Store {
     pool: SqlitePool,
 }
 
-const SCHEMA: i64 = 4;
+const SCHEMA: i64 = 5;
 const MIGRATIONS: [&str; SCHEMA as usize] = [
     "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -121,6 +122,15 @@ const MIGRATIONS: [&str; SCHEMA as usize] = [
         PRIMARY KEY (proposal_id, officer)
     ) STRICT;
 ",
+    "
+    CREATE TABLE ceremonies (id TEXT PRIMARY KEY, tenant TEXT NOT NULL) STRICT;
+    CREATE TABLE ceremony_lines (
+        ceremony_id TEXT NOT NULL REFERENCES ceremonies (id),
+        n INTEGER NOT NULL,
+        line TEXT NOT NULL,
+        PRIMARY KEY (ceremony_id, n)
+    ) STRICT;
+",
 ];
 
 impl Store {
@@ -152,7 +162,10 @@ impl Store {
         for step in MIGRATIONS.iter().skip(found as usize) {
             sqlx::raw_sql(*step).execute(&mut *transaction).await?;
         }
-        sqlx::raw_sql(const { "PRAGMA user_version = 4" }).execute(&mut *transaction).await?;
+        // A number of ours, and no text of anybody's.
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {SCHEMA}")))
+            .execute(&mut *transaction)
+            .await?;
         Ok(transaction.commit().await?)
     }
 

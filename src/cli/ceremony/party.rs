@@ -1,0 +1,275 @@
+//! Those who take part from this terminal: one person, or all of them in a rehearsal by oneself.
+
+use std::io::{BufRead, IsTerminal};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use claviger_client::{Ceremony, CeremonyTurn, Client, ClientError, Connection, SignCeremony, StepTaken, TakeStep};
+use claviger_key_ceremonies::{Event, PersonalKey, Signed, Transcript, Written, digest, words};
+use jiff::Timestamp;
+use x509_parser::prelude::GeneralName;
+
+use super::screen::Screen;
+use super::{leave, of_ceremony};
+use crate::cli::output::Output;
+
+/// How often a terminal asks whose turn it is.
+const ASK: Duration = Duration::from_millis(500);
+
+/// Somebody with a certificate.
+pub(super) struct Participant {
+    name: String,
+    client: Client,
+    key: PersonalKey,
+}
+
+impl Participant {
+    pub(super) fn new(client: Client, connection: &Connection) -> anyhow::Result<Self> {
+        let key = PersonalKey::load(&connection.certificate, &connection.key)?;
+        let name = name_in(key.certificate()).with_context(|| connection.certificate.display().to_string())?;
+        Ok(Self { name, client, key })
+    }
+}
+
+/// The URI in a certificate, PEM: by it the daemon knows whose it is.
+pub(super) fn name_in(certificate: &str) -> anyhow::Result<String> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).context("no certificate in PEM")?;
+    let certificate = pem.parse_x509().context("no X.509 certificate")?;
+    let names = certificate.subject_alternative_name().context("its extensions cannot be read")?;
+    let uri = names.and_then(|names| {
+        names.value.general_names.iter().find_map(|name| match name {
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
+            _ => None,
+        })
+    });
+    uri.context("the certificate has no URI, and so names nobody")
+}
+
+/// Those who sit at this terminal.
+pub(super) struct Party<'a> {
+    people: Vec<Participant>,
+    /// Asks how it stands.
+    client: Client,
+    /// Whether they are all of them, so that each turn says whose it is.
+    alone: bool,
+    output: &'a Output,
+    /// Lines of the transcript that were told.
+    told: usize,
+    waiting: String,
+}
+
+impl<'a> Party<'a> {
+    /// One person.
+    pub(super) fn one(person: Participant, output: &'a Output) -> Self {
+        let client = person.client.clone();
+        Self { people: vec![person], client, alone: false, output, told: 0, waiting: String::new() }
+    }
+
+    /// Everybody's part, of whom `client` is one.
+    pub(super) fn all(people: Vec<Participant>, client: Client, output: &'a Output) -> Self {
+        Self { people, client, alone: true, output, told: 0, waiting: String::new() }
+    }
+
+    /// Nobody's part: others join elsewhere.
+    pub(super) fn watching(client: Client, output: &'a Output) -> Self {
+        Self { people: Vec::new(), client, alone: false, output, told: 0, waiting: String::new() }
+    }
+
+    /// Takes part until the ceremony is over and everybody here has signed.
+    pub(super) async fn hold(mut self, id: &str, out: Option<&Path>) -> anyhow::Result<ExitCode> {
+        let path = format!("/v1/ceremonies/{}", of_ceremony(id)?);
+        let mut ceremony: Ceremony = self.client.get(&path, &()).await?;
+        for person in &self.people {
+            ceremony = person.client.post(&format!("{path}/join"), &()).await?;
+        }
+        self.greet(&ceremony);
+        loop {
+            self.tell(&ceremony)?;
+            let Some(next) = ceremony.next.clone() else { break };
+            let mine = self.people.iter().position(|person| next.people.contains(&person.name));
+            match mine {
+                Some(mine) => self.take(&path, mine, &next).await?,
+                None => {
+                    self.wait_for(&next);
+                    tokio::time::sleep(ASK).await;
+                }
+            }
+            ceremony = self.client.get(&path, &()).await?;
+        }
+        for person in 0..self.people.len() {
+            if ceremony.unsigned.contains(&self.people[person].name) {
+                ceremony = self.sign(&path, person, &ceremony).await?;
+            }
+        }
+        self.tell(&ceremony)?;
+        self.end(&path, ceremony, out).await
+    }
+
+    fn greet(&self, ceremony: &Ceremony) {
+        let rehearsal = if ceremony.rehearsal { "REHEARSAL: keys are thrown away\n" } else { "" };
+        let names: Vec<&str> = self.people.iter().map(|person| person.name.as_str()).collect();
+        self.output.say(format!(
+            "{rehearsal}{} ({}), tenant {}\nceremony {}\nhere: {}\n",
+            ceremony.title,
+            ceremony.plan,
+            ceremony.tenant,
+            ceremony.id,
+            names.join(", ")
+        ));
+    }
+
+    /// What has happened since the last time, in words.
+    fn tell(&mut self, ceremony: &Ceremony) -> anyhow::Result<()> {
+        let transcript = Transcript::parse(&ceremony.transcript).context("the daemon's transcript does not hold")?;
+        let entries = transcript.entries();
+        for entry in entries.iter().skip(self.told) {
+            self.output.say(format!("{:.0}  {}", entry.at, in_words(&entry.event)));
+        }
+        if entries.len() > self.told {
+            self.waiting.clear();
+        }
+        self.told = entries.len();
+        Ok(())
+    }
+
+    fn wait_for(&mut self, next: &CeremonyTurn) {
+        if self.waiting != next.turn {
+            self.waiting.clone_from(&next.turn);
+            self.output.say(format!("waiting for {}: turn {}, {}", next.people.join(" or "), next.turn, next.words));
+        }
+    }
+
+    /// Takes the turn of somebody who sits here.
+    async fn take(&mut self, path: &str, who: usize, next: &CeremonyTurn) -> anyhow::Result<()> {
+        let person = &self.people[who];
+        let turns = format!("{path}/turns");
+        let whose = if self.alone { format!("{}: ", person.name) } else { String::new() };
+        let heading = format!("{whose}turn {}, {}", next.turn, next.words);
+        let mut step = TakeStep { turn: next.turn.clone(), ..TakeStep::default() };
+        let bytes = next.bytes.unwrap_or_default();
+        match next.act.as_str() {
+            "confirm" => step.confirm = Some(ask(&heading, "Type yes if it is so, no if it is not: ")?),
+            "compare" => {
+                let screen = Screen::open()?;
+                step.kcv = Some(screen.type_kcv(&heading, "Type the check value that was given, and press Enter.")?);
+            }
+            "enter" => {
+                let screen = Screen::open()?;
+                let written = if next.written.as_deref() == Some("hex") { Written::Hex } else { Written::Letters };
+                step.component = screen.type_component(&heading, (written, bytes, next.odd_parity), None)?;
+                step.kcv = Some(screen.type_kcv(&heading, "Type the component's check value, and press Enter.")?);
+            }
+            "prove" => {
+                let screen = Screen::open()?;
+                let unseen = "Press Tab if you have not seen it: another is drawn for you.";
+                step.component = screen.type_component(&heading, (Written::Letters, bytes, false), Some(unseen))?;
+                step.lost = step.component.is_none();
+            }
+            "see" => {
+                // On the other screen before it is asked for: who cannot be shown it does not get it.
+                let screen = Screen::open()?;
+                let taken: StepTaken = person.client.post(&turns, &step).await?;
+                if let (Some(component), Some(kcv)) = (&taken.component, &taken.component_kcv) {
+                    screen.show_component(&heading, component, kcv)?;
+                }
+                return Ok(());
+            }
+            _ => {
+                if !ask(&heading, "Type yes to have it done: ")? {
+                    bail!("nothing was done: take the turn up again with `claviger ... ceremony join`");
+                }
+            }
+        }
+        match person.client.post::<StepTaken>(&turns, &step).await {
+            Ok(_) => Ok(()),
+            Err(ClientError::Problem(refused)) if refused.code == "step_refused" => {
+                self.output.say(format!("refused: {}", refused.detail));
+                Ok(())
+            }
+            // Another of the same role was quicker.
+            Err(ClientError::Problem(refused)) if refused.code == "ceremony_order" => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn sign(&self, path: &str, who: usize, ceremony: &Ceremony) -> anyhow::Result<Ceremony> {
+        let person = &self.people[who];
+        let transcript = Transcript::parse(&ceremony.transcript).context("the daemon's transcript does not hold")?;
+        let now = Timestamp::from_second(Timestamp::now().as_second())?;
+        let at = transcript.entries().last().map_or(now, |entry| now.max(entry.at));
+        let text = transcript.closing(&person.name, person.key.certificate(), at).context("it is not over")?;
+        self.output.say(format!("\n{text}in words: {}\n", words(&digest(&ceremony.transcript))));
+        let whose = if self.alone { format!("{}: ", person.name) } else { String::new() };
+        if !ask(&format!("{whose}this is how the ceremony ended."), "Type yes to sign that: ")? {
+            bail!("not signed: sign with `claviger ... ceremony join`");
+        }
+        let Signed { certificate, signature } = person.key.sign(text.as_bytes())?;
+        let signed = SignCeremony { time: at.to_string(), certificate, signature };
+        Ok(person.client.post(&format!("{path}/signatures"), &signed).await?)
+    }
+
+    /// Waits for the others' signatures, if the transcript is wanted.
+    async fn end(&mut self, path: &str, mut ceremony: Ceremony, out: Option<&Path>) -> anyhow::Result<ExitCode> {
+        // Whoever sits nowhere has nothing else to do.
+        if out.is_some() || self.people.is_empty() {
+            if !ceremony.unsigned.is_empty() {
+                self.output.say(format!("waiting for the signatures of {}", ceremony.unsigned.join(", ")));
+            }
+            while !ceremony.unsigned.is_empty() {
+                tokio::time::sleep(ASK).await;
+                ceremony = self.client.get(path, &()).await?;
+            }
+            self.tell(&ceremony)?;
+        }
+        if let Some(out) = out {
+            leave(out, &ceremony.transcript)?;
+        }
+        self.output.result(&ceremony, || format!("the ceremony is {}", ceremony.state));
+        Ok(if ceremony.state == "finished" { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+}
+
+/// Asks a person on a terminal, or whoever feeds this: nothing of it is secret.
+fn ask(heading: &str, question: &str) -> anyhow::Result<bool> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        eprintln!("\n{heading}");
+    }
+    loop {
+        eprint!("{question}");
+        let mut answer = String::new();
+        if stdin.lock().read_line(&mut answer)? == 0 {
+            bail!("there is nobody to ask");
+        }
+        match answer.trim() {
+            "yes" => return Ok(true),
+            "no" => return Ok(false),
+            _ => {}
+        }
+    }
+}
+
+/// A line of a transcript as people read it.
+pub(super) fn in_words(event: &Event) -> String {
+    let named = |lines: &[(String, String)]| {
+        let words: Vec<String> = lines.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
+    };
+    match event {
+        Event::Opened(opening) => format!("opened by {}", opening.by),
+        Event::Joined { by, .. } => format!("{by} is there"),
+        Event::Begun { turn, by } => format!("turn {turn} begun by {by}"),
+        Event::Done { turn, by, lines } => format!("turn {turn} done by {by}{}", named(lines)),
+        Event::Refused { turn, by, reason } => format!("turn {turn} by {by} refused: {reason}"),
+        Event::Undone { turn, by, reason } => format!("turn {turn} by {by} could not be done: {reason}"),
+        Event::Back { to, reason } => format!("back to turn {to}: {reason}"),
+        Event::Ended { how, by, reason } => {
+            let by = if by.is_empty() { String::new() } else { format!(" by {by}") };
+            let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            format!("{}{by}{reason}", how.as_str())
+        }
+        Event::Signed { by, .. } => format!("signed by {by}"),
+    }
+}

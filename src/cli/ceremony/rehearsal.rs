@@ -1,0 +1,176 @@
+//! A rehearsal: the same plan, a daemon that lasts as long as it, and keys that are thrown away.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use claviger_client::{Ceremony, Client, ImportKey, Key, NewKey, OpenCeremony};
+use claviger_hsm_api::Algorithm;
+use claviger_key_ceremonies::{Plan, PlannedKey, Signed, Step};
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use super::checking::binding_text;
+use super::party::{Participant, Party};
+use super::{plan_text, read};
+use crate::cli::dev::{Directory, Settings};
+use crate::cli::output::Output;
+use crate::daemon::Daemon;
+
+/// Whose keys a rehearsal makes.
+const TENANT: &str = "demo";
+/// Rehearsals whose parameters nobody gave take the plan's examples.
+const OPENER: &str = "officer";
+
+#[derive(Args)]
+pub(in crate::cli) struct Rehearse {
+    /// A plan's file, or the id of a shipped one
+    plan: String,
+    /// A value for a parameter of the plan, in place of its example
+    #[arg(long, value_name = "NAME=VALUE", value_parser = super::checking::pair)]
+    set: Vec<(String, String)>,
+    /// Play everybody's part in this terminal; otherwise each joins from one of their own
+    #[arg(long)]
+    alone: bool,
+    /// Where the daemon of the rehearsal keeps its data; a temporary directory if not given
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Where the transcript is left; a file that is there is not written over
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Rehearse {
+    pub(in crate::cli) async fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        let text = plan_text(&self.plan)?;
+        let plan = Plan::parse(&text)?;
+        let folder = tempfile::tempdir()?;
+        let directory = Directory::at(&self.dir.clone().unwrap_or_else(|| folder.path().join("rehearsal")));
+        // A backend for each that the plan names, so that what is copied is copied.
+        let names: BTreeSet<&str> = plan.backend_names().collect();
+        let backends: Vec<(String, String)> =
+            (1..).zip(&names).map(|(number, name)| ((*name).to_owned(), format!("rehearsal-{number}"))).collect();
+        let here = if backends.is_empty() {
+            vec!["rehearsal-1"]
+        } else {
+            backends.iter().map(|(_, name)| name.as_str()).collect()
+        };
+        // Keys that are there are in a backend of their own, unless the plan says where.
+        let tables: String = ["rehearsal-0"]
+            .iter()
+            .chain(&here)
+            .map(|name| format!("[[backend]]\nname = \"{name}\"\ndriver = \"software\"\n"))
+            .collect();
+        let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), tenants: &[], backends: &tables, schemes: None };
+        let path = directory.prepare(&settings).await?;
+        let daemon = Daemon::start(&path, Arc::default()).await?;
+        directory.serves_at(&daemon)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(daemon.run(async {
+            let _ = stopped.await;
+        }));
+        let held = self.hold(&directory, &text, &plan, &backends, output).await;
+        let _ = stop.send(());
+        serving.await?;
+        held
+    }
+
+    async fn hold(
+        &self,
+        directory: &Directory,
+        text: &str,
+        plan: &Plan,
+        backends: &[(String, String)],
+        output: &Output,
+    ) -> anyhow::Result<ExitCode> {
+        let given: BTreeMap<&str, &str> =
+            self.set.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let parameters: Vec<(String, String)> = plan
+            .parameters
+            .iter()
+            .map(|asked| {
+                (asked.name.clone(), (*given.get(asked.name.as_str()).unwrap_or(&asked.example.as_str())).to_owned())
+            })
+            .collect();
+        if let Some(unknown) = given.keys().find(|name| !parameters.iter().any(|(known, _)| known == *name)) {
+            bail!("the plan has no parameter `{unknown}`");
+        }
+        let (mut people, mut cast) = (Vec::new(), Vec::new());
+        for role in &plan.roles {
+            for number in 1..=role.count {
+                let client = if number == 1 { role.name.clone() } else { format!("{}-{number}", role.name) };
+                let connection = directory.connection(&client).with_context(|| {
+                    format!("a rehearsal has three officers, three custodians, two witnesses and an auditor, and no `{client}`")
+                })?;
+                let certificate = read(&connection.certificate)?;
+                let name = super::party::name_in(&certificate)?;
+                let print = Signed { certificate, signature: String::new() }.fingerprint().context("no certificate")?;
+                people.push((role.name.clone(), name, print));
+                cast.push((client, connection));
+            }
+        }
+        let binding = binding_text(text, TENANT, &parameters, backends, &people)?;
+        let opener = Client::new(&directory.connection(OPENER)?)?;
+        let bound = Plan::bound(text, &claviger_key_ceremonies::Binding::parse(&binding)?)?;
+        make_what_is_there(&opener, &bound, backends).await?;
+        let opened: Ceremony = opener.post("/v1/ceremonies", &OpenCeremony { plan: text.to_owned(), binding }).await?;
+        if !self.alone {
+            output.say("each takes part in a terminal of their own:");
+            for (client, _) in &cast {
+                output.say(format!(
+                    "  claviger --data {} --as {client} ceremony join {}",
+                    directory.path().display(),
+                    opened.id
+                ));
+            }
+        }
+        let here = cast
+            .iter()
+            .filter(|_| self.alone)
+            .map(|(_, connection)| Participant::new(Client::new(connection)?, connection))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let party = if self.alone { Party::all(here, opener, output) } else { Party::watching(opener, output) };
+        party.hold(&opened.id, self.out.as_deref()).await
+    }
+}
+
+/// Makes the keys that the plan takes to be there before: of nothing but chance.
+async fn make_what_is_there(officer: &Client, plan: &Plan, backends: &[(String, String)]) -> anyhow::Result<()> {
+    let wraps = |key: &PlannedKey| {
+        plan.steps.iter().any(|step| matches!(step, Step::ReplicateKey { under, .. } if *under == key.id))
+    };
+    for key in plan.keys.iter().filter(|key| key.exists) {
+        let algorithm: Algorithm = key.algorithm.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+        let mut components = Vec::new();
+        for _ in 0..2 {
+            let mut component = Zeroizing::new(vec![0; algorithm.key_len()]);
+            claviger_hsm_engine::fill_random(&mut component)?;
+            components.push(Zeroizing::new(hex::encode(&component)));
+        }
+        let mut there = vec!["rehearsal-0".to_owned()];
+        if wraps(key) {
+            there.extend(backends.iter().map(|(_, backend)| backend.clone()));
+        }
+        let new = NewKey {
+            tenant: TENANT.to_owned(),
+            scheme: key.scheme.clone(),
+            role: key.role.clone(),
+            version: key.version.clone(),
+            algorithm: key.algorithm.clone(),
+            factors: key.factors.clone(),
+            ceiling: key.ceiling.clone(),
+            protect_from: None,
+            protect_until: None,
+            verify_until: None,
+            backends: there,
+            places: Vec::new(),
+            movable: key.movable,
+        };
+        let _: Key =
+            officer.post("/v1/keys/import", &ImportKey { key: new, components, kcv: None, odd_parity: false }).await?;
+    }
+    Ok(())
+}

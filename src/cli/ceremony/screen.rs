@@ -1,0 +1,157 @@
+//! What one person alone sees and types: on the terminal's other screen, which keeps nothing once it is left.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Context, bail};
+use claviger_key_ceremonies::{TypedComponent, Written};
+use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::terminal::{
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use crossterm::{cursor, execute, queue};
+use zeroize::Zeroizing;
+
+/// Characters of a check value at most.
+const LONGEST_KCV: usize = 64;
+
+/// The other screen, while it is shown.
+pub(super) struct Screen(());
+
+/// Whoever sat there left.
+#[derive(Debug, thiserror::Error)]
+#[error("left before the turn was done: take it up again with `claviger ... ceremony join`")]
+pub(super) struct Left;
+
+impl Screen {
+    /// Turns to the other screen.
+    pub(super) fn open() -> anyhow::Result<Self> {
+        if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+            bail!(
+                "this turn needs a terminal: what is shown or typed in it must stay on no other screen, and in no file"
+            );
+        }
+        enable_raw_mode().context("the terminal cannot be set")?;
+        let screen = Self(());
+        execute!(std::io::stdout(), EnterAlternateScreen, Clear(ClearType::All), cursor::MoveTo(0, 0))?;
+        Ok(screen)
+    }
+
+    /// Shows lines from the top, and leaves the cursor after the last.
+    fn show(&self, lines: &[&str]) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        queue!(out, Clear(ClearType::All), cursor::MoveTo(0, 0))?;
+        for line in lines.iter().flat_map(|line| line.split('\n')) {
+            write!(out, "{line}\r\n")?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Shows a component until its custodian has written it down.
+    pub(super) fn show_component(&self, heading: &str, component: &str, kcv: &str) -> anyhow::Result<()> {
+        let mut rows = Zeroizing::new(String::with_capacity(component.len() * 2));
+        for (at, group) in component.split(' ').enumerate() {
+            rows.push_str(if at == 0 {
+                "    "
+            } else if at.is_multiple_of(4) {
+                "\n    "
+            } else {
+                "  "
+            });
+            rows.push_str(group);
+        }
+        let value = format!("    check value {kcv}");
+        let lines = [
+            heading,
+            "",
+            "Write this down. It is shown once, and never again.",
+            "",
+            &rows,
+            "",
+            &value,
+            "",
+            "Press Enter when it is written down; you will type it back.",
+        ];
+        self.show(&lines)?;
+        loop {
+            match key()? {
+                KeyCode::Enter => return Ok(()),
+                KeyCode::Esc => return Err(Left.into()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Has a component typed; each character is checked as it comes. None if it was never seen, which may be said where
+    /// `unseen` tells how.
+    pub(super) fn type_component(
+        &self,
+        heading: &str,
+        (written, bytes, odd_parity): (Written, usize, bool),
+        unseen: Option<&str>,
+    ) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let mut typed = TypedComponent::new(written, bytes, odd_parity);
+        let mut said = String::new();
+        loop {
+            let shown = typed.shown();
+            let rest = if typed.is_complete() { "Press Enter." } else { unseen.unwrap_or_default() };
+            self.show(&[heading, "", "Type the component; blanks are of no matter.", "", &shown, "", &said, rest])?;
+            said.clear();
+            match key()? {
+                KeyCode::Enter if typed.is_complete() => return Ok(Some(shown)),
+                KeyCode::Enter => said = format!("It is not complete: the key has {bytes} bytes."),
+                KeyCode::Backspace => typed.pop(),
+                KeyCode::Tab if unseen.is_some() => return Ok(None),
+                KeyCode::Esc => return Err(Left.into()),
+                KeyCode::Char(c) => {
+                    if let Err(wrong) = typed.push(c) {
+                        said = format!("Not taken: {wrong}.");
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Has a check value typed.
+    pub(super) fn type_kcv(&self, heading: &str, what: &str) -> anyhow::Result<String> {
+        let mut typed = String::new();
+        loop {
+            self.show(&[heading, "", what, "", &typed])?;
+            match key()? {
+                KeyCode::Enter if !typed.is_empty() => return Ok(typed),
+                KeyCode::Backspace => drop(typed.pop()),
+                KeyCode::Esc => return Err(Left.into()),
+                KeyCode::Char(c) if c.is_ascii_hexdigit() && typed.len() < LONGEST_KCV => {
+                    typed.push(c.to_ascii_uppercase());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // In this order: nothing of what was shown is there when the first screen comes back, and none of it is kept.
+        let _ = execute!(
+            std::io::stdout(),
+            Clear(ClearType::All),
+            Clear(ClearType::Purge),
+            LeaveAlternateScreen,
+            cursor::Show
+        );
+        let _ = disable_raw_mode();
+    }
+}
+
+fn key() -> anyhow::Result<KeyCode> {
+    loop {
+        if let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press, .. }) = event::read()? {
+            match code {
+                KeyCode::Char('c' | 'd') if modifiers.contains(KeyModifiers::CONTROL) => return Err(Left.into()),
+                code => return Ok(code),
+            }
+        }
+    }
+}

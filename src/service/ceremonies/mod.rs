@@ -1,0 +1,367 @@
+//! Ceremonies: the daemon holds the plan, says whose turn it is, and writes the transcript.
+//!
+//! What a step makes is made by the operations that everybody else asks for, under the same policies; that the plan was
+//! approved counts for each of them. Components wait in locked memory and nowhere else: a daemon that was started again has
+//! lost them, says so in the transcript, and asks for them again.
+
+mod planned;
+mod steps;
+
+use std::collections::{BTreeMap, HashMap};
+
+use claviger_hsm_api::Secret;
+use claviger_key_ceremonies::{
+    Binding, CourseError, Ending, Event as Happened, Opening, Plan, PlanError, Signed, Transcript, TranscriptError,
+};
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+
+pub use steps::Taken;
+
+use super::asked::Asked;
+use super::{Caller, Service, ServiceError};
+use crate::audit::Event;
+use crate::policy::Resource;
+
+/// How far a signer's clock may be from the daemon's.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
+
+/// Why a ceremony does not go that way.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CeremonyError {
+    /// No such ceremony, or not for this caller.
+    #[error("there is no such ceremony")]
+    None,
+    /// The plan or the binding.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Not now, or not by this caller.
+    #[error("{0}")]
+    Order(String),
+    /// It is over.
+    #[error("the ceremony is {0}")]
+    Over(&'static str),
+    /// What was brought is not good.
+    #[error("{reason}; {left} tries are left")]
+    Refused {
+        /// In words; never what was brought.
+        reason: String,
+        /// How many.
+        left: u8,
+    },
+    /// A signature that does not hold.
+    #[error("field {0}")]
+    Signature(String),
+}
+
+impl CeremonyError {
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::None => "no_ceremony",
+            Self::Plan(_) => "bad_plan",
+            Self::Order(_) => "ceremony_order",
+            Self::Over(_) => "ceremony_over",
+            Self::Refused { .. } => "step_refused",
+            Self::Signature(_) => "bad_signature",
+        }
+    }
+}
+
+impl From<TranscriptError> for ServiceError {
+    fn from(error: TranscriptError) -> Self {
+        match error {
+            TranscriptError::Plan(error) => CeremonyError::Plan(error).into(),
+            TranscriptError::Course { error: CourseError::Over, .. } => CeremonyError::Over("over").into(),
+            TranscriptError::Course { error, .. } => CeremonyError::Order(error.to_string()).into(),
+            TranscriptError::Signature { error, .. } => CeremonyError::Signature(error.to_string()).into(),
+            TranscriptError::Line { .. } => {
+                tracing::error!(%error, "a transcript in the store cannot be read");
+                Self::Internal
+            }
+        }
+    }
+}
+
+/// The ceremonies that somebody has asked for since the daemon was started.
+#[derive(Default)]
+pub(super) struct Ceremonies {
+    live: tokio::sync::Mutex<HashMap<String, Live>>,
+}
+
+/// A ceremony, and the components that wait to be joined.
+struct Live {
+    id: String,
+    transcript: Transcript,
+    /// By key, and by custodian of the plan.
+    components: BTreeMap<(String, usize), Secret>,
+}
+
+/// The approvals under which a caller takes a ceremony's step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InCeremony {
+    pub(super) approvals: u64,
+}
+
+impl Service {
+    /// Looks whether a daemon could hold a ceremony, and begins none.
+    pub(super) async fn check_ceremony(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        plan: &str,
+        binding: &str,
+    ) -> Result<(), ServiceError> {
+        let binding = Binding::parse(binding).map_err(CeremonyError::from)?;
+        self.enter(caller, &binding.tenant).await?;
+        let permit = self.decide(caller, action, &[Resource::Tenant(binding.tenant.clone())], 1).await?;
+        let held = Plan::bound(plan, &binding).map_err(|error| CeremonyError::from(error).into());
+        let result = held.and_then(|plan| self.can_hold(&plan, &binding));
+        self.settle(caller, &permit, Event { tenant: binding.tenant, ..Event::default() }, result).await
+    }
+
+    /// Opens a ceremony.
+    pub(super) async fn open_ceremony(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        plan: String,
+        binding: String,
+    ) -> Result<Transcript, ServiceError> {
+        let bound = Binding::parse(&binding).map_err(CeremonyError::from)?;
+        self.enter(caller, &bound.tenant).await?;
+        let permit = self.decide(caller, action, &[Resource::Tenant(bound.tenant.clone())], 1).await?;
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|_| ServiceError::Internal)?;
+        let id = hex::encode(id);
+        let opening = Opening {
+            ceremony: id.clone(),
+            daemon: self.installation.clone(),
+            by: caller.principal.to_string(),
+            approval: caller.approved(action).map(|(id, _)| id.clone()).unwrap_or_default(),
+            plan,
+            binding,
+        };
+        let rehearsal = self.rules().rehearsal;
+        let result = async {
+            let transcript = Transcript::begin(opening, Timestamp::now(), rehearsal)?;
+            self.can_hold(transcript.plan(), &bound)?;
+            self.store.open_ceremony(&id, &bound.tenant, transcript.text().trim_end()).await?;
+            Ok(transcript)
+        };
+        let result = result.await;
+        let event = match &result {
+            Ok(transcript) => anchored(&id, transcript),
+            Err(_) => Event { ceremony: id, ..Event::default() },
+        };
+        self.settle(caller, &permit, Event { tenant: bound.tenant, ..event }, result).await
+    }
+
+    pub(super) async fn list_ceremonies(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        tenant: String,
+    ) -> Result<Vec<Transcript>, ServiceError> {
+        self.enter(caller, &tenant).await?;
+        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let listed = async {
+            let mut found = Vec::new();
+            for id in self.store.ceremonies(&tenant).await? {
+                found.push(Transcript::parse(&self.store.transcript(&id).await?)?);
+            }
+            Ok(found)
+        };
+        let listed = listed.await;
+        self.settle(caller, &permit, Event { tenant, ..Event::default() }, listed).await
+    }
+
+    pub(super) async fn show_ceremony(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+    ) -> Result<Transcript, ServiceError> {
+        let tenant = self.tenant_of_ceremony(caller, action, id).await?;
+        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let shown = async {
+            let mut live = self.ceremonies.live.lock().await;
+            Ok(self.live(&mut live, id).await?.transcript.clone())
+        };
+        let shown = shown.await;
+        self.settle(caller, &permit, Event { tenant, ceremony: id.to_owned(), ..Event::default() }, shown).await
+    }
+
+    /// Writes down that the caller is there, if the binding names them and it is not written yet.
+    pub(super) async fn join_ceremony(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+    ) -> Result<Transcript, ServiceError> {
+        let tenant = self.tenant_of_ceremony(caller, action, id).await?;
+        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let joining = async {
+            let mut live = self.ceremonies.live.lock().await;
+            let ceremony = self.live(&mut live, id).await?;
+            self.join(caller, ceremony).await?;
+            Ok(ceremony.transcript.clone())
+        };
+        let joined = joining.await;
+        self.settle(caller, &permit, self.in_ceremony(&tenant, id, &joined), joined).await
+    }
+
+    async fn join(&self, caller: &Caller, ceremony: &mut Live) -> Result<(), ServiceError> {
+        let by = caller.principal.to_string();
+        let is_there = ceremony.transcript.course().present().any(|name| name == by);
+        let has_part = ceremony.transcript.binding().person(&by).is_some();
+        if is_there || !has_part || ceremony.transcript.course().ending().is_some() {
+            return Ok(());
+        }
+        self.add(ceremony, Happened::Joined { by, certificate: certificate(caller) }).await
+    }
+
+    /// Takes the signature of somebody who was there. Another may bring it: it says whose it is.
+    pub(super) async fn sign_ceremony(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+        at: Timestamp,
+        signed: Signed,
+    ) -> Result<Transcript, ServiceError> {
+        let tenant = self.tenant_of_ceremony(caller, action, id).await?;
+        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let signing = async {
+            let mut live = self.ceremonies.live.lock().await;
+            let ceremony = self.live(&mut live, id).await?;
+            if at.duration_since(Timestamp::now()).abs() > CLOCKS {
+                return Err(ServiceError::field("time", "is more than ten minutes from the daemon's"));
+            }
+            let certificate = signed.fingerprint().unwrap_or_default();
+            let people = &ceremony.transcript.binding().people;
+            let by = people.iter().find(|person| person.certificate.eq_ignore_ascii_case(&certificate));
+            let by =
+                by.ok_or_else(|| CeremonyError::Signature("`certificate` is of nobody in the binding".to_owned()))?;
+            let signed = Happened::Signed { by: by.name.clone(), signed };
+            self.add_at(ceremony, at, signed).await?;
+            Ok(ceremony.transcript.clone())
+        };
+        let signed = signing.await;
+        self.settle(caller, &permit, self.in_ceremony(&tenant, id, &signed), signed).await
+    }
+
+    /// Ends a ceremony before its end. What it has made stays, and is in the transcript.
+    pub(super) async fn cancel_ceremony(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+        reason: String,
+    ) -> Result<Transcript, ServiceError> {
+        let tenant = self.tenant_of_ceremony(caller, action, id).await?;
+        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let cancelling = async {
+            let mut live = self.ceremonies.live.lock().await;
+            let ceremony = self.live(&mut live, id).await?;
+            let by = caller.principal.to_string();
+            self.add(ceremony, Happened::Ended { how: Ending::Cancelled, by, reason }).await?;
+            Ok(ceremony.transcript.clone())
+        };
+        let cancelled = cancelling.await;
+        self.settle(caller, &permit, self.in_ceremony(&tenant, id, &cancelled), cancelled).await
+    }
+
+    /// What ending a ceremony early is, for those who must approve it.
+    pub(super) async fn cancelling_in_words(&self, id: &str, reason: &str) -> Result<Option<Asked>, ServiceError> {
+        let Some(tenant) = self.store.tenant_of_ceremony(id).await? else { return Ok(None) };
+        let mut live = self.ceremonies.live.lock().await;
+        let transcript = &self.live(&mut live, id).await?.transcript;
+        let at = transcript.course().next().map_or("its end", |turn| turn.label.as_str());
+        let lines = [
+            ("ceremony", id.to_owned()),
+            ("plan", format!("{} version {}", transcript.plan().id, transcript.plan().version)),
+            ("turn that is next", at.to_owned()),
+            ("reason", reason.to_owned()),
+        ];
+        let lines = lines.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        Ok(Some(Asked { action: "cancel_ceremony", tenant, lines, key: None, approved: None }))
+    }
+
+    /// The tenant of a ceremony, for those who act for it.
+    async fn tenant_of_ceremony(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+    ) -> Result<String, ServiceError> {
+        let Some(tenant) = self.store.tenant_of_ceremony(id).await? else {
+            let error = ServiceError::from(CeremonyError::None);
+            self.audit.append(super::decide::refused(caller, action, &[], error.code())).await?;
+            return Err(error);
+        };
+        match self.enter(caller, &tenant).await {
+            Err(ServiceError::Denied(_)) => Err(CeremonyError::None.into()),
+            other => other.map(|_| tenant),
+        }
+    }
+
+    /// The ceremony of an id; from the store if nobody has asked for it yet, and then without what was in memory only.
+    async fn live<'l>(&self, live: &'l mut HashMap<String, Live>, id: &str) -> Result<&'l mut Live, ServiceError> {
+        if !live.contains_key(id) {
+            let transcript = Transcript::parse(&self.store.transcript(id).await?)?;
+            let mut found = Live { id: id.to_owned(), transcript, components: BTreeMap::new() };
+            if found.transcript.course().ending().is_none() {
+                self.take_up_again(&mut found).await?;
+            }
+            live.insert(id.to_owned(), found);
+        }
+        let ceremony = live.get_mut(id).ok_or(ServiceError::Internal)?;
+        if ceremony.transcript.course().ending().is_none() && ceremony.transcript.expires() <= Timestamp::now() {
+            let reason = format!("its {} hours are over", ceremony.transcript.plan().hours);
+            self.add(ceremony, Happened::Ended { how: Ending::Expired, by: String::new(), reason }).await?;
+        }
+        Ok(ceremony)
+    }
+
+    /// Writes down what happened, and only then takes it to be so.
+    async fn add(&self, ceremony: &mut Live, event: Happened) -> Result<(), ServiceError> {
+        self.add_at(ceremony, Timestamp::now(), event).await
+    }
+
+    async fn add_at(&self, ceremony: &mut Live, at: Timestamp, event: Happened) -> Result<(), ServiceError> {
+        let mut next = ceremony.transcript.clone();
+        let line = next.add(at, event)?.to_owned();
+        self.store.add_ceremony_line(&ceremony.id, next.entries().len() as u64, &line).await?;
+        ceremony.transcript = next;
+        if ceremony.transcript.course().ending().is_some() {
+            ceremony.components.clear();
+        }
+        Ok(())
+    }
+
+    fn in_ceremony(&self, tenant: &str, id: &str, result: &Result<Transcript, ServiceError>) -> Event {
+        let event = result.as_ref().map(|transcript| anchored(id, transcript)).unwrap_or_default();
+        Event { tenant: tenant.to_owned(), ceremony: id.to_owned(), ..event }
+    }
+}
+
+/// A record that holds a transcript to what it was then.
+fn anchored(id: &str, transcript: &Transcript) -> Event {
+    Event {
+        ceremony: id.to_owned(),
+        statement: format!("line {} {}", transcript.entries().len(), transcript.head()),
+        ..Event::default()
+    }
+}
+
+/// SHA-256 of the certificate that a caller showed.
+fn certificate(caller: &Caller) -> String {
+    caller.chain.first().map(|der| hex::encode(Sha256::digest(der))).unwrap_or_default()
+}
+
+impl Caller {
+    /// The same, taking a step of a ceremony that so many have approved.
+    fn in_ceremony(&self, approvals: u64) -> Self {
+        Self { approval: None, asked: None, ceremony: Some(InCeremony { approvals }), ..self.clone() }
+    }
+}

@@ -1,0 +1,126 @@
+//! What a plan says about keys, as the service asks for them.
+
+use claviger_key_ceremonies::{Binding, Plan, PlanError, PlannedKey, Step};
+
+use super::CeremonyError;
+use crate::keyring::{Origin, Validity};
+use crate::operation::{KeyRef, KeyRequest};
+use crate::service::{Service, ServiceError};
+
+impl Service {
+    /// Whether this daemon could hold a ceremony: its people and backends are known, its keys are keys of their schemes, and
+    /// those that must be there are.
+    pub(super) fn can_hold(&self, plan: &Plan, binding: &Binding) -> Result<(), ServiceError> {
+        let rules = self.rules();
+        for person in &binding.people {
+            if !rules.principals.iter().any(|known| known.to_string() == person.name) {
+                return wrong(format!("binding, person `{}`", person.name), "is no principal of the configuration");
+            }
+        }
+        for (name, backend) in &binding.backends {
+            if !rules.surroundings.backends.contains_key(backend) {
+                return wrong(format!("binding, backend `{name}`"), format!("the configuration has no `{backend}`"));
+            }
+        }
+        for (number, step) in (1..).zip(&plan.steps) {
+            self.can_take(plan, binding, step).map_err(|error| at_step(number, &error))?;
+        }
+        Ok(())
+    }
+
+    fn can_take(&self, plan: &Plan, binding: &Binding, step: &Step) -> Result<(), ServiceError> {
+        let new = |key: &str, origin| {
+            let request = key_request(plan, binding, key)?;
+            let draft = self.draft(&request, origin)?;
+            self.router()?.destinations(&draft.record, &request.backends)?;
+            Ok::<_, ServiceError>(())
+        };
+        let old = |key: &str| match plan.key(key) {
+            Some(planned) if planned.exists => self.referenced(&key_ref(plan, binding, key)?).map(|_| ()),
+            _ => Ok(()),
+        };
+        match step {
+            Step::Confirm { .. } => Ok(()),
+            Step::GenerateKey { key, .. } => new(key, Origin::Generated),
+            Step::HandOutComponents { key, .. }
+            | Step::EnterComponents { key, .. }
+            | Step::JoinComponents { key, .. } => new(key, Origin::Components),
+            Step::AdoptKey { key, .. } => new(key, Origin::Adopted),
+            Step::DisperseKey { key, from, .. } => {
+                own_factors(&key_request(plan, binding, key)?, &key_ref(plan, binding, from)?)?;
+                old(from)
+            }
+            Step::CompareKcv { key, .. } => old(key),
+            Step::SetState { key, state, .. } => {
+                state.parse::<claviger_hsm_api::KeyState>().map_err(|error| ServiceError::field("state", error))?;
+                old(key)
+            }
+            Step::ReplicateKey { key, under, .. } => old(key).and_then(|()| old(under)),
+        }
+    }
+}
+
+/// What a step asks for that makes a key of the plan.
+pub(super) fn key_request(plan: &Plan, binding: &Binding, id: &str) -> Result<KeyRequest, ServiceError> {
+    let key = planned(plan, id)?;
+    let KeyRef { name, version, algorithm, factors } = key_ref(plan, binding, id)?;
+    let time = |field: &str, text: &Option<String>| text.as_ref().map(|text| word(field, text)).transpose();
+    Ok(KeyRequest {
+        name,
+        version,
+        algorithm,
+        factors,
+        ceiling: key.ceiling.as_ref().map(|text| word("ceiling", text)).transpose()?,
+        validity: Validity {
+            protect_from: time("protect_from", &key.protect_from)?,
+            protect_until: time("protect_until", &key.protect_until)?,
+            verify_until: time("verify_until", &key.verify_until)?,
+        },
+        backends: key.backend.iter().filter_map(|name| binding.backends.get(name).cloned()).collect(),
+        places: key.places.iter().map(|text| word("places", text)).collect::<Result<_, _>>()?,
+        movable: key.movable,
+    })
+}
+
+/// A key of the plan by all that tells it from others.
+pub(super) fn key_ref(plan: &Plan, binding: &Binding, id: &str) -> Result<KeyRef, ServiceError> {
+    let key = planned(plan, id)?;
+    let factor = |text: &String| match hex::decode(text) {
+        Ok(bytes) if hex::encode_upper(&bytes) == *text => Ok(text.clone()),
+        _ => Err(ServiceError::field("factors", "must be upper-case hexadecimal digits in pairs")),
+    };
+    Ok(KeyRef {
+        name: claviger_hsm_api::KeyName::new(&binding.tenant, &key.scheme, &key.role)?,
+        version: word("version", &key.version)?,
+        algorithm: word("algorithm", &key.algorithm)?,
+        factors: key.factors.iter().map(factor).collect::<Result<_, _>>()?,
+    })
+}
+
+/// The factors that a child has more than its parent.
+pub(super) fn own_factors(child: &KeyRequest, parent: &KeyRef) -> Result<Vec<String>, ServiceError> {
+    match child.factors.strip_prefix(parent.factors.as_slice()) {
+        Some(more) if !more.is_empty() && child.name == parent.name => Ok(more.to_vec()),
+        _ => Err(ServiceError::field("factors", "must be the parent's and more, of the same scheme and role")),
+    }
+}
+
+fn planned<'p>(plan: &'p Plan, id: &str) -> Result<&'p PlannedKey, ServiceError> {
+    plan.key(id).ok_or(ServiceError::Internal)
+}
+
+fn word<T: std::str::FromStr<Err: std::fmt::Display>>(field: &str, text: &str) -> Result<T, ServiceError> {
+    text.parse().map_err(|error: T::Err| ServiceError::field(field, error))
+}
+
+fn wrong<T>(at: String, reason: impl Into<String>) -> Result<T, ServiceError> {
+    Err(CeremonyError::Plan(PlanError { at, reason: reason.into() }).into())
+}
+
+fn at_step(number: usize, error: &ServiceError) -> ServiceError {
+    // A daemon that is sealed says so, whatever the plan.
+    match error {
+        ServiceError::Sealed => ServiceError::Sealed,
+        error => CeremonyError::Plan(PlanError { at: format!("step {number}"), reason: error.to_string() }).into(),
+    }
+}

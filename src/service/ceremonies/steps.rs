@@ -1,0 +1,361 @@
+//! The steps of a ceremony, one person at a time.
+
+use std::sync::Arc;
+
+use claviger_hsm_api::Secret;
+use claviger_hsm_engine::{PlainKey, kcv};
+use claviger_key_ceremonies::{
+    Act, Ending, Event as Happened, Step, Transcript, Turn, Written, read_component, write_component,
+};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::planned::{key_ref, key_request, own_factors};
+use super::{CeremonyError, Live};
+use crate::keyring::{Entry, Origin};
+use crate::operation::{KeyRequest, Operation, StepInput};
+use crate::policy::Resource;
+use crate::service::{Caller, Service, ServiceError};
+
+/// What came of a turn.
+pub struct Taken {
+    /// The transcript with it.
+    pub transcript: Transcript,
+    /// A component that is shown now and never again, and its check value.
+    pub component: Option<(Zeroizing<String>, String)>,
+}
+
+/// A turn that went well.
+#[derive(Default)]
+struct Done {
+    lines: Vec<(String, String)>,
+    component: Option<(Zeroizing<String>, String)>,
+}
+
+impl Service {
+    /// Takes the next turn of a ceremony, if it is the caller's.
+    pub(in crate::service) async fn take_step(
+        self: &Arc<Self>,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+        input: StepInput,
+    ) -> Result<Taken, ServiceError> {
+        let tenant = self.tenant_of_ceremony(caller, action, id).await?;
+        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let mut component = None;
+        let taking = async {
+            let mut live = self.ceremonies.live.lock().await;
+            let ceremony = self.live(&mut live, id).await?;
+            component = self.turn(caller, ceremony, input).await?;
+            Ok(ceremony.transcript.clone())
+        };
+        let taken = taking.await;
+        let event = self.in_ceremony(&tenant, id, &taken);
+        // What is shown leaves after it is written down that it was.
+        let transcript = self.settle(caller, &permit, event, taken).await?;
+        Ok(Taken { transcript, component })
+    }
+
+    async fn turn(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ceremony: &mut Live,
+        input: StepInput,
+    ) -> Result<Option<(Zeroizing<String>, String)>, ServiceError> {
+        let course = ceremony.transcript.course();
+        if let Some(ending) = course.ending() {
+            return Err(CeremonyError::Over(ending.as_str()).into());
+        }
+        let by = caller.principal.to_string();
+        let turn = course.next().cloned().ok_or(ServiceError::Internal)?;
+        if turn.label != input.turn {
+            return Err(CeremonyError::Order(format!("the next turn is {}", turn.label)).into());
+        }
+        if !turn.is_of(&by, ceremony.transcript.binding()) {
+            return Err(CeremonyError::Order(format!("turn {} is another's", turn.label)).into());
+        }
+        self.join(caller, ceremony).await?;
+        if input.lost && turn.act == Act::Prove {
+            return self.draw_again(ceremony, &turn).await.map(|()| None);
+        }
+        match self.act(caller, ceremony, &turn, input).await {
+            Ok(Done { lines, component }) => {
+                self.add(ceremony, Happened::Done { turn: turn.label, by, lines }).await?;
+                if ceremony.transcript.course().next().is_none() {
+                    let (by, reason) = (String::new(), String::new());
+                    self.add(ceremony, Happened::Ended { how: Ending::Finished, by, reason }).await?;
+                }
+                Ok(component)
+            }
+            Err(error) if ceremony.transcript.course().is_begun() => {
+                let undone = Happened::Undone { turn: turn.label, by, reason: error.to_string() };
+                self.add(ceremony, undone).await.and(Err(error))
+            }
+            Err(error) => Err(self.refuse(ceremony, turn.label, by, error).await),
+        }
+    }
+
+    /// Writes down that a turn was not good; after the third time, the ceremony has failed.
+    async fn refuse(&self, ceremony: &mut Live, turn: String, by: String, error: ServiceError) -> ServiceError {
+        let reason = error.to_string();
+        let refused = Happened::Refused { turn, by, reason: reason.clone() };
+        if let Err(error) = self.add(ceremony, refused).await {
+            return error;
+        }
+        let left = ceremony.transcript.course().tries_left();
+        if left == 0 {
+            let reason = "a step was refused three times".to_owned();
+            let failed = Happened::Ended { how: Ending::Failed, by: String::new(), reason };
+            if let Err(error) = self.add(ceremony, failed).await {
+                return error;
+            }
+        }
+        CeremonyError::Refused { reason, left }.into()
+    }
+
+    async fn draw_again(&self, ceremony: &mut Live, turn: &Turn) -> Result<(), ServiceError> {
+        let turns = ceremony.transcript.course().turns();
+        let shown = turns.get(ceremony.transcript.course().place().saturating_sub(1));
+        let to = shown.map(|shown| shown.label.clone()).ok_or(ServiceError::Internal)?;
+        let reason = "the custodian has not seen the component: another is drawn".to_owned();
+        self.add(ceremony, Happened::Back { to, reason }).await?;
+        let key = key_of(&ceremony.transcript.plan().steps[turn.step]).to_owned();
+        ceremony.components.remove(&(key, turn.person.unwrap_or_default()));
+        Ok(())
+    }
+
+    async fn act(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ceremony: &mut Live,
+        turn: &Turn,
+        input: StepInput,
+    ) -> Result<Done, ServiceError> {
+        let step = ceremony.transcript.plan().steps[turn.step].clone();
+        match (&step, turn.act) {
+            (Step::Confirm { .. }, _) => match input.confirm {
+                Some(true) => Ok(Done::default()),
+                Some(false) => Err(ServiceError::field("confirm", "says that it is not so")),
+                None => Err(ServiceError::field("confirm", "is missing")),
+            },
+            (Step::HandOutComponents { key, .. }, Act::Show) => self.show_component(ceremony, key, turn),
+            (Step::HandOutComponents { key, .. }, _) => self.prove_component(ceremony, key, turn, &input),
+            (Step::EnterComponents { key, written, odd_parity, .. }, _) => {
+                self.enter_component(ceremony, key, turn, (*written, *odd_parity), &input)
+            }
+            (Step::CompareKcv { key, .. }, _) => {
+                let entry = self.planned_entry(ceremony, key)?;
+                same_kcv(&input, &entry.record.kcv.value)?;
+                Ok(Done { lines: vec![line("kcv", &entry.record.kcv.value)], ..Done::default() })
+            }
+            _ => {
+                let begun = Happened::Begun { turn: turn.label.clone(), by: caller.principal.to_string() };
+                self.add(ceremony, begun).await?;
+                let approvals = self.approvals_of(ceremony).await?;
+                let entry = self.make_planned(&caller.in_ceremony(approvals), ceremony, &step).await?;
+                Ok(Done { lines: lines_of(&entry), ..Done::default() })
+            }
+        }
+    }
+
+    /// What a step makes or changes, by the operations that everybody asks for.
+    async fn make_planned(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ceremony: &mut Live,
+        step: &Step,
+    ) -> Result<Arc<Entry>, ServiceError> {
+        let (plan, binding) = (ceremony.transcript.plan(), ceremony.transcript.binding());
+        match step {
+            Step::GenerateKey { key, .. } => {
+                self.generate_key(caller, "generate_key", key_request(plan, binding, key)?).await
+            }
+            Step::JoinComponents { key, .. } => {
+                let request = key_request(plan, binding, key)?;
+                let parts = ceremony.components.iter().filter(|((of, _), _)| of == key);
+                let parts = parts.map(|(_, component)| Secret::copy_of(component.expose())).collect();
+                let joined = self.import_key(caller, "import_key", request, parts, None, false).await?;
+                ceremony.components.retain(|(of, _), _| of != key);
+                Ok(joined)
+            }
+            Step::DisperseKey { key, from, .. } => {
+                let parent = key_ref(plan, binding, from)?;
+                let factors = own_factors(&key_request(plan, binding, key)?, &parent)?;
+                self.disperse_key(caller, "disperse_key", parent, factors).await
+            }
+            Step::ReplicateKey { key, to, under, .. } => {
+                let entry = self.planned_entry(ceremony, key)?;
+                let to = binding.backends.get(to).cloned().ok_or(ServiceError::Internal)?;
+                let under = key_ref(plan, binding, under)?;
+                self.replicate_key(caller, "replicate_key", entry.id(), to, under).await
+            }
+            Step::SetState { key, state, .. } => {
+                let entry = self.planned_entry(ceremony, key)?;
+                let state = state.parse().map_err(|error| ServiceError::field("state", error))?;
+                let action = Operation::SetKeyState { id: String::new(), state }.action();
+                self.set_key_state(caller, action, entry.id(), state).await
+            }
+            Step::AdoptKey { key, object, .. } => {
+                let request = key_request(plan, binding, key)?;
+                self.adopt_key(caller, "adopt_key", request, object.clone(), None, Vec::new()).await
+            }
+            _ => Err(ServiceError::Internal),
+        }
+    }
+
+    fn planned_entry(&self, ceremony: &Live, key: &str) -> Result<Arc<Entry>, ServiceError> {
+        self.referenced(&key_ref(ceremony.transcript.plan(), ceremony.transcript.binding(), key)?)
+    }
+
+    /// How many of those who approved the ceremony still may.
+    async fn approvals_of(&self, ceremony: &Live) -> Result<u64, ServiceError> {
+        match ceremony.transcript.opening() {
+            Some(opening) if !opening.approval.is_empty() => self.still_approve(&opening.approval).await,
+            _ => Ok(0),
+        }
+    }
+
+    fn show_component(&self, ceremony: &mut Live, key: &str, turn: &Turn) -> Result<Done, ServiceError> {
+        let request = key_request(ceremony.transcript.plan(), ceremony.transcript.binding(), key)?;
+        let mut failed = false;
+        let drawn = Secret::init(request.algorithm.key_len(), |bytes| failed = getrandom::fill(bytes).is_err());
+        if failed {
+            return Err(ServiceError::Internal);
+        }
+        let (text, value) = (write_component(&drawn), self.kcv_of(&request, &drawn)?);
+        ceremony.components.insert((key.to_owned(), turn.person.unwrap_or_default()), drawn);
+        Ok(Done { lines: vec![line("component kcv", &value)], component: Some((text, value)) })
+    }
+
+    fn prove_component(
+        &self,
+        ceremony: &Live,
+        key: &str,
+        turn: &Turn,
+        input: &StepInput,
+    ) -> Result<Done, ServiceError> {
+        let drawn = ceremony.components.get(&(key.to_owned(), turn.person.unwrap_or_default()));
+        let drawn = drawn.ok_or(ServiceError::Internal)?;
+        let typed = typed(input, Written::Letters, drawn.len(), false)?;
+        if !bool::from(typed.expose().ct_eq(drawn.expose())) {
+            return Err(ServiceError::field("component", "is not the one that was shown"));
+        }
+        Ok(Done::default())
+    }
+
+    fn enter_component(
+        &self,
+        ceremony: &mut Live,
+        key: &str,
+        turn: &Turn,
+        (written, odd_parity): (Written, bool),
+        input: &StepInput,
+    ) -> Result<Done, ServiceError> {
+        let request = key_request(ceremony.transcript.plan(), ceremony.transcript.binding(), key)?;
+        let typed = typed(input, written, request.algorithm.key_len(), odd_parity)?;
+        let value = self.kcv_of(&request, &typed)?;
+        same_kcv(input, &value)?;
+        ceremony.components.insert((key.to_owned(), turn.person.unwrap_or_default()), typed);
+        Ok(Done { lines: vec![line("component kcv", &value)], ..Done::default() })
+    }
+
+    /// A component's check value, by the rule of the key that it is of.
+    fn kcv_of(&self, request: &KeyRequest, component: &Secret) -> Result<String, ServiceError> {
+        let rule = self.draft(request, Origin::Components)?.record.key.kcv_rule;
+        let plain = PlainKey { algorithm: request.algorithm, secret: Secret::copy_of(component.expose()) };
+        Ok(kcv(&plain, rule).map_err(|error| ServiceError::field("component", error))?.value)
+    }
+
+    /// Finds out where a ceremony is that another process held: what was begun is done or not, and components are lost.
+    pub(super) async fn take_up_again(&self, ceremony: &mut Live) -> Result<(), ServiceError> {
+        let course = ceremony.transcript.course();
+        let Some(turn) = course.next().cloned() else {
+            let (by, reason) = (String::new(), String::new());
+            return self.add(ceremony, Happened::Ended { how: Ending::Finished, by, reason }).await;
+        };
+        if course.is_begun() {
+            let begun = ceremony.transcript.entries().iter().rev().find_map(|entry| match &entry.event {
+                Happened::Begun { by, .. } => Some((by.clone(), entry.at)),
+                _ => None,
+            });
+            let (by, since) = begun.ok_or(ServiceError::Internal)?;
+            let step = ceremony.transcript.plan().steps[turn.step].clone();
+            let event = match self.was_done(ceremony, &step, since) {
+                Some(entry) => Happened::Done { turn: turn.label, by, lines: lines_of(&entry) },
+                None => Happened::Undone {
+                    turn: turn.label,
+                    by,
+                    reason: "the daemon was started again before it was done".to_owned(),
+                },
+            };
+            self.add(ceremony, event).await?;
+        }
+        let course = ceremony.transcript.course();
+        if let Some(to) = course.components_from().and_then(|at| course.turns().get(at)) {
+            let (to, reason) = (to.label.clone(), "the daemon was started again and has no components".to_owned());
+            self.add(ceremony, Happened::Back { to, reason }).await?;
+        }
+        Ok(())
+    }
+
+    /// What a step has made or changed since then, if it has.
+    fn was_done(&self, ceremony: &Live, step: &Step, since: jiff::Timestamp) -> Option<Arc<Entry>> {
+        let entry = self.planned_entry(ceremony, key_of(step)).ok()?;
+        let done = match step {
+            Step::ReplicateKey { to, .. } => {
+                let to = ceremony.transcript.binding().backends.get(to)?;
+                entry.replica_on(to).is_some()
+            }
+            Step::SetState { state, .. } => entry.record.key.state.to_string() == *state,
+            _ => entry.record.created >= since,
+        };
+        done.then_some(entry)
+    }
+}
+
+/// The key that a step is about.
+fn key_of(step: &Step) -> &str {
+    match step {
+        Step::Confirm { .. } => "",
+        Step::GenerateKey { key, .. }
+        | Step::HandOutComponents { key, .. }
+        | Step::EnterComponents { key, .. }
+        | Step::JoinComponents { key, .. }
+        | Step::CompareKcv { key, .. }
+        | Step::DisperseKey { key, .. }
+        | Step::ReplicateKey { key, .. }
+        | Step::SetState { key, .. }
+        | Step::AdoptKey { key, .. } => key,
+    }
+}
+
+fn typed(input: &StepInput, written: Written, len: usize, odd_parity: bool) -> Result<Secret, ServiceError> {
+    let text = input.component.as_ref().ok_or_else(|| ServiceError::field("component", "is missing"))?;
+    read_component(text, written, len, odd_parity).map_err(|error| ServiceError::field("component", error))
+}
+
+/// Whether the check value that somebody brings is that one.
+fn same_kcv(input: &StepInput, value: &str) -> Result<(), ServiceError> {
+    match &input.kcv {
+        None => Err(ServiceError::field("kcv", "is missing")),
+        Some(given) if given.eq_ignore_ascii_case(value) => Ok(()),
+        Some(_) => Err(ServiceError::field("kcv", "is another than this shows")),
+    }
+}
+
+fn line(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn lines_of(entry: &Entry) -> Vec<(String, String)> {
+    let record = &entry.record;
+    vec![
+        line("key", &record.label()),
+        line("key id", entry.id()),
+        line("kcv", &record.kcv.value),
+        line("state", &record.key.state.to_string()),
+        line("ceiling", &record.key.attributes.ceiling.to_string()),
+        line("held by", &entry.backends().collect::<Vec<_>>().join(", ")),
+    ]
+}

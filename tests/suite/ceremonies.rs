@@ -1,0 +1,285 @@
+//! Ceremonies as people hold them: each in a terminal of their own, against a real daemon.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use claviger_client::{Ceremony, CeremonyList, Client, Key, KeyFilter, KeyList};
+use claviger_key_ceremonies::{PLANS, Plan, Transcript, Turn};
+use serde_json::json;
+
+use crate::daemon::{cli, connection, until_it_serves, words};
+use crate::reference::ask;
+use crate::terminal::Terminal;
+
+/// A component that comes from elsewhere, and its check value.
+type Sheet = (String, String);
+
+/// Somebody at a terminal who does whatever it asks, as a careful person would.
+struct Player {
+    terminal: Terminal,
+    /// What they bring, or have written down.
+    sheet: Option<Sheet>,
+    /// Answers given, by question.
+    answered: BTreeMap<&'static str, usize>,
+    /// What they saw that nobody else may see.
+    secrets: Vec<String>,
+}
+
+const QUESTIONS: [&str; 3] =
+    ["Type yes if it is so, no if it is not: ", "Type yes to have it done: ", "Type yes to sign that: "];
+
+impl Player {
+    fn join(folder: &Path, data: &Path, who: &str, id: &str) -> Self {
+        let arguments = ["--data", data.to_str().unwrap(), "--as", who, "ceremony", "join", id];
+        Self {
+            terminal: Terminal::claviger(&arguments, folder),
+            sheet: None,
+            answered: BTreeMap::new(),
+            secrets: Vec::new(),
+        }
+    }
+
+    /// Does what the screen asks for now, if anything.
+    fn act(&mut self, given: &dyn Fn(&str) -> String) {
+        for question in QUESTIONS {
+            let asked = self.terminal.written().matches(question).count();
+            let answered = self.answered.entry(question).or_default();
+            if asked > *answered {
+                *answered = asked;
+                self.terminal.type_in("yes\r");
+                return;
+            }
+        }
+        let screen = self.terminal.screen();
+        if screen.contains("Press Enter when it is written down") {
+            let groups = screen.lines().filter(|line| line.starts_with("    ") && !line.contains("check value"));
+            let component = groups.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+            let kcv = screen.lines().find_map(|line| line.trim().strip_prefix("check value ")).unwrap();
+            self.secrets.push(component.clone());
+            self.sheet = Some((component, kcv.to_owned()));
+            self.leave("\r", "Press Enter when it is written down");
+        } else if screen.contains("Type the component; blanks are of no matter.") {
+            let (component, _) = self.sheet.clone().unwrap();
+            self.secrets.push(component.clone());
+            self.terminal.type_in(&component);
+            self.terminal.expect("Press Enter.");
+            self.leave("\r", "Type the component; blanks");
+        } else if screen.contains("Type the component's check value") {
+            let (_, kcv) = self.sheet.clone().unwrap();
+            self.leave(&format!("{kcv}\r"), "Type the component's check value");
+        } else if let Some(at) = screen.find("types the check value of key ") {
+            if screen.contains("Type the check value that was given") {
+                let key: String = screen[at + 29..].chars().take_while(|c| !c.is_whitespace()).collect();
+                self.leave(&format!("{}\r", given(&key)), "Type the check value that was given");
+            }
+        }
+    }
+
+    /// Types, and waits until what asked for it is gone.
+    fn leave(&mut self, keys: &str, shown: &str) {
+        self.terminal.type_in(keys);
+        let begun = Instant::now();
+        while self.terminal.screen().contains(shown) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{}", self.terminal.screen());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// A rehearsal that is running: its daemon, and everybody at their terminals.
+struct Rehearsal {
+    folder: tempfile::TempDir,
+    daemon: Terminal,
+    id: String,
+    plan: String,
+}
+
+impl Rehearsal {
+    fn start(plan: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let arguments = ["ceremony", "rehearse", plan, "--dir", data.to_str().unwrap(), "--out", "transcript.jsonl"];
+        let daemon = Terminal::claviger(&arguments, folder.path());
+        until_it_serves(&data);
+        daemon.expect("waiting for ");
+        let written = daemon.written();
+        let id = written.split("ceremony join ").nth(1).unwrap()[..32].to_owned();
+        Self { folder, daemon, id, plan: plan.to_owned() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn client(&self, who: &str) -> Client {
+        Client::new(&connection(&self.data(), who)).unwrap()
+    }
+
+    /// The names of those who take part, as the directory calls them.
+    fn cast(&self) -> Vec<String> {
+        let plan = Plan::parse(claviger_key_ceremonies::shipped(&self.plan).unwrap()).unwrap();
+        let names = |role: &claviger_key_ceremonies::Role| {
+            (1..=role.count)
+                .map(|n| if n == 1 { role.name.clone() } else { format!("{}-{n}", role.name) })
+                .collect::<Vec<_>>()
+        };
+        plan.roles.iter().flat_map(names).collect()
+    }
+
+    fn join(&self, who: &str) -> Player {
+        Player::join(self.folder.path(), &self.data(), who, &self.id)
+    }
+
+    fn transcript(&self) -> Transcript {
+        let auditor = self.client("auditor");
+        let ceremony: Ceremony = now(auditor.get(&format!("/v1/ceremonies/{}", self.id), &())).unwrap();
+        Transcript::parse(&ceremony.transcript).unwrap()
+    }
+
+    /// The check value of a key of the plan, as whoever made it would have written it on a letter.
+    fn given(&self, key: &str, sheets: &[Sheet]) -> String {
+        let transcript = self.transcript();
+        let planned = transcript.plan().key(key).unwrap();
+        if !sheets.is_empty() {
+            let bytes: Vec<Vec<u8>> = sheets.iter().map(|(hex, _)| hex::decode(hex).unwrap()).collect();
+            let joined: Vec<u8> =
+                (0..bytes[0].len()).map(|at| bytes.iter().fold(0, |sum, part| sum ^ part[at])).collect();
+            return kcv(&planned.algorithm, &hex::encode_upper(joined));
+        }
+        let filter = KeyFilter { tenant: "demo".to_owned(), ..KeyFilter::default() };
+        let KeyList { keys } = now(self.client("auditor").get("/v1/keys", &filter)).unwrap();
+        let is = |found: &&Key| {
+            (&found.scheme, &found.role, &found.version, &found.algorithm, &found.factors)
+                == (&planned.scheme, &planned.role, &planned.version, &planned.algorithm, &planned.factors)
+        };
+        keys.iter().find(is).unwrap_or_else(|| panic!("{key} is not there")).kcv.clone()
+    }
+
+    /// Sheets for those who bring components.
+    fn sheets(&self) -> Vec<Sheet> {
+        let transcript = self.transcript();
+        let entering =
+            Turn::all(transcript.plan()).into_iter().filter(|turn| turn.act == claviger_key_ceremonies::Act::Enter);
+        let algorithm = transcript.plan().keys[0].algorithm.clone();
+        let bytes = if algorithm == "aes256" { 32 } else { 16 };
+        let sheet = |seed: usize| {
+            let component: Vec<u8> = (0..bytes).map(|at| (17 + seed * 91 + at * (7 + 2 * seed)) as u8 | 1).collect();
+            let component = hex::encode_upper(component);
+            (component.clone(), kcv(&algorithm, &component))
+        };
+        entering.enumerate().map(|(seed, _)| sheet(seed)).collect()
+    }
+
+    /// Everybody plays their part until the ceremony is over; who they were.
+    fn play(&mut self) -> BTreeMap<String, Player> {
+        let sheets = self.sheets();
+        let mut bringing = sheets.iter().cloned();
+        let mut players: BTreeMap<String, Player> = BTreeMap::new();
+        for who in self.cast() {
+            let mut player = self.join(&who);
+            if who.starts_with("custodian") {
+                player.sheet = bringing.next();
+            }
+            players.insert(who, player);
+        }
+        let begun = Instant::now();
+        while players.values_mut().any(|player| !player.terminal.is_over()) {
+            let given = |key: &str| self.given(key, &sheets);
+            players.values_mut().for_each(|player| player.act(&given));
+            if begun.elapsed() > Duration::from_secs(60) {
+                let screens: Vec<String> =
+                    players.iter().map(|(who, player)| format!("--- {who}\n{}", player.terminal.screen())).collect();
+                panic!("{}: it does not end\n{}\n--- daemon\n{}", self.plan, screens.join("\n"), self.daemon.screen());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(self.daemon.end(), 0, "{}", self.daemon.everything_visible());
+        players
+    }
+}
+
+/// Waits for an answer, on a thread that is no runtime's.
+fn now<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn kcv(algorithm: &str, key: &str) -> String {
+    let alg = if algorithm.starts_with("aes") { "aes" } else { algorithm };
+    // As the standards have it: by CMAC for AES, by ECB for the older ciphers.
+    let rule = if alg == "aes" { "cmac" } else { "ecb" };
+    let value = ask(json!({"op": "kcv", "alg": alg, "key": key, "fn": rule, "input": "zero", "take": 3}));
+    hex::encode_upper(value)
+}
+
+/// What stands in every file below a folder.
+fn all_files(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            all_files(&entry, found);
+        } else {
+            let bytes = std::fs::read(&entry).unwrap();
+            found.push((entry, bytes));
+        }
+    }
+}
+
+/// Every plan that the embedded backend can carry, everybody at a terminal of their own.
+#[test]
+fn every_shipped_plan_is_rehearsed_from_terminals() {
+    // A device that holds a key already is no device of a rehearsal: it is tried with a token.
+    for (plan, text) in PLANS.iter().filter(|(plan, _)| *plan != "adopt-key") {
+        let mut rehearsal = Rehearsal::start(plan);
+        let players = rehearsal.play();
+        let path = rehearsal.folder.path().join("transcript.jsonl");
+        let checked = cli(&["ceremony", "verify", path.to_str().unwrap(), "--plan", plan]);
+        assert_eq!(checked.status.code(), Some(0), "{plan}: {}", words(&checked));
+        let transcript = Transcript::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert!(transcript.is_rehearsal() && transcript.opening().unwrap().plan == *text);
+        // What one custodian saw or typed is on nobody else's terminal, in no file, and no longer on their own.
+        let mut files = Vec::new();
+        all_files(rehearsal.folder.path(), &mut files);
+        for (who, player) in &players {
+            for secret in &player.secrets {
+                let plain = secret.replace(' ', "");
+                let first = secret.split(' ').next().unwrap();
+                let visible = player.terminal.everything_visible();
+                assert!(!visible.contains(secret.as_str()) && !visible.contains(&plain), "{plan}: {who} left it there");
+                for (other, player) in players.iter().filter(|(other, _)| *other != who) {
+                    let written = player.terminal.written();
+                    assert!(
+                        !written.contains(&plain) && !written.contains(secret.as_str()),
+                        "{plan}: {other} saw {who}'s"
+                    );
+                }
+                for (file, bytes) in &files {
+                    for text in [secret.as_str(), &plain, first] {
+                        let held =
+                            first.len() >= 5 && bytes.windows(text.len()).any(|window| window == text.as_bytes());
+                        assert!(!held, "{plan}: {} holds a component of {who}", file.display());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ceremony_is_listed_and_reported() {
+    let mut rehearsal = Rehearsal::start("generate-root");
+    let CeremonyList { ceremonies } =
+        now(rehearsal.client("auditor").get("/v1/ceremonies", &json!({"tenant": "demo"}))).unwrap();
+    assert_eq!((ceremonies.len(), ceremonies[0].state.as_str()), (1, "open"));
+    rehearsal.play();
+    let path = rehearsal.folder.path().join("transcript.jsonl");
+    let out = rehearsal.folder.path().join("report.html");
+    let report = cli(&["ceremony", "report", path.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert!(report.status.success(), "{}", words(&report));
+    let page = std::fs::read_to_string(&out).unwrap();
+    for text in ["REHEARSAL", "Generate a tenant&#39;s root key", "claviger://officer/witness", "signed by"] {
+        assert!(page.contains(&text.replace("&#39;", "'")), "{text}");
+    }
+    // A page or a transcript that is there is not written over.
+    let again = cli(&["ceremony", "report", path.to_str().unwrap(), "--out", out.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(2));
+}
