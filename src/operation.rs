@@ -1,12 +1,13 @@
 //! All that can be asked of the service. HTTP, the CLI and the bridge parse into it.
 
+mod ceremony;
+
 use claviger_card_schemes::FieldSet;
 use claviger_hsm_api::{Algorithm, Exposure, KcvRule, KeyName, KeyState, KeyVersion, Padding, Secret};
 use claviger_key_ceremonies::{Signed, Vote};
-use jiff::Timestamp;
-use zeroize::Zeroizing;
 
 use crate::keyring::{MoveStep, Place, Validity};
+pub use ceremony::{CeremonyRequest, StepInput};
 
 /// What is asked.
 pub enum Operation {
@@ -140,58 +141,8 @@ pub enum Operation {
         /// The officer's certificate and signature.
         signed: Signed,
     },
-    /// A tenant's ceremonies.
-    ListCeremonies {
-        /// The tenant.
-        tenant: String,
-    },
-    /// How a ceremony stands.
-    ShowCeremony {
-        /// Its id.
-        id: String,
-    },
-    /// Whether a ceremony could be held.
-    CheckCeremony {
-        /// The plan's file.
-        plan: String,
-        /// The binding's.
-        binding: String,
-    },
-    /// Begins a ceremony.
-    OpenCeremony {
-        /// The plan's file.
-        plan: String,
-        /// The binding's.
-        binding: String,
-    },
-    /// Says that the caller is there.
-    JoinCeremony {
-        /// Its id.
-        id: String,
-    },
-    /// Takes the next turn of a ceremony.
-    TakeStep {
-        /// Its id.
-        id: String,
-        /// What is brought to it.
-        input: StepInput,
-    },
-    /// Signs how a ceremony ended.
-    SignCeremony {
-        /// Its id.
-        id: String,
-        /// When it was signed.
-        at: Timestamp,
-        /// The certificate and signature of somebody who was there.
-        signed: Signed,
-    },
-    /// Ends a ceremony before its end.
-    CancelCeremony {
-        /// Its id.
-        id: String,
-        /// In words.
-        reason: String,
-    },
+    /// Holds a ceremony.
+    Ceremony(CeremonyRequest),
     /// How each backend is.
     ListBackends,
     /// Who may call at all.
@@ -235,21 +186,6 @@ pub struct KeyRequest {
     pub places: Vec<Place>,
     /// Whether it may ever move to another backend, wrapped.
     pub movable: bool,
-}
-
-/// What somebody brings to their turn.
-#[derive(Default)]
-pub struct StepInput {
-    /// The turn that they think it is.
-    pub turn: String,
-    /// That what is to be confirmed is so; `false` says that it is not.
-    pub confirm: Option<bool>,
-    /// A component, as it is written.
-    pub component: Option<Zeroizing<String>>,
-    /// A check value, hexadecimal.
-    pub kcv: Option<String>,
-    /// That a component never reached its custodian: another is drawn.
-    pub lost: bool,
 }
 
 /// A step of a purse transaction.
@@ -487,13 +423,7 @@ impl Operation {
             Self::ListProposals { .. } => "list_proposals",
             Self::ShowProposal { .. } => "show_proposal",
             Self::Vote { .. } => "vote",
-            Self::ListCeremonies { .. } => "list_ceremonies",
-            Self::ShowCeremony { .. } => "show_ceremony",
-            Self::CheckCeremony { .. } => "check_ceremony",
-            Self::OpenCeremony { .. } => "open_ceremony",
-            Self::JoinCeremony { .. } | Self::TakeStep { .. } => "take_step",
-            Self::SignCeremony { .. } => "sign_ceremony",
-            Self::CancelCeremony { .. } => "cancel_ceremony",
+            Self::Ceremony(request) => request.action(),
             Self::ListBackends => "list_backends",
             Self::ListPrincipals => "list_principals",
             Self::WhoCan { .. } => "who_can",

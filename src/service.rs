@@ -31,7 +31,6 @@ use tokio::sync::Semaphore;
 
 use claviger_card_schemes::{CardScheme, Schemes};
 use claviger_hsm_api::{KeyName, Secret};
-use claviger_key_ceremonies::Transcript;
 
 use crate::audit::{Audit, Event, Signer};
 use crate::keyring::{Entry, Keyring};
@@ -352,26 +351,7 @@ impl Service {
             Operation::Vote { id, vote, signed } => {
                 self.vote(caller, action, &id, vote, signed).await.map(Outcome::Proposal)
             }
-            Operation::ListCeremonies { tenant } => {
-                self.list_ceremonies(caller, action, tenant).await.map(Outcome::Ceremonies)
-            }
-            Operation::ShowCeremony { id } => self.show_ceremony(caller, action, &id).await.map(ceremony),
-            Operation::CheckCeremony { plan, binding } => {
-                self.check_ceremony(caller, action, &plan, &binding).await.map(|()| Outcome::Done)
-            }
-            Operation::OpenCeremony { plan, binding } => {
-                self.open_ceremony(caller, action, plan, binding).await.map(ceremony)
-            }
-            Operation::JoinCeremony { id } => self.join_ceremony(caller, action, &id).await.map(ceremony),
-            Operation::TakeStep { id, input } => {
-                self.take_step(caller, action, &id, input).await.map(|taken| Outcome::Taken(Box::new(taken)))
-            }
-            Operation::SignCeremony { id, at, signed } => {
-                self.sign_ceremony(caller, action, &id, at, signed).await.map(ceremony)
-            }
-            Operation::CancelCeremony { id, reason } => {
-                self.cancel_ceremony(caller, action, &id, reason).await.map(ceremony)
-            }
+            Operation::Ceremony(request) => self.ceremony(caller, action, request).await,
             Operation::ListBackends => self.list_backends(caller, action).await.map(Outcome::Backends),
             Operation::ListPrincipals => self.list_principals(caller, action).await.map(Outcome::Principals),
             Operation::WhoCan { what, id } => self.who_can(caller, action, &what, &id).await.map(Outcome::Grants),
@@ -489,10 +469,6 @@ impl Service {
         KeyName::new(tenant, "any", "ANY")?;
         self.decide(caller, "enter_tenant", &[Resource::Tenant(tenant.to_owned())], 0).await
     }
-}
-
-fn ceremony(transcript: Transcript) -> Outcome {
-    Outcome::Ceremony(Box::new(transcript))
 }
 
 /// One daemon a directory: two would break each other's audit chain and miss each other's changes.

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::problem::Problems;
 use super::{Refusal, State, body, execute};
-use crate::operation::{Operation, StepInput};
+use crate::operation::{CeremonyRequest, Operation, StepInput};
 use crate::service::{Caller, Outcome};
 
 /// The longest reason for which a ceremony is cancelled, in characters.
@@ -28,7 +28,7 @@ pub(super) async fn check_ceremony(
     request: Request,
 ) -> Result<Json<Health>, Refusal> {
     let OpenCeremony { plan, binding } = body(request, &state.limits).await?;
-    execute(&state.service, caller, Operation::CheckCeremony { plan, binding }).await?;
+    ask(&state, caller, CeremonyRequest::Check { plan, binding }).await?;
     Ok(Json(Health { status: "ok".to_owned() }))
 }
 
@@ -41,7 +41,7 @@ pub(super) async fn open_ceremony(
     request: Request,
 ) -> Result<(StatusCode, Json<Ceremony>), Refusal> {
     let OpenCeremony { plan, binding } = body(request, &state.limits).await?;
-    let opened = execute(&state.service, caller, Operation::OpenCeremony { plan, binding }).await?;
+    let opened = ask(&state, caller, CeremonyRequest::Open { plan, binding }).await?;
     Ok((StatusCode::CREATED, one(opened)?))
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn list_ceremonies(
     query: Result<Query<CeremonyFilter>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<CeremonyList>, Refusal> {
     let Query(CeremonyFilter { tenant }) = query.map_err(Refusal::query)?;
-    match execute(&state.service, caller, Operation::ListCeremonies { tenant }).await? {
+    match ask(&state, caller, CeremonyRequest::List { tenant }).await? {
         Outcome::Ceremonies(all) => Ok(Json(CeremonyList { ceremonies: all.iter().map(view).collect() })),
         _ => Err(Refusal::unexpected()),
     }
@@ -69,7 +69,7 @@ pub(super) async fn show_ceremony(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Ceremony>, Refusal> {
-    one(execute(&state.service, caller, Operation::ShowCeremony { id }).await?)
+    one(ask(&state, caller, CeremonyRequest::Show { id }).await?)
 }
 
 /// Says that the caller is there: the transcript has it, and they sign it at the end.
@@ -81,7 +81,7 @@ pub(super) async fn join_ceremony(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Ceremony>, Refusal> {
-    one(execute(&state.service, caller, Operation::JoinCeremony { id }).await?)
+    one(ask(&state, caller, CeremonyRequest::Join { id }).await?)
 }
 
 /// Takes the next turn, if it is the caller's.
@@ -96,7 +96,7 @@ pub(super) async fn take_step(
 ) -> Result<Json<StepTaken>, Refusal> {
     let TakeStep { turn, confirm, component, kcv, lost } = body(request, &state.limits).await?;
     let input = StepInput { turn, confirm, component, kcv, lost };
-    match execute(&state.service, caller, Operation::TakeStep { id, input }).await? {
+    match ask(&state, caller, CeremonyRequest::Step { id, input }).await? {
         Outcome::Taken(taken) => {
             let (component, component_kcv) = taken.component.unzip();
             Ok(Json(StepTaken { ceremony: view(&taken.transcript), component, component_kcv }))
@@ -118,7 +118,7 @@ pub(super) async fn sign_ceremony(
     let SignCeremony { time, certificate, signature } = body(request, &state.limits).await?;
     let at: Timestamp = time.parse().map_err(|_| Refusal::field("time", "is no time as RFC 3339 has it"))?;
     let signed = Signed { certificate, signature };
-    one(execute(&state.service, caller, Operation::SignCeremony { id, at, signed }).await?)
+    one(ask(&state, caller, CeremonyRequest::Sign { id, at, signed }).await?)
 }
 
 /// Ends a ceremony before its end.
@@ -135,7 +135,11 @@ pub(super) async fn cancel_ceremony(
     if reason.chars().count() > REASON {
         return Err(Refusal::field("reason", format!("has at most {REASON} characters")));
     }
-    one(execute(&state.service, caller, Operation::CancelCeremony { id, reason }).await?)
+    one(ask(&state, caller, CeremonyRequest::Cancel { id, reason }).await?)
+}
+
+async fn ask(state: &State, caller: Caller, request: CeremonyRequest) -> Result<Outcome, Refusal> {
+    execute(&state.service, caller, Operation::Ceremony(request)).await
 }
 
 fn one(outcome: Outcome) -> Result<Json<Ceremony>, Refusal> {

@@ -11,7 +11,7 @@ use super::asked::Asked;
 use super::decide::refused;
 use super::{Caller, Service, ServiceError};
 use crate::audit::Event;
-use crate::operation::Operation;
+use crate::operation::{CeremonyRequest, Operation};
 use crate::policy::{Kind, Permit, Principal, Resource};
 use crate::store::{ProposalRow, StoreError, VoteRow};
 
@@ -85,7 +85,7 @@ impl Service {
     /// The caller with what it asks for in words, and with the approvals that it comes with.
     pub(super) async fn with_approvals(&self, caller: &Caller, operation: &Operation) -> Result<Caller, ServiceError> {
         let mut asked = match operation {
-            Operation::CancelCeremony { id, reason } => self.cancelling_in_words(id, reason).await?,
+            Operation::Ceremony(CeremonyRequest::Cancel { id, reason }) => self.cancelling_in_words(id, reason).await?,
             _ => self.in_words(operation),
         };
         // What is never approved, as looking a key up on the way, is asked without.

@@ -6,7 +6,7 @@ use claviger_key_ceremonies::{Binding, Plan, digest, words};
 
 use super::Service;
 use crate::keyring::{Entry, MoveStep, Origin};
-use crate::operation::{KeyRef, KeyRequest, Operation};
+use crate::operation::{CeremonyRequest, KeyRef, KeyRequest, Operation};
 use crate::policy::EMBEDDED;
 
 /// What is asked for, as a statement says it.
@@ -74,7 +74,7 @@ impl Service {
                     vec![line("key", reference(parent)), line("factors", factors.join(" ")), line("kept in", kept)];
                 (parent.name.tenant().to_owned(), lines)
             }
-            Operation::OpenCeremony { plan, binding } => ceremony(plan, binding)?,
+            Operation::Ceremony(CeremonyRequest::Open { plan, binding }) => ceremony(plan, binding)?,
             _ => return None,
         };
         Some(Asked { action: operation.action(), tenant, lines, key: about, approved: None })

@@ -207,8 +207,8 @@ fn now<F: Future>(future: F) -> F::Output {
 fn kcv(algorithm: &str, key: &str) -> String {
     let alg = if algorithm.starts_with("aes") { "aes" } else { algorithm };
     // As the standards have it: by CMAC for AES, by ECB for the older ciphers.
-    let rule = if alg == "aes" { "cmac" } else { "ecb" };
-    let value = ask(json!({"op": "kcv", "alg": alg, "key": key, "fn": rule, "input": "zero", "take": 3}));
+    let (rule, take) = if alg == "aes" { ("cmac", 5) } else { ("ecb", 3) };
+    let value = ask(json!({"op": "kcv", "alg": alg, "key": key, "fn": rule, "input": "zero", "take": take}));
     hex::encode_upper(value)
 }
 

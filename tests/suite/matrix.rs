@@ -40,8 +40,13 @@ fn expected(operation: &str, duty: &str, state: &str) -> bool {
         "GET /v1/keys/{id}/who-can" | "GET /v1/backends" | "GET /v1/principals" | "GET /v1/approvals" => {
             officers || auditors
         }
-        // There is no such proposal: everybody hears so.
+        // There is no such proposal, and no such ceremony: everybody hears so.
         "GET /v1/approvals/{id}" | "POST /v1/approvals/{id}/votes" => true,
+        name if name.contains("/v1/ceremonies/{id}") => true,
+        "GET /v1/ceremonies" => officers || auditors,
+        "POST /v1/ceremonies/check" => officers,
+        // Its plan is approved by two others.
+        "POST /v1/ceremonies" => false,
         "GET /v1/audit/jobs/{job}/blinding" => auditors,
         // Each officer alone, but for what takes two others: masters in the daemon's memory, copies, the end of a key.
         // The example of a dispersion is a city's key, which has cards below it.

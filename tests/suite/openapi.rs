@@ -181,7 +181,10 @@ async fn examples_work() {
         let name = match path.as_str() {
             "/v1/transactions/verify" | "/v1/mac/verify" | "/v1/verify-signature" => "clearing",
             "/v1/psam/debit" => "terminals",
-            path if path.starts_with("/v1/keys") || path.starts_with("/v1/approvals") || path == "/v1/unseal" => {
+            path if ["/v1/keys", "/v1/approvals", "/v1/ceremonies", "/v1/unseal"]
+                .iter()
+                .any(|at| path.starts_with(at)) =>
+            {
                 "officer"
             }
             _ => "card-management",
@@ -198,6 +201,9 @@ async fn examples_work() {
             // Nobody can sign before there is something to sign.
             Err(ClientError::Problem(problem)) if path == "/v1/approvals/{id}/votes" => {
                 assert_eq!(problem.code, "no_proposal");
+            }
+            Err(ClientError::Problem(problem)) if path.starts_with("/v1/ceremonies/{id}") => {
+                assert_eq!(problem.code, "no_ceremony");
             }
             Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/move" => {
                 assert_eq!(problem.code, "not_the_next_step");

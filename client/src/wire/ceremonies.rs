@@ -9,11 +9,13 @@ use zeroize::Zeroizing;
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "plan": "id = \"look\"\nversion = 1\ntitle = \"Look\"\npurpose = \"Two people look.\"\nhours = 8\n[[role]]\nname = \"witness\"\ncount = 1\n[[step]]\ndo = \"confirm\"\nby = \"witness\"\nsay = \"It is there.\"\n",
-    "binding": "plan = \"PLAN\"\ntenant = \"demo\"\n[[person]]\nrole = \"witness\"\nname = \"claviger://officer/officer-2\"\ncertificate = \"5f0c3a9d21e87b465f0c3a9d21e87b465f0c3a9d21e87b465f0c3a9d21e87b46\"\n"}))]
+    "binding": "plan = \"aa388498adcc45c44fa2259a93aab862c6d4e5d09a5dfc4a2e8979cebab1ef74\"\ntenant = \"demo\"\n[[person]]\nrole = \"witness\"\nname = \"claviger://officer/officer-2\"\ncertificate = \"5f0c3a9d21e87b465f0c3a9d21e87b465f0c3a9d21e87b465f0c3a9d21e87b46\"\n"}))]
 pub struct OpenCeremony {
     /// TOML.
+    #[schema(example = "id = \"look\"\nversion = 1 ...")]
     pub plan: String,
     /// TOML.
+    #[schema(example = "plan = \"aa388498...\"\ntenant = \"demo\" ...")]
     pub binding: String,
 }
 

@@ -8,6 +8,7 @@ mod planned;
 mod steps;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use claviger_hsm_api::Secret;
 use claviger_key_ceremonies::{
@@ -19,8 +20,9 @@ use sha2::{Digest, Sha256};
 pub use steps::Taken;
 
 use super::asked::Asked;
-use super::{Caller, Service, ServiceError};
+use super::{Caller, Outcome, Service, ServiceError};
 use crate::audit::Event;
+use crate::operation::CeremonyRequest;
 use crate::policy::Resource;
 
 /// How far a signer's clock may be from the daemon's.
@@ -103,8 +105,34 @@ pub(super) struct InCeremony {
 }
 
 impl Service {
+    pub(super) async fn ceremony(
+        self: &Arc<Self>,
+        caller: &Caller,
+        action: &'static str,
+        request: CeremonyRequest,
+    ) -> Result<Outcome, ServiceError> {
+        let shown = match request {
+            CeremonyRequest::List { tenant } => {
+                return self.list_ceremonies(caller, action, tenant).await.map(Outcome::Ceremonies);
+            }
+            CeremonyRequest::Check { plan, binding } => {
+                return self.check_ceremony(caller, action, &plan, &binding).await.map(|()| Outcome::Done);
+            }
+            CeremonyRequest::Step { id, input } => {
+                let taken = self.take_step(caller, action, &id, input).await;
+                return taken.map(|taken| Outcome::Taken(Box::new(taken)));
+            }
+            CeremonyRequest::Show { id } => self.show_ceremony(caller, action, &id).await,
+            CeremonyRequest::Open { plan, binding } => self.open_ceremony(caller, action, plan, binding).await,
+            CeremonyRequest::Join { id } => self.join_ceremony(caller, action, &id).await,
+            CeremonyRequest::Sign { id, at, signed } => self.sign_ceremony(caller, action, &id, at, signed).await,
+            CeremonyRequest::Cancel { id, reason } => self.cancel_ceremony(caller, action, &id, reason).await,
+        };
+        shown.map(|transcript| Outcome::Ceremony(Box::new(transcript)))
+    }
+
     /// Looks whether a daemon could hold a ceremony, and begins none.
-    pub(super) async fn check_ceremony(
+    async fn check_ceremony(
         &self,
         caller: &Caller,
         action: &'static str,
@@ -120,7 +148,7 @@ impl Service {
     }
 
     /// Opens a ceremony.
-    pub(super) async fn open_ceremony(
+    async fn open_ceremony(
         &self,
         caller: &Caller,
         action: &'static str,
@@ -156,7 +184,7 @@ impl Service {
         self.settle(caller, &permit, Event { tenant: bound.tenant, ..event }, result).await
     }
 
-    pub(super) async fn list_ceremonies(
+    async fn list_ceremonies(
         &self,
         caller: &Caller,
         action: &'static str,
@@ -175,12 +203,7 @@ impl Service {
         self.settle(caller, &permit, Event { tenant, ..Event::default() }, listed).await
     }
 
-    pub(super) async fn show_ceremony(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        id: &str,
-    ) -> Result<Transcript, ServiceError> {
+    async fn show_ceremony(&self, caller: &Caller, action: &'static str, id: &str) -> Result<Transcript, ServiceError> {
         let tenant = self.tenant_of_ceremony(caller, action, id).await?;
         let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
         let shown = async {
@@ -192,12 +215,7 @@ impl Service {
     }
 
     /// Writes down that the caller is there, if the binding names them and it is not written yet.
-    pub(super) async fn join_ceremony(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        id: &str,
-    ) -> Result<Transcript, ServiceError> {
+    async fn join_ceremony(&self, caller: &Caller, action: &'static str, id: &str) -> Result<Transcript, ServiceError> {
         let tenant = self.tenant_of_ceremony(caller, action, id).await?;
         let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
         let joining = async {
@@ -221,7 +239,7 @@ impl Service {
     }
 
     /// Takes the signature of somebody who was there. Another may bring it: it says whose it is.
-    pub(super) async fn sign_ceremony(
+    async fn sign_ceremony(
         &self,
         caller: &Caller,
         action: &'static str,
@@ -251,7 +269,7 @@ impl Service {
     }
 
     /// Ends a ceremony before its end. What it has made stays, and is in the transcript.
-    pub(super) async fn cancel_ceremony(
+    async fn cancel_ceremony(
         &self,
         caller: &Caller,
         action: &'static str,
