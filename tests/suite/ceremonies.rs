@@ -1,5 +1,7 @@
 //! Ceremonies as people hold them: each in a terminal of their own, against a real daemon.
 
+mod attacks;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

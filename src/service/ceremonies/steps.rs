@@ -85,10 +85,7 @@ impl Service {
         match self.act(caller, ceremony, &turn, input).await {
             Ok(Done { lines, component }) => {
                 self.add(ceremony, Happened::Done { turn: turn.label, by, lines }).await?;
-                if ceremony.transcript.course().next().is_none() {
-                    let (by, reason) = (String::new(), String::new());
-                    self.add(ceremony, Happened::Ended { how: Ending::Finished, by, reason }).await?;
-                }
+                self.end_if_done(ceremony).await?;
                 Ok(component)
             }
             Err(error) if ceremony.transcript.course().is_begun() => {
@@ -97,6 +94,16 @@ impl Service {
             }
             Err(error) => Err(self.refuse(ceremony, turn.label, by, error).await),
         }
+    }
+
+    /// Ends a ceremony whose every step is done; whether it is.
+    async fn end_if_done(&self, ceremony: &mut Live) -> Result<bool, ServiceError> {
+        let is_done = ceremony.transcript.course().next().is_none();
+        if is_done {
+            let (by, reason) = (String::new(), String::new());
+            self.add(ceremony, Happened::Ended { how: Ending::Finished, by, reason }).await?;
+        }
+        Ok(is_done)
     }
 
     /// Writes down that a turn was not good; after the third time, the ceremony has failed.
@@ -272,12 +279,8 @@ impl Service {
 
     /// Finds out where a ceremony is that another process held: what was begun is done or not, and components are lost.
     pub(super) async fn take_up_again(&self, ceremony: &mut Live) -> Result<(), ServiceError> {
-        let course = ceremony.transcript.course();
-        let Some(turn) = course.next().cloned() else {
-            let (by, reason) = (String::new(), String::new());
-            return self.add(ceremony, Happened::Ended { how: Ending::Finished, by, reason }).await;
-        };
-        if course.is_begun() {
+        if let Some(turn) = ceremony.transcript.course().next().filter(|_| ceremony.transcript.course().is_begun()) {
+            let turn = turn.clone();
             let begun = ceremony.transcript.entries().iter().rev().find_map(|entry| match &entry.event {
                 Happened::Begun { by, .. } => Some((by.clone(), entry.at)),
                 _ => None,
@@ -293,6 +296,9 @@ impl Service {
                 },
             };
             self.add(ceremony, event).await?;
+        }
+        if self.end_if_done(ceremony).await? {
+            return Ok(());
         }
         let course = ceremony.transcript.course();
         if let Some(to) = course.components_from().and_then(|at| course.turns().get(at)) {

@@ -1,0 +1,382 @@
+//! What people might try in a ceremony that are not to, and daemons that are killed in the middle of one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use claviger_client::{
+    CancelCeremony, Ceremony, Client, ClientError, Key, KeyFilter, KeyList, OpenCeremony, SignCeremony, StepTaken,
+    TakeStep, Vote as Said,
+};
+use claviger_key_ceremonies::{
+    Act, Event, PLANS, PersonalKey, Plan, Signed, Statement, Step, Transcript, Turn, Vote, digest, shipped,
+};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::kcv;
+use crate::daemon::{Daemon, problem};
+use crate::load::into;
+use crate::reload::{configuration, reload};
+
+/// A plan and a binding with the people of a development daemon.
+struct Order {
+    plan: &'static str,
+    binding: String,
+}
+
+fn names(role: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|n| if n == 1 { role.to_owned() } else { format!("{role}-{n}") }).collect()
+}
+
+fn order(data: &Path, id: &str, backends: &[(&str, &str)], parameters: &[(&str, &str)]) -> Order {
+    let plan = shipped(id).unwrap();
+    let parsed = Plan::parse(plan).unwrap();
+    let mut binding = format!("plan = \"{}\"\ntenant = \"demo\"\n[parameters]\n", hex::encode(digest(plan)));
+    for asked in &parsed.parameters {
+        let given = parameters.iter().find(|(name, _)| *name == asked.name).map_or(asked.example.as_str(), |(_, v)| *v);
+        binding += &format!("{} = \"{given}\"\n", asked.name);
+    }
+    binding += "[backends]\n";
+    for name in parsed.backend_names().collect::<std::collections::BTreeSet<_>>() {
+        let given = backends.iter().find(|(known, _)| *known == name).map_or("embedded", |(_, backend)| *backend);
+        binding += &format!("{name} = \"{given}\"\n");
+    }
+    for role in &parsed.roles {
+        for name in names(&role.name, role.count) {
+            let pem = std::fs::read(data.join(format!("clients/{name}.pem"))).unwrap();
+            let der = x509_parser::pem::parse_x509_pem(&pem).unwrap().1.contents;
+            binding += &format!(
+                "[[person]]\nrole = \"{}\"\nname = \"claviger://officer/{name}\"\ncertificate = \"{}\"\n",
+                role.name,
+                hex::encode(Sha256::digest(der))
+            );
+        }
+    }
+    Order { plan, binding }
+}
+
+impl Order {
+    fn request(&self) -> OpenCeremony {
+        OpenCeremony { plan: self.plan.to_owned(), binding: self.binding.clone() }
+    }
+}
+
+/// The client of whoever has that URI.
+fn client(daemon: &Daemon, name: &str) -> Client {
+    daemon.client(name.rsplit('/').next().unwrap())
+}
+
+async fn show(daemon: &Daemon, id: &str) -> Ceremony {
+    daemon.client("auditor").get(&format!("/v1/ceremonies/{id}"), &()).await.unwrap()
+}
+
+/// What a careful person brings to the next turn; components are those of `sheets`.
+async fn input(daemon: &Daemon, ceremony: &Ceremony, held: &mut Vec<String>) -> (String, TakeStep) {
+    let next = ceremony.next.clone().unwrap();
+    let transcript = Transcript::parse(&ceremony.transcript).unwrap();
+    let turn = transcript.course().next().unwrap().clone();
+    let step = &transcript.plan().steps[turn.step];
+    let mut input = TakeStep { turn: next.turn.clone(), ..TakeStep::default() };
+    match (step, turn.act) {
+        (Step::Confirm { .. }, _) => input.confirm = Some(true),
+        (Step::EnterComponents { key, .. }, _) => {
+            let algorithm = &transcript.plan().key(key).unwrap().algorithm;
+            let bytes = if algorithm == "aes256" { 32 } else { 16 };
+            let seed = turn.person.unwrap();
+            let component: Vec<u8> = (0..bytes).map(|at| (29 + seed * 61 + at * (5 + 2 * seed)) as u8 | 1).collect();
+            let component = hex::encode_upper(component);
+            input.kcv = Some(kcv(algorithm, &component));
+            input.component = Some(Zeroizing::new(component));
+        }
+        (Step::HandOutComponents { .. }, Act::Prove) => {
+            input.component = held.last().cloned().map(Zeroizing::new);
+            // Whoever has not seen theirs says so.
+            input.lost = input.component.is_none();
+        }
+        (Step::CompareKcv { key, .. }, _) => {
+            let planned = transcript.plan().key(key).unwrap();
+            let filter = KeyFilter { tenant: "demo".to_owned(), ..KeyFilter::default() };
+            let KeyList { keys } = daemon.client("auditor").get("/v1/keys", &filter).await.unwrap();
+            let is = |found: &&Key| {
+                (&found.role, &found.version, &found.factors) == (&planned.role, &planned.version, &planned.factors)
+            };
+            input.kcv = Some(keys.iter().find(is).unwrap().kcv.clone());
+        }
+        _ => {}
+    }
+    (next.people[0].clone(), input)
+}
+
+/// Takes the next turn.
+async fn take(daemon: &Daemon, id: &str, held: &mut Vec<String>) -> Result<StepTaken, ClientError> {
+    let ceremony = show(daemon, id).await;
+    let (who, input) = input(daemon, &ceremony, held).await;
+    let taken: Result<StepTaken, _> = client(daemon, &who).post(&format!("/v1/ceremonies/{id}/turns"), &input).await;
+    if let Ok(StepTaken { component: Some(component), .. }) = &taken {
+        held.push(component.to_string());
+    }
+    taken
+}
+
+async fn sign(daemon: &Daemon, id: &str, name: &str) -> Result<Ceremony, ClientError> {
+    let transcript = Transcript::parse(&show(daemon, id).await.transcript).unwrap();
+    let connection = daemon.connection(name);
+    let key = PersonalKey::load(&connection.certificate, &connection.key).unwrap();
+    let at = Timestamp::now().max(transcript.entries().last().unwrap().at);
+    let text = transcript.closing(&format!("claviger://officer/{name}"), key.certificate(), at).unwrap_or_default();
+    let Signed { certificate, signature } = key.sign(text.as_bytes()).unwrap();
+    let signed = SignCeremony { time: at.to_string(), certificate, signature };
+    daemon.client(name).post(&format!("/v1/ceremonies/{id}/signatures"), &signed).await
+}
+
+async fn open(daemon: &Daemon, order: &Order) -> Result<Ceremony, ClientError> {
+    daemon.client("officer").post("/v1/ceremonies", &order.request()).await
+}
+
+async fn hold(daemon: &Daemon, id: &str) {
+    let mut held = Vec::new();
+    while show(daemon, id).await.next.is_some() {
+        take(daemon, id, &mut held).await.unwrap();
+    }
+}
+
+async fn approve(daemon: &Daemon, proposal: &str, name: &str) {
+    let client = daemon.client(name);
+    let shown: claviger_client::Proposal = client.get(&format!("/v1/approvals/{proposal}"), &()).await.unwrap();
+    let statement = Statement {
+        id: shown.id,
+        daemon: shown.daemon,
+        proposer: shown.proposer,
+        tenant: shown.tenant,
+        action: shown.action,
+        lines: shown.lines.into_iter().map(|line| (line.name, line.value)).collect(),
+        approvals: shown.approvals,
+        expires: shown.expires.parse().unwrap(),
+    };
+    let connection = daemon.connection(name);
+    let key = PersonalKey::load(&connection.certificate, &connection.key).unwrap();
+    let Signed { certificate, signature } = key.sign(statement.signed_text(Vote::Approve).as_bytes()).unwrap();
+    let vote = Said { vote: "approve".to_owned(), certificate, signature };
+    let _: claviger_client::Proposal = client.post(&format!("/v1/approvals/{proposal}/votes"), &vote).await.unwrap();
+}
+
+async fn production(daemon: &Daemon) {
+    let production = configuration(daemon).replace("policies = \"dev\"", "policies = \"production\"");
+    assert!(reload(daemon, &production).await.contains("done"));
+}
+
+/// In production a plan is approved before it is held, and what it makes rests on that; nobody joins components elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_production_two_others_approve_the_plan_and_nothing_else_is_held() {
+    let daemon = Daemon::start();
+    production(&daemon).await;
+    let order = order(&daemon.data(), "receive-components", &[], &[]);
+    let needed = problem(open(&daemon, &order).await);
+    assert_eq!(needed.code, "approval_needed", "{needed:?}");
+    let proposal = needed.approval.unwrap();
+    let shown: claviger_client::Proposal =
+        daemon.client("officer-2").get(&format!("/v1/approvals/{proposal}"), &()).await.unwrap();
+    let line = |name: &str| shown.lines.iter().find(|line| line.name == name).unwrap().value.clone();
+    assert_eq!(line("plan"), "receive-components version 1");
+    assert_eq!(line("key received"), "demo/cjt166/DTK 3des 01");
+    assert_eq!(line("step 3"), "officer has the components joined to key received");
+    assert_eq!(line("plan hash").split(' ').count(), 24);
+    for name in ["officer-2", "officer-3"] {
+        approve(&daemon, &proposal, name).await;
+    }
+    // Another binding, by one value, is another ceremony.
+    let officer = daemon.client("officer").approved(Some(proposal.clone()));
+    let other = super::attacks::order(&daemon.data(), "receive-components", &[], &[("version", "02")]);
+    let differs = problem(officer.post::<Ceremony>("/v1/ceremonies", &other.request()).await);
+    assert_eq!(differs.code, "approval_differs", "{differs:?}");
+    let opened: Ceremony = officer.post("/v1/ceremonies", &order.request()).await.unwrap();
+    assert!(!opened.rehearsal);
+    // And it is opened once.
+    let again = problem(officer.post::<Ceremony>("/v1/ceremonies", &order.request()).await);
+    assert_eq!(again.code, "proposal_over", "{again:?}");
+    hold(&daemon, &opened.id).await;
+    let ended = show(&daemon, &opened.id).await;
+    assert_eq!(ended.state, "finished");
+    let filter = KeyFilter { tenant: "demo".to_owned(), ..KeyFilter::default() };
+    let KeyList { keys } = daemon.client("auditor").get("/v1/keys", &filter).await.unwrap();
+    assert_eq!((keys.len(), keys[0].origin.as_str(), keys[0].rank.as_str()), (1, "components", "dispersion"));
+    // Every line of the transcript that a step wrote is anchored in the daemon's own log.
+    let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
+    let anchored = log.lines().filter(|line| line.contains(&format!("\"ceremony\":\"{}\"", opened.id))).count();
+    assert!(anchored > 7 && log.contains(&ended.head), "{anchored}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ceremonies_end_early_only_with_approval() {
+    let daemon = Daemon::start();
+    let order = order(&daemon.data(), "generate-root", &[], &[]);
+    let opened = open(&daemon, &order).await.unwrap();
+    production(&daemon).await;
+    let path = format!("/v1/ceremonies/{}/cancel", opened.id);
+    let reason = CancelCeremony { reason: "the room is on fire".to_owned() };
+    let needed = problem(daemon.client("officer").post::<Ceremony>(&path, &reason).await);
+    assert_eq!(needed.code, "approval_needed", "{needed:?}");
+    for outsider in ["clearing", "custodian", "auditor"] {
+        assert_eq!(problem(daemon.client(outsider).post::<Ceremony>(&path, &reason).await).code, "denied");
+    }
+    let proposal = needed.approval.unwrap();
+    approve(&daemon, &proposal, "officer-2").await;
+    let officer = daemon.client("officer").approved(Some(proposal));
+    let cancelled: Ceremony = officer.post(&path, &reason).await.unwrap();
+    assert_eq!((cancelled.state.as_str(), cancelled.next), ("cancelled", None));
+    let late = TakeStep { turn: "1".to_owned(), confirm: Some(true), ..TakeStep::default() };
+    let late = daemon.client("witness").post::<StepTaken>(&format!("/v1/ceremonies/{}/turns", opened.id), &late).await;
+    assert_eq!(problem(late).code, "ceremony_over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_anothers_turn_and_three_wrong_ones_end_it() {
+    let daemon = Daemon::start();
+    let order = order(&daemon.data(), "receive-components", &[], &[]);
+    let id = open(&daemon, &order).await.unwrap().id;
+    let path = format!("/v1/ceremonies/{id}/turns");
+    let confirm = || TakeStep { turn: "1".to_owned(), confirm: Some(true), ..TakeStep::default() };
+    for other in ["officer", "custodian", "witness-2", "auditor"] {
+        let code = problem(daemon.client(other).post::<StepTaken>(&path, &confirm()).await).code;
+        assert_eq!(code, "ceremony_order", "{other}");
+    }
+    assert_eq!(problem(daemon.client("clearing").post::<StepTaken>(&path, &confirm()).await).code, "denied");
+    take(&daemon, &id, &mut Vec::new()).await.unwrap();
+    // The same again, and another's part.
+    assert_eq!(problem(daemon.client("witness").post::<StepTaken>(&path, &confirm()).await).code, "ceremony_order");
+    let (_, mine) = input(&daemon, &show(&daemon, &id).await, &mut Vec::new()).await;
+    assert_eq!(problem(daemon.client("custodian-2").post::<StepTaken>(&path, &mine).await).code, "ceremony_order");
+    let component = mine.component.clone().unwrap();
+    let mistyped = format!("{}{}", &component[..30], if component.ends_with("00") { "11" } else { "00" });
+    for (left, wrong) in [(2, "ZZ".to_owned()), (1, component[..30].to_owned()), (0, mistyped)] {
+        let wrong = TakeStep {
+            turn: "2.1".to_owned(),
+            component: Some(Zeroizing::new(wrong.clone())),
+            kcv: mine.kcv.clone(),
+            ..TakeStep::default()
+        };
+        let said = problem(daemon.client("custodian").post::<StepTaken>(&path, &wrong).await);
+        assert_eq!(said.code, "step_refused", "{said:?}");
+        assert!(said.detail.contains(&format!("{left} tries are left")), "{said:?}");
+        // Neither the error nor the transcript says what was typed.
+        let transcript = show(&daemon, &id).await.transcript;
+        assert!(!said.detail.contains(&component[..8]) && !transcript.contains(&component[..8]));
+    }
+    let ended = show(&daemon, &id).await;
+    assert_eq!((ended.state.as_str(), ended.next), ("failed", None));
+    let again = problem(daemon.client("custodian").post::<StepTaken>(&path, &mine).await);
+    assert_eq!(again.code, "ceremony_over", "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_are_those_of_people_who_were_there() {
+    let daemon = Daemon::start();
+    let order = order(&daemon.data(), "generate-root", &[], &[]);
+    let id = open(&daemon, &order).await.unwrap().id;
+    take(&daemon, &id, &mut Vec::new()).await.unwrap();
+    assert_eq!(problem(sign(&daemon, &id, "witness").await).code, "ceremony_order", "it is not over");
+    hold(&daemon, &id).await;
+    assert_eq!(show(&daemon, &id).await.unsigned.len(), 2);
+    sign(&daemon, &id, "witness").await.unwrap();
+    assert_eq!(problem(sign(&daemon, &id, "witness").await).code, "ceremony_order", "twice");
+    assert_eq!(problem(sign(&daemon, &id, "witness-2").await).code, "bad_signature", "nobody of the binding");
+    let signed = sign(&daemon, &id, "officer").await.unwrap();
+    assert!(signed.unsigned.is_empty());
+}
+
+/// A plan that this daemon cannot hold is refused before it begins, and the step is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_cannot_be_held_is_refused_by_its_step() {
+    let daemon = Daemon::start();
+    let officer = daemon.client("officer");
+    let check = async |order: &Order| {
+        problem(officer.post::<claviger_client::Health>("/v1/ceremonies/check", &order.request()).await).detail
+    };
+    let data = daemon.data();
+    for (plan, backends, parameters, detail) in [
+        (
+            "generate-root",
+            &[("home", "room-7")][..],
+            &[][..],
+            "binding, backend `home`: the configuration has no `room-7`",
+        ),
+        ("generate-root", &[], &[("scheme", "cjt167")], "step 2: there is no card scheme `cjt167`"),
+        ("generate-root", &[], &[("algorithm", "rot13")], "step 2: "),
+        ("receive-components", &[], &[("role", "XYZ")], "step 2: "),
+        ("disperse-city", &[], &[], "step 2: tenant `demo` has no active key of role DTK"),
+        ("disperse-city", &[], &[("city", "1150")], "step 2: "),
+        ("compromise-and-destroy", &[], &[], "step 1: "),
+    ] {
+        let told = check(&order(&data, plan, backends, parameters)).await;
+        assert!(told.starts_with(detail), "{plan}: {told}");
+    }
+    let mut strangers = order(&data, "generate-root", &[], &[]);
+    strangers.binding = strangers.binding.replace("officer/witness", "officer/nobody");
+    assert!(check(&strangers).await.contains("is no principal of the configuration"));
+}
+
+/// A daemon that dies between any two turns of any plan, or in the middle of one, goes on where it was: no key is made twice
+/// or half, and no component is shown twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_dies_at_any_turn_goes_on() {
+    // What a copy needs is tried with tokens, and so is what a device holds already.
+    for (plan, _) in PLANS.iter().filter(|(plan, _)| !["adopt-key", "copy-key"].contains(plan)) {
+        let turns = Turn::all(&Plan::parse(shipped(plan).unwrap()).unwrap()).len();
+        let mut daemon = Daemon::start();
+        if ["disperse-city", "rotate-version", "compromise-and-destroy"].contains(plan) {
+            into(&daemon, &[], crate::token_keys::dtk(), crate::token_keys::DTK).await;
+        }
+        let id = open(&daemon, &order(&daemon.data(), plan, &[], &[])).await.unwrap().id;
+        let mut shown: Vec<String> = Vec::new();
+        let mut died = 0;
+        // Each turn is cut off once, at a moment of chance, and once it is done.
+        let mut at = 0;
+        while show(&daemon, &id).await.next.is_some() {
+            let mut held = shown.clone();
+            let before = held.len();
+            let label = show(&daemon, &id).await.next.unwrap().turn;
+            if at < 2 * turns && at.is_multiple_of(2) {
+                let cut = tokio::time::timeout(
+                    Duration::from_millis(3 + (at as u64 * 7) % 23),
+                    take(&daemon, &id, &mut held),
+                );
+                let _ = cut.await;
+                daemon.kill_and_restart();
+                died += 1;
+            } else {
+                // After a restart components are asked for again, from the first.
+                let taken = take(&daemon, &id, &mut held).await;
+                if let Err(error) = taken {
+                    panic!("{plan}, turn {label}: {error}");
+                }
+            }
+            for component in &held[before..] {
+                assert!(!shown.contains(component), "{plan}: a component was shown twice");
+                shown.push(component.clone());
+            }
+            at += 1;
+            assert!(at < 12 * turns, "{plan} does not end: {}", show(&daemon, &id).await.transcript);
+        }
+        let ended = show(&daemon, &id).await;
+        assert_eq!(ended.state, "finished", "{plan}: {}", ended.transcript);
+        assert!(died >= turns.div_ceil(2), "{plan}: {died}");
+        let transcript = Transcript::parse(&ended.transcript).unwrap();
+        // What the plan makes is there once.
+        let made = transcript.plan().keys.iter().filter(|key| !key.exists).count();
+        let KeyList { keys } = daemon
+            .client("auditor")
+            .get("/v1/keys", &KeyFilter { tenant: "demo".to_owned(), ..KeyFilter::default() })
+            .await
+            .unwrap();
+        let there = transcript.plan().keys.iter().filter(|key| key.exists).count();
+        assert_eq!(keys.len(), made + there, "{plan}");
+        let components = transcript
+            .plan()
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::HandOutComponents { .. } | Step::EnterComponents { .. }));
+        let back = transcript.entries().iter().any(|entry| matches!(entry.event, Event::Back { .. }));
+        assert_eq!(components, back, "{plan}: what was lost is in the transcript");
+    }
+}
