@@ -1,6 +1,7 @@
 //! Ceremonies as people hold them: each in a terminal of their own, against a real daemon.
 
 mod attacks;
+mod on_tokens;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,9 +34,12 @@ const QUESTIONS: [&str; 3] =
 
 impl Player {
     fn join(folder: &Path, data: &Path, who: &str, id: &str) -> Self {
-        let arguments = ["--data", data.to_str().unwrap(), "--as", who, "ceremony", "join", id];
+        Self::at(folder, &["--data", data.to_str().unwrap(), "--as", who, "ceremony", "join", id])
+    }
+
+    fn at(folder: &Path, arguments: &[&str]) -> Self {
         Self {
-            terminal: Terminal::claviger(&arguments, folder),
+            terminal: Terminal::claviger(arguments, folder),
             sheet: None,
             answered: BTreeMap::new(),
             secrets: Vec::new(),
@@ -89,12 +93,19 @@ impl Player {
     }
 }
 
-/// A rehearsal that is running: its daemon, and everybody at their terminals.
-struct Rehearsal {
-    folder: tempfile::TempDir,
-    daemon: Terminal,
+/// A ceremony that is open, and where everybody finds it.
+struct Room {
+    folder: PathBuf,
+    data: PathBuf,
     id: String,
     plan: String,
+}
+
+/// A rehearsal that is running, with its daemon.
+struct Rehearsal {
+    daemon: Terminal,
+    room: Room,
+    folder: tempfile::TempDir,
 }
 
 impl Rehearsal {
@@ -105,17 +116,22 @@ impl Rehearsal {
         let daemon = Terminal::claviger(&arguments, folder.path());
         until_it_serves(&data);
         daemon.expect("waiting for ");
-        let written = daemon.written();
-        let id = written.split("ceremony join ").nth(1).unwrap()[..32].to_owned();
-        Self { folder, daemon, id, plan: plan.to_owned() }
+        let id = daemon.written().split("ceremony join ").nth(1).unwrap()[..32].to_owned();
+        let room = Room { folder: folder.path().to_owned(), data, id, plan: plan.to_owned() };
+        Self { daemon, room, folder }
     }
 
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+    /// Everybody plays their part until it is over; who they were.
+    fn play(&mut self) -> BTreeMap<String, Player> {
+        let players = self.room.play(BTreeMap::new());
+        assert_eq!(self.daemon.end(), 0, "{}", self.daemon.everything_visible());
+        players
     }
+}
 
+impl Room {
     fn client(&self, who: &str) -> Client {
-        Client::new(&connection(&self.data(), who)).unwrap()
+        Client::new(&connection(&self.data, who)).unwrap()
     }
 
     /// The names of those who take part, as the directory calls them.
@@ -130,7 +146,7 @@ impl Rehearsal {
     }
 
     fn join(&self, who: &str) -> Player {
-        Player::join(self.folder.path(), &self.data(), who, &self.id)
+        Player::join(&self.folder, &self.data, who, &self.id)
     }
 
     fn transcript(&self) -> Transcript {
@@ -173,13 +189,12 @@ impl Rehearsal {
         entering.enumerate().map(|(seed, _)| sheet(seed)).collect()
     }
 
-    /// Everybody plays their part until the ceremony is over; who they were.
-    fn play(&mut self) -> BTreeMap<String, Player> {
+    /// Everybody plays their part until the ceremony is over, some of whom are there; who they were.
+    fn play(&self, mut players: BTreeMap<String, Player>) -> BTreeMap<String, Player> {
         let sheets = self.sheets();
         let mut bringing = sheets.iter().cloned();
-        let mut players: BTreeMap<String, Player> = BTreeMap::new();
         for who in self.cast() {
-            let mut player = self.join(&who);
+            let mut player = players.remove(&who).unwrap_or_else(|| self.join(&who));
             if who.starts_with("custodian") {
                 player.sheet = bringing.next();
             }
@@ -192,11 +207,10 @@ impl Rehearsal {
             if begun.elapsed() > Duration::from_secs(60) {
                 let screens: Vec<String> =
                     players.iter().map(|(who, player)| format!("--- {who}\n{}", player.terminal.screen())).collect();
-                panic!("{}: it does not end\n{}\n--- daemon\n{}", self.plan, screens.join("\n"), self.daemon.screen());
+                panic!("{}: it does not end\n{}", self.plan, screens.join("\n"));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert_eq!(self.daemon.end(), 0, "{}", self.daemon.everything_visible());
         players
     }
 }
@@ -270,7 +284,7 @@ fn every_shipped_plan_is_rehearsed_from_terminals() {
 fn a_ceremony_is_listed_and_reported() {
     let mut rehearsal = Rehearsal::start("generate-root");
     let CeremonyList { ceremonies } =
-        now(rehearsal.client("auditor").get("/v1/ceremonies", &json!({"tenant": "demo"}))).unwrap();
+        now(rehearsal.room.client("auditor").get("/v1/ceremonies", &json!({"tenant": "demo"}))).unwrap();
     assert_eq!((ceremonies.len(), ceremonies[0].state.as_str()), (1, "open"));
     rehearsal.play();
     let path = rehearsal.folder.path().join("transcript.jsonl");

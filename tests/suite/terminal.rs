@@ -97,17 +97,6 @@ impl Terminal {
         self.keyboard.flush().unwrap();
     }
 
-    /// Waits for a question and answers it with a line.
-    pub(crate) fn answer(&mut self, question: &str, line: &str) {
-        self.expect(question);
-        self.type_in(&format!("{line}\r"));
-    }
-
-    /// The program's process id.
-    pub(crate) fn process(&self) -> u32 {
-        self.child.process_id().unwrap()
-    }
-
     /// Whether it has ended.
     pub(crate) fn is_over(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()

@@ -189,7 +189,9 @@ impl<'a> Party<'a> {
                 Ok(())
             }
             // Another of the same role was quicker.
-            Err(ClientError::Problem(refused)) if refused.code == "ceremony_order" => Ok(()),
+            Err(ClientError::Problem(refused)) if ["ceremony_order", "ceremony_over"].contains(&&*refused.code) => {
+                Ok(())
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -1,0 +1,119 @@
+//! The same ceremonies on tokens: what they make lives in one.
+
+use std::collections::BTreeMap;
+
+use claviger_client::{ImportKey, Key, KeyFilter, KeyList, NewKey};
+use claviger_key_ceremonies::{Plan, shipped};
+
+use super::{Player, Room, now};
+use crate::daemon::{Daemon, components, words};
+use crate::purse::card_key;
+use crate::token_keys::{DTK, dtk};
+use crate::tokens::Token;
+
+/// Makes a binding by the command that officers use, opens the ceremony at a terminal, and has everybody play.
+fn hold(daemon: &Daemon, plan: &str, backends: &[(&str, &str)], parameters: &[(&str, &str)]) -> Room {
+    let data = daemon.data();
+    let folder = data.parent().unwrap();
+    let mut arguments: Vec<String> = ["ceremony", "binding", plan, "--tenant", "demo"].map(str::to_owned).to_vec();
+    let parsed = Plan::parse(shipped(plan).unwrap()).unwrap();
+    for asked in &parsed.parameters {
+        let given = parameters.iter().find(|(name, _)| *name == asked.name).map_or(asked.example.as_str(), |(_, v)| *v);
+        arguments.extend(["--set".to_owned(), format!("{}={given}", asked.name)]);
+    }
+    for (name, backend) in backends {
+        arguments.extend(["--backend".to_owned(), format!("{name}={backend}")]);
+    }
+    for role in &parsed.roles {
+        for n in 1..=role.count {
+            let name = if n == 1 { role.name.clone() } else { format!("{}-{n}", role.name) };
+            let certificate = data.join(format!("clients/{name}.pem"));
+            arguments.extend(["--person".to_owned(), format!("{}={}", role.name, certificate.display())]);
+        }
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let binding = crate::daemon::cli(&arguments);
+    assert!(binding.status.success(), "{}", words(&binding));
+    let file = daemon.file("binding.toml", &binding.stdout);
+    let check = daemon.cli("officer", &["ceremony", "plan", "check", plan, "--binding", &file]);
+    assert!(check.status.success(), "{plan}: {}", words(&check));
+    let opener = Player::at(
+        folder,
+        &["--data", data.to_str().unwrap(), "--as", "officer", "ceremony", "run", plan, "--binding", &file],
+    );
+    opener.terminal.expect_written("ceremony join ");
+    let id = opener.terminal.written().split("ceremony join ").nth(1).unwrap()[..32].to_owned();
+    let room = Room { folder: folder.to_owned(), data: data.clone(), id, plan: plan.to_owned() };
+    room.play([("officer".to_owned(), opener)].into());
+    let transcript = folder.join(format!("{}.jsonl", room.id));
+    let shown = daemon.cli("auditor", &["ceremony", "show", &room.id, "--transcript", transcript.to_str().unwrap()]);
+    assert!(shown.status.success(), "{}", words(&shown));
+    let verified =
+        crate::daemon::cli(&["ceremony", "verify", transcript.to_str().unwrap(), "--plan", plan, "--binding", &file]);
+    assert_eq!(verified.status.code(), Some(0), "{plan}: {}", words(&verified));
+    room
+}
+
+fn keys(daemon: &Daemon) -> Vec<Key> {
+    let filter = KeyFilter { tenant: "demo".to_owned(), ..KeyFilter::default() };
+    let KeyList { keys } = now(daemon.client("auditor").get("/v1/keys", &filter)).unwrap();
+    keys
+}
+
+#[test]
+fn four_plans_are_held_on_softhsm_and_on_nss() {
+    for token in [Token::softhsm(), Token::nss()] {
+        let daemon = Daemon::with_backends(&token.backend("room", "on-prem", ""));
+        hold(&daemon, "generate-root", &[("home", "room")], &[("algorithm", "3des")]);
+        hold(&daemon, "receive-components", &[("home", "room")], &[]);
+        hold(&daemon, "exchange-transport-key", &[("home", "room")], &[]);
+        hold(&daemon, "rotate-version", &[("home", "room")], &[]);
+        let keys = keys(&daemon);
+        assert!(keys.iter().all(|key| key.backends == ["room"]), "{keys:?}");
+        let origins: BTreeMap<&str, usize> = keys.iter().fold(BTreeMap::new(), |mut origins, key| {
+            *origins.entry(key.origin.as_str()).or_default() += 1;
+            origins
+        });
+        assert_eq!(origins, [("components", 2), ("generated", 2)].into());
+    }
+}
+
+#[test]
+fn a_key_is_copied_from_one_token_to_another() {
+    let (room, hosted) = (Token::softhsm(), Token::nss());
+    let tables = [room.backend("room", "on-prem", ""), hosted.backend("hosted", "on-prem", "")];
+    let daemon = Daemon::with_backends(&tables.concat());
+    let import = |key: NewKey, value: &str| {
+        let import = ImportKey { key, components: components(value), kcv: None, odd_parity: false };
+        let _: Key = now(daemon.client("officer").post("/v1/keys/import", &import)).unwrap();
+    };
+    let kek = NewKey {
+        scheme: "generic".to_owned(),
+        role: "KEK".to_owned(),
+        algorithm: "aes256".to_owned(),
+        factors: Vec::new(),
+        backends: vec!["room".to_owned(), "hosted".to_owned()],
+        ..card_key()
+    };
+    import(kek, &DTK.repeat(2));
+    import(NewKey { movable: true, backends: vec!["room".to_owned()], ..dtk() }, DTK);
+    hold(&daemon, "copy-key", &[("other", "hosted")], &[]);
+    let copied = keys(&daemon).into_iter().find(|key| key.role == "DTK").unwrap();
+    assert_eq!(copied.backends, ["room", "hosted"]);
+}
+
+/// What the vendor's procedure has left in the device is registered: here another daemon has left it.
+#[test]
+fn a_key_that_came_by_key_card_is_registered() {
+    let token = Token::softhsm();
+    let backend = token.backend("room", "on-prem", "");
+    let vendor = Daemon::with_backends(&backend);
+    let import = ImportKey { key: dtk(), components: components(DTK), kcv: None, odd_parity: false };
+    let _: Key = now(vendor.client("officer").post("/v1/keys/import", &import)).unwrap();
+    drop(vendor);
+    let daemon = Daemon::with_backends(&backend);
+    let label = "demo/cjt166/DTK 3des 01 ceiling card-key";
+    let parameters = [("scheme", "cjt166"), ("role", "DTK"), ("algorithm", "3des"), ("object", label)];
+    hold(&daemon, "adopt-key", &[("device", "room")], &parameters);
+    assert_eq!(keys(&daemon)[0].origin, "adopted");
+}
