@@ -419,6 +419,28 @@ pin = { file = "room-1.pin" }
         }
     }
 
+    /// What each table knows, by its own words about a setting that it does not know, stands on the page.
+    #[test]
+    fn every_setting_stands_in_the_documentation() {
+        const PAGE: &str = include_str!("../docs/configuration.md");
+        let example = PAGE.split("```").nth(1).unwrap().strip_prefix("toml\n").unwrap();
+        let parse = |text: &str| Config::parse(text, std::path::Path::new("claviger.toml"));
+        parse(example).unwrap();
+        let headers = example.match_indices("\n[").map(|(at, _)| at + 1 + example[at + 1..].find('\n').unwrap() + 1);
+        let mut known = 0;
+        for at in [0].into_iter().chain(headers) {
+            let wrong = format!("{}no_such_setting = 1\n{}", &example[..at], &example[at..]);
+            let error = parse(&wrong).unwrap_err().to_string();
+            let names = error.split_once(", expected ").and_then(|(_, names)| names.lines().next());
+            for name in names.unwrap_or_default().split('`').skip(1).step_by(2) {
+                let stands = |line: &str| line.trim_start_matches("# ").trim_matches(['[', ']']).starts_with(name);
+                assert!(example.lines().any(stands), "`{name}` is not on the page: {error}");
+                known += 1;
+            }
+        }
+        assert!(known > 45, "{known} settings");
+    }
+
     #[test]
     fn networks_and_windows_that_are_none_are_named_with_their_line() {
         const WHOLE: &str = r#"listen = "127.0.0.1:0"
