@@ -93,6 +93,12 @@ async fn two_others_approve_and_it_is_done_once() {
     let said = words(&output);
     let id = said.split("proposed as ").nth(1).unwrap()[..32].to_owned();
     assert_eq!(propose(&daemon, &key).await, id, "asked for again, it is the same proposal");
+    // A program that asked by the command learns it too.
+    let told: serde_json::Value = serde_json::from_slice(&destroy_by_command(&["--json"]).stdout).unwrap();
+    assert_eq!((&told["error"]["code"], &told["error"]["approval"]), (&"approval_needed".into(), &id.as_str().into()));
+    let denied = daemon.cli("clearing", &["--json", "keys", "list", "--tenant", "elsewhere"]);
+    let told: serde_json::Value = serde_json::from_slice(&denied.stdout).unwrap();
+    assert_eq!((&told["error"]["code"], &told["error"]["policy"]), (&"denied".into(), &"default".into()), "{told}");
     let listed = words(&daemon.cli("officer-2", &["approvals", "list", "--tenant", "demo"]));
     assert!(listed.contains(&id) && listed.contains("0 of 2") && listed.contains("destroy_key"), "{listed}");
     let details = words(&daemon.cli("officer-2", &["approvals", "show", &id]));
