@@ -27,10 +27,13 @@ use crate::policy::{
   claviger --data ./dev --as auditor policy who-can verify_transactions --tenant demo --role DTK")]
 pub(super) enum Policy {
     /// Hold policies against the schema; without a daemon
-    #[command(after_help = "Examples:\n  claviger policy check\n  claviger policy check ./policies")]
+    ///
+    /// A set has at least one policy, and each policy an @id and a @reason. What the configuration calls networks and windows
+    /// is not seen here: a name that it does not have is none that this finds.
+    #[command(after_help = "Examples:\n  claviger policy check\n  claviger policy check /etc/claviger/policies")]
     Check(Source),
     /// Run the cases that say what policies decide; without a daemon. Exits 1 if one is decided otherwise
-    #[command(after_help = "Examples:\n  claviger policy test\n  claviger policy test ./policies")]
+    #[command(after_help = "Examples:\n  claviger policy test\n  claviger policy test /etc/claviger/policies")]
     Test(Source),
     /// Say what a policy set decides about one request, and why; without a daemon
     #[command(after_help = "Example:
@@ -55,7 +58,8 @@ pub(super) enum Policy {
 
 #[derive(Args)]
 pub(super) struct Source {
-    /// A directory with `production/`, `dev/` and `tests/`; what Claviger is shipped with if none is named
+    /// A directory of *.cedar files, as the configuration's `policies` takes it, or one with `production/` and `dev/`; its cases
+    /// stand in `tests/`. What Claviger is shipped with if none is named
     directory: Option<PathBuf>,
 }
 
@@ -100,18 +104,20 @@ impl Policy {
 }
 
 impl Source {
-    /// The two sets, each by its name.
-    fn sets(&self) -> anyhow::Result<[(&'static str, PolicySource); 2]> {
-        let Some(root) = &self.directory else {
-            return Ok([("production", PolicySource::Production), ("dev", PolicySource::Dev)]);
-        };
-        let production = root.join("production");
+    /// The sets, each by its name: the two of the shipped layout, or the one of a plain directory.
+    fn sets(&self) -> anyhow::Result<Vec<(String, PolicySource)>> {
+        let two = |production, dev| vec![("production".to_owned(), production), ("dev".to_owned(), dev)];
+        let Some(root) = &self.directory else { return Ok(two(PolicySource::Production, PolicySource::Dev)) };
+        let (production, plain) = (root.join("production"), PolicySource::Directory(root.clone()));
         if !production.is_dir() {
-            bail!("{} has no directory `production`", root.display());
+            return Ok(vec![(plain.name(), plain)]);
+        }
+        if !plain.texts()?.is_empty() {
+            bail!("{} has *.cedar files and a directory `production`: one or the other", root.display());
         }
         let development = [production.clone()].into_iter().chain(Some(root.join("dev")).filter(|dev| dev.is_dir()));
         let development = PolicySource::Directories(development.collect());
-        Ok([("production", PolicySource::Directory(production)), ("dev", development)])
+        Ok(two(PolicySource::Directory(production), development))
     }
 
     fn check(&self, output: &Output) -> anyhow::Result<ExitCode> {
@@ -139,7 +145,7 @@ impl Source {
 
     fn test(&self, output: &Output) -> anyhow::Result<ExitCode> {
         let sets = self.sets()?;
-        let loaded = sets.iter().map(|(name, source)| Ok((*name, Authorizer::load(source)?)));
+        let loaded = sets.iter().map(|(name, source)| Ok((name.as_str(), Authorizer::load(source)?)));
         let loaded: Vec<(&str, Authorizer)> = loaded.collect::<anyhow::Result<_>>()?;
         let cases = self.cases()?;
         if cases.is_empty() {
@@ -147,21 +153,31 @@ impl Source {
         }
         let mut failed = 0;
         for case in &cases {
-            let set = loaded.iter().find(|(name, _)| *name == case.set);
-            let (_, authorizer) =
-                set.with_context(|| format!("case `{}`: there is no set `{}`", case.name, case.set))?;
+            let (set, authorizer) = set_of(case, &loaded)?;
             let wrong = case.fails(authorizer).with_context(|| format!("case `{}`", case.name))?;
             failed += usize::from(wrong.is_some());
             if wrong.is_some() || output.is_json() {
-                output.result(
-                    &json!({ "case": case.name, "set": case.set, "ok": wrong.is_none(), "wrong": wrong }),
-                    || format!("FAILED {}: {} ({})", case.set, case.name, wrong.as_deref().unwrap_or_default()),
-                );
+                output.result(&json!({ "case": case.name, "set": set, "ok": wrong.is_none(), "wrong": wrong }), || {
+                    format!("FAILED {set}: {} ({})", case.name, wrong.as_deref().unwrap_or_default())
+                });
             }
         }
         output.say(format!("{} cases, {failed} failed", cases.len()));
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
+}
+
+/// The set that a case is about, by its name.
+fn set_of<'s>(case: &Case, sets: &'s [(&'s str, Authorizer)]) -> anyhow::Result<(&'s str, &'s Authorizer)> {
+    let found = match (&case.set, sets) {
+        (None, [only]) => only,
+        (None, _) => bail!("case `{}` does not say of which set", case.name),
+        (Some(of), _) => sets
+            .iter()
+            .find(|(name, _)| name == of)
+            .with_context(|| format!("case `{}`: there is no set `{of}`", case.name))?,
+    };
+    Ok((found.0, &found.1))
 }
 
 fn read_cases(directory: &Path) -> anyhow::Result<Vec<(String, String)>> {

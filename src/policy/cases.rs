@@ -83,8 +83,9 @@ pub struct KeyInWords {
 pub struct Case {
     /// What it shows.
     pub name: String,
-    /// Of which set: `production` or `dev`.
-    pub set: String,
+    /// Of which set: `production` or `dev`; none if there is only one.
+    #[serde(default)]
+    pub set: Option<String>,
     /// The request.
     pub request: Request,
     /// `allow` or `deny`.

@@ -38,6 +38,19 @@ pub enum PolicyError {
         /// The parser's words.
         error: String,
     },
+    /// A policy that a refusal could not name, or that says nothing to whoever is refused.
+    #[error("{file}: {policy} has no @{annotation}")]
+    Bare {
+        /// The file.
+        file: String,
+        /// Its id, or its place in the file.
+        policy: String,
+        /// What it lacks.
+        annotation: &'static str,
+    },
+    /// Nobody may do anything by it.
+    #[error("there is no policy in {0}")]
+    Empty(String),
     /// Cedar, but not of the schema.
     #[error("policies do not fit the schema: {0}")]
     Schema(String),
@@ -70,6 +83,19 @@ pub const CASES: &[(&str, &str)] = &[
 ];
 
 impl PolicySource {
+    /// What it is called: `production`, `dev`, or its directory.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Production => "production".to_owned(),
+            Self::Dev => "dev".to_owned(),
+            Self::Directory(path) => path.display().to_string(),
+            Self::Directories(paths) => {
+                paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and ")
+            }
+            Self::Texts(texts) => texts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" and "),
+        }
+    }
+
     /// Its policies, each file with its name.
     ///
     /// # Errors
@@ -92,18 +118,34 @@ pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema), PolicyE
     for (file, text) in &texts {
         let syntax = |error: String| PolicyError::Syntax { file: file.clone(), error };
         let parsed: PolicySet = text.parse().map_err(|error: cedar_policy::ParseErrors| syntax(error.to_string()))?;
+        // Nobody fills one in, and a rule that is taken for one in force would be none.
+        if let Some(template) = parsed.templates().next() {
+            return Err(syntax(format!("{} is a template, and no policy", place(template.id()))));
+        }
         for policy in parsed.policies() {
+            let bare = |policy: String, annotation| PolicyError::Bare { file: file.clone(), policy, annotation };
+            let said = |annotation| policy.annotation(annotation).filter(|text| !text.trim().is_empty());
             // The name that a refusal gives is the policy's own, so it must be there and unique.
-            let name =
-                policy.annotation("id").ok_or_else(|| syntax("every policy needs an @id annotation".to_owned()))?;
+            let name = said("id").ok_or_else(|| bare(place(policy.id()), "id"))?;
+            said("reason").ok_or_else(|| bare(format!("policy `{name}`"), "reason"))?;
             policies.add(policy.new_id(PolicyId::new(name))).map_err(|error| syntax(error.to_string()))?;
         }
+    }
+    if policies.is_empty() {
+        return Err(PolicyError::Empty(source.name()));
     }
     let result = Validator::new(schema.clone()).validate(&policies, ValidationMode::Strict);
     if let Some(error) = result.validation_errors().next() {
         return Err(PolicyError::Schema(error.to_string()));
     }
     Ok((policies, schema))
+}
+
+/// Which policy of its file it is, counted from one: Cedar calls them `policy0` and so on.
+fn place(id: &PolicyId) -> String {
+    let text = id.to_string();
+    let number = text.strip_prefix("policy").and_then(|number| number.parse::<usize>().ok());
+    number.map_or(text, |number| format!("policy {} of it", number + 1))
 }
 
 fn owned(texts: &'static [(&str, &str)]) -> impl Iterator<Item = (String, String)> {

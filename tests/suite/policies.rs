@@ -62,6 +62,59 @@ fn no_policy_goes_without_a_case_that_fails() {
     assert!(tried > 30, "{tried} policies and files");
 }
 
+/// A directory as the configuration takes it is checked and tested as it is; what a daemon would not take, neither is here.
+#[test]
+fn a_plain_directory_is_a_set_of_named_policies_that_say_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    let put = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
+    let run = |what: &str| {
+        let output = cli(&["policy", what, root]);
+        (output.status.code(), words(&output))
+    };
+    let empty = run("check");
+    assert!(empty.0 == Some(2) && empty.1.contains(&format!("there is no policy in {root}")), "{empty:?}");
+    let policy = "@id(\"own.verify\")\n@reason(\"clearing verifies\")\n\
+        permit (principal in Claviger::Role::\"clearing\", action == Claviger::Action::\"verify_mac\", resource);\n";
+    let second = policy.replace("own.verify", "own.second");
+    for (wrong, says) in [
+        (format!("{policy}{}", second.replace("@id(\"own.second\")\n", "")), "policy 2 of it has no @id"),
+        (second.replace("own.second", " "), "policy 1 of it has no @id"),
+        (second.replace("@reason(\"clearing verifies\")\n", ""), "policy `own.second` has no @reason"),
+        (second.replace("clearing verifies", ""), "policy `own.second` has no @reason"),
+        (second.replace("principal in Claviger::Role::\"clearing\"", "principal == ?principal"), "a template"),
+        ("// nothing\n".to_owned(), "there is no policy in"),
+    ] {
+        put("own.cedar", &wrong);
+        for what in ["check", "test"] {
+            let (code, said) = run(what);
+            let names = said.contains("own.cedar: ") || says.contains("there is no policy");
+            assert!(code == Some(2) && said.contains(says) && names, "{says}: {said}");
+        }
+    }
+    put("own.cedar", policy);
+    assert_eq!(run("check"), (Some(0), format!("{root}: 1 policies fit the schema\n")));
+    std::fs::create_dir(folder.path().join("tests")).unwrap();
+    let case = "[[case]]\nname = \"clearing\"\nexpect = \"allow\"\nby = \"own.verify\"\n\
+        request = { who = \"claviger://service/x\", roles = [\"clearing\"], action = \"verify_mac\", \
+        key = { tenant = \"a\", scheme = \"generic\", role = \"CMAC\" } }\n";
+    for (text, code, says) in [
+        (case.to_owned(), 0, "1 cases, 0 failed"),
+        (case.replace("\"allow\"", "\"deny\""), 1, "FAILED "),
+        (case.replace("name =", "set = \"production\"\nname ="), 2, "there is no set `production`"),
+    ] {
+        put("tests/own.toml", &text);
+        let said = run("test");
+        assert!(said.0 == Some(code) && said.1.contains(says), "{says}: {said:?}");
+    }
+    // Of two sets, a case says which.
+    std::fs::create_dir(folder.path().join("production")).unwrap();
+    assert!(run("check").1.contains("one or the other"), "{:?}", run("check"));
+    std::fs::rename(folder.path().join("own.cedar"), folder.path().join("production/own.cedar")).unwrap();
+    put("tests/own.toml", case);
+    assert!(run("test").1.contains("does not say of which set"), "{:?}", run("test"));
+}
+
 #[test]
 fn a_request_is_explained() {
     let folder = tempfile::tempdir().unwrap();
@@ -326,5 +379,11 @@ async fn a_network_and_a_time_of_day_decide() {
     // A set that is not of the schema changes nothing.
     std::fs::write(own.join("own.cedar"), text.replace("context.network", "context.planet")).unwrap();
     assert!(reload::reload(&daemon, &with("10.0.0.0/8", "00:00", "23:59")).await.contains("wrong_configuration"));
+    // Nor does one that holds nothing, or a policy that says nothing to whoever is refused.
+    std::fs::write(own.join("own.cedar"), text.replace("@reason", "@because")).unwrap();
+    assert!(reload::reload(&daemon, &whole).await.contains("wrong_configuration"));
+    std::fs::create_dir(daemon.data().join("empty")).unwrap();
+    let empty = whole.replace("policies = \"own\"", "policies = \"empty\"");
+    assert!(reload::reload(&daemon, &empty).await.contains("wrong_configuration"));
     crate::load::mac(&daemon).await.unwrap();
 }
