@@ -174,7 +174,7 @@ pub struct WindowTable {
     pub days: Vec<Day>,
     /// When it opens, as `22:00`.
     pub from: Time,
-    /// When it closes; on the next day, if that is earlier.
+    /// When it closes; on the next day, if that is not later: a whole day, if it is the same.
     pub until: Time,
     /// How far the clock is from UTC, as `+08:00`: no clock that is put forward in summer.
     #[serde(default = "utc", deserialize_with = "read_clock")]
