@@ -235,6 +235,8 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         path: PathBuf,
+        /// Counted from one.
+        line: Option<usize>,
         /// With line and key.
         error: Box<toml::de::Error>,
         /// What belongs there, if more is known.
@@ -271,7 +273,7 @@ fn read<'t>(text: &'t str, path: &Path) -> Result<Spanned<DeTable<'t>>, ConfigEr
 
 fn backends(root: &mut Spanned<DeTable<'_>>, text: &str, path: &Path) -> Result<Vec<BackendConfig>, ConfigError> {
     take_backends(root.get_mut()).map_err(|WrongTable { error, help }| match syntax(text, path)(error) {
-        ConfigError::Syntax { path, error, .. } => ConfigError::Syntax { path, error, help },
+        ConfigError::Syntax { path, line, error, .. } => ConfigError::Syntax { path, line, error, help },
         other => other,
     })
 }
@@ -280,7 +282,19 @@ fn backends(root: &mut Spanned<DeTable<'_>>, text: &str, path: &Path) -> Result<
 fn syntax(text: &str, path: &Path) -> impl Fn(toml::de::Error) -> ConfigError {
     move |mut error| {
         error.set_input(Some(text));
-        ConfigError::Syntax { path: path.to_owned(), error: Box::new(error), help: String::new() }
+        let line = error.span().and_then(|span| Some(text.get(..span.start)?.matches('\n').count() + 1));
+        ConfigError::Syntax { path: path.to_owned(), line, error: Box::new(error), help: String::new() }
+    }
+}
+
+impl ConfigError {
+    /// Where it is, without the words that stand there: one may be a PIN that was put in the wrong place.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Syntax { path, line: Some(line), .. } => format!("{}: line {line} is wrong", path.display()),
+            Self::Syntax { path, .. } => format!("{} is wrong", path.display()),
+            Self::Read { .. } => self.to_string(),
+        }
     }
 }
 

@@ -46,6 +46,16 @@ pub enum StartError {
     Listen { address: SocketAddr, error: std::io::Error },
 }
 
+impl StartError {
+    /// For the audit log, which holds no secret.
+    fn reason(&self) -> String {
+        match self {
+            Self::Config(error) => error.place(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Sent when a file would grow beyond its limit.
 const SIGXFSZ: i32 = libc::SIGXFSZ;
 
@@ -184,7 +194,7 @@ async fn reload(
     let (config, next, rules) = match read() {
         Ok(read) => read,
         Err(error) => {
-            service.reload_refused().await?;
+            service.reload_refused(&error.reason()).await?;
             return Err(error);
         }
     };

@@ -15,6 +15,7 @@ mod perform;
 mod personalise;
 mod purse;
 mod quotas;
+mod reload;
 mod replicas;
 mod transactions;
 mod under_way;
@@ -154,7 +155,7 @@ impl Service {
         let store = Store::open(&data.join("claviger.db")).await?;
         let installation = store.installation().await?;
         let keyring = Keyring::load(store.clone()).await?;
-        audit.append(Event { event: "start".to_owned(), outcome: "sealed".to_owned(), ..Event::default() }).await?;
+        audit.append(reload::in_force(&rules, "start", "sealed")).await?;
         Ok(Arc::new(Self {
             store,
             keyring,
@@ -219,50 +220,6 @@ impl Service {
         if self.router.set(opened?).is_ok() {
             self.tend().await;
         }
-        Ok(())
-    }
-
-    /// Writes down that a configuration was read that cannot be used.
-    ///
-    /// # Errors
-    /// If the audit log does not take the record.
-    pub async fn reload_refused(&self) -> Result<(), ServiceError> {
-        let outcome = "wrong_configuration".to_owned();
-        self.audit.append(Event { event: "reload".to_owned(), outcome, ..Event::default() }).await?;
-        Ok(())
-    }
-
-    /// Takes other policies and another way of calls to backends: both or neither, and `let_in` with them. It is written
-    /// down once it is in force.
-    ///
-    /// # Errors
-    /// [`ServiceError`]; then everything stays as it was, unless it is the audit log that failed.
-    pub async fn reload(
-        &self,
-        rules: Rules,
-        routing: RoutingConfig,
-        let_in: impl FnOnce(),
-    ) -> Result<(), ServiceError> {
-        let router = self.router.get().cloned();
-        let (again, wanted) = (routing.clone(), router.is_some());
-        let reloaded = match router {
-            Some(router) => blocking(move || Ok(router.reload(&again)?)).await,
-            None => Ok(()),
-        };
-        if reloaded.is_ok() {
-            *self.routing.lock().unwrap_or_else(PoisonError::into_inner) = routing;
-            self.quotas.reload(rules.quotas.clone());
-            *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-            let_in();
-            // Streamed jobs ask again.
-            self.keyring.touch();
-        }
-        // Once it is written down, it is in force.
-        let outcome = reloaded.as_ref().map_or_else(ServiceError::code, |()| "done");
-        let event = Event { event: "reload".to_owned(), outcome: outcome.to_owned(), ..Event::default() };
-        self.audit.append(event).await?;
-        reloaded?;
-        tracing::info!(unsealed = wanted, "the configuration was read again");
         Ok(())
     }
 

@@ -21,7 +21,9 @@ pub use cases::{Case, Cases, Expected, KeyInWords, Request as PolicyRequest, Req
 pub use circumstances::{BatchSize, Circumstances, ELSEWHERE, EMBEDDED, Network, Surroundings, Window};
 use decisions::{Answer, Decisions, Question};
 pub use principal::{Kind, Principal, PrincipalError};
-pub use sets::{CASES, PolicyError, PolicySource};
+pub use sets::{CASES, PolicyError, PolicySource, digest};
+
+use crate::audit::InForce;
 
 /// Every action of the schema; a test holds the two together.
 pub const ACTIONS: &[&str] = &[
@@ -187,6 +189,7 @@ pub struct Authorizer {
     cedar: Cedar,
     policies: PolicySet,
     schema: Schema,
+    in_force: InForce,
     decisions: Decisions,
 }
 
@@ -196,8 +199,13 @@ impl Authorizer {
     /// # Errors
     /// [`PolicyError`].
     pub fn load(source: &PolicySource) -> Result<Self, PolicyError> {
-        let (policies, schema) = sets::load(source)?;
-        Ok(Self { cedar: Cedar::new(), policies, schema, decisions: Decisions::default() })
+        let (policies, schema, in_force) = sets::load(source)?;
+        Ok(Self { cedar: Cedar::new(), policies, schema, in_force, decisions: Decisions::default() })
+    }
+
+    /// Which set it is, by name and digest.
+    pub fn in_force(&self) -> &InForce {
+        &self.in_force
     }
 
     /// The names of its policies, sorted.

@@ -1,8 +1,11 @@
 //! Policy sets: those that come with Claviger, or a directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use sha2::{Digest, Sha256};
+
+use crate::audit::InForce;
 
 /// Where policies come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +114,17 @@ impl PolicySource {
     }
 }
 
-pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema), PolicyError> {
+/// The digest of a set by its files: what `sha256sum *.cedar | sha256sum` says where they are, if names are sorted byte by byte.
+pub fn digest(texts: &[(String, String)]) -> String {
+    let name = |file: &str| Path::new(file).file_name().map(|name| name.to_string_lossy().into_owned());
+    let mut files: Vec<(String, &str)> =
+        texts.iter().map(|(file, text)| (name(file).unwrap_or_default(), text.as_str())).collect();
+    files.sort();
+    let lines = files.iter().map(|(name, text)| format!("{}  {name}\n", hex::encode(Sha256::digest(text))));
+    hex::encode(Sha256::digest(lines.collect::<String>()))
+}
+
+pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema, InForce), PolicyError> {
     let texts = source.texts()?;
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| PolicyError::Schema(error.to_string()))?;
     let mut policies = PolicySet::new();
@@ -138,7 +151,7 @@ pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema), PolicyE
     if let Some(error) = result.validation_errors().next() {
         return Err(PolicyError::Schema(error.to_string()));
     }
-    Ok((policies, schema))
+    Ok((policies, schema, InForce { name: source.name(), sha256: digest(&texts) }))
 }
 
 /// Which policy of its file it is, counted from one: Cedar calls them `policy0` and so on.

@@ -106,6 +106,21 @@ async fn an_assessor_gets_what_there_is_to_show_and_no_secret() {
         let text = std::fs::read_to_string(&file).unwrap().to_uppercase();
         assert!(!text.contains(CMAC), "{} holds a key", file.display());
     }
+    assert_eq!(
+        (&read("policies.json")["in_force"]["name"], &read("policies.json")["differ"]),
+        (&"dev".into(), &false.into())
+    );
+    // A configuration that names others than the daemon was started with.
+    let whole = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, whole.replace("policies = \"dev\"", "policies = \"production\"")).unwrap();
+    let other = daemon.folder.path().join("other");
+    let of = ["evidence", "--tenant", "demo", "--config", config.to_str().unwrap(), "--out", other.to_str().unwrap()];
+    let told = words(&daemon.cli("auditor", &of));
+    assert!(told.contains("the daemon enforces other policies than the configuration names"), "{told}");
+    let policies: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(other.join("policies.json")).unwrap()).unwrap();
+    assert_eq!((&policies["configured"], &policies["differ"]), (&"production".into(), &true.into()));
+    assert_eq!(policies["in_force"], read("policies.json")["in_force"]);
     // A log that was changed is what an assessor hears of first.
     let log = daemon.data().join("audit.jsonl");
     std::fs::write(&log, std::fs::read_to_string(&log).unwrap().replacen("generate_mac", "verify_mac", 1)).unwrap();
