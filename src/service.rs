@@ -44,6 +44,7 @@ use asked::Asked;
 use decide::refused;
 pub use error::ServiceError;
 use failed_logins::FailedLogins;
+pub use inquiries::Standing;
 pub use job::BATCH;
 pub use outcome::{Moving, Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};

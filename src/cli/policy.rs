@@ -47,10 +47,16 @@ pub(super) enum Policy {
   claviger policy explain request.toml")]
     Explain(Explain),
     /// Say which callers may do something with a key, by the policies that a daemon has in force
+    ///
+    /// Each is asked as if they came now: from the network that whoever asks is in, in the windows that are open, with one row,
+    /// about the key in its state and in its backends. What is refused so is asked again with one to nine approvals.
     #[command(after_help = "Example:
   claviger --data ./dev --as auditor policy who-can verify_transactions --tenant demo --scheme cjt166 --role DTK")]
     WhoCan(WhoCanArguments),
     /// Say what another policy set would grant and take away, over a daemon's callers and keys
+    ///
+    /// Each is asked without approvals, from no configured network (`elsewhere`), with no window open, with one row, about each key
+    /// in its state and in its backends: a change that shows in other circumstances only is not found.
     #[command(after_help = "Example:
   claviger --data ./dev --as auditor policy diff production ./policies-next/production --tenant demo")]
     Diff(Diff),
@@ -74,7 +80,7 @@ pub(super) struct Explain {
 
 #[derive(Args)]
 pub(super) struct WhoCanArguments {
-    /// As the policy schema names it
+    /// As the policy schema names it; one that is done to keys
     action: String,
     #[command(flatten)]
     selection: Selection,
@@ -226,10 +232,15 @@ impl WhoCanArguments {
         let GrantList { grants } = client.get(&format!("/v1/keys/{}/who-can", key.id), &asked).await?;
         for grant in &grants {
             output.result(grant, || {
-                let Grant { principal, allowed, policies, reason } = grant;
-                let word = if *allowed { "may" } else { "may not" };
-                let why = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-                format!("{:<36} {word:<8} {}{why}", principal.uri, policies.join(", "))
+                let Grant { principal, allowed, approvals, policies, reason } = grant;
+                let word = match approvals {
+                    Some(1) => "only with the approval of another".to_owned(),
+                    Some(needed) => format!("only with the approval of {needed} others"),
+                    None => if *allowed { "may" } else { "may not" }.to_owned(),
+                };
+                let why = reason.as_deref().filter(|_| approvals.is_none());
+                let why = why.map(|reason| format!(": {reason}")).unwrap_or_default();
+                format!("{:<36} {word:<7}  {}{why}", principal.uri, policies.join(", "))
             });
         }
         Ok(ExitCode::SUCCESS)

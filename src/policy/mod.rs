@@ -208,6 +208,13 @@ impl Authorizer {
         &self.in_force
     }
 
+    /// Whether the schema has an action done to keys, and not to a tenant or the daemon.
+    pub fn is_done_to_keys(&self, action: &str) -> bool {
+        let done_to = uid("Claviger::Action", action).ok();
+        let mut done_to = done_to.iter().filter_map(|action| self.schema.resources_for_action(action)).flatten();
+        done_to.any(|resource| resource.to_string() == "Claviger::Key")
+    }
+
     /// The names of its policies, sorted.
     pub fn policies(&self) -> Vec<String> {
         let mut names: Vec<String> = self.policies.policies().map(|policy| self.name_of(policy.id())).collect();

@@ -7,6 +7,20 @@ use crate::keyring::{Entry, MoveStep, Origin};
 use crate::operation::{KeyRef, KeyRequest, Operation};
 use crate::policy::EMBEDDED;
 
+/// Actions that others may approve: what officers do to keys, but for components, which are no words to sign.
+pub(super) const PROPOSED: [&str; 10] = [
+    "generate_key",
+    "adopt_key",
+    "replicate_key",
+    "move_key",
+    "disperse_key",
+    "activate_key",
+    "suspend_key",
+    "deactivate_key",
+    "compromise_key",
+    "destroy_key",
+];
+
 /// What is asked for, as a statement says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
@@ -74,6 +88,7 @@ impl Service {
             }
             _ => return None,
         };
+        debug_assert!(PROPOSED.contains(&operation.action()), "{} can be proposed", operation.action());
         Some(Asked { action: operation.action(), tenant, lines, key: about, approved: None })
     }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use claviger_card_schemes::CardScheme;
 
-use super::{PersonaliseJob, Proposal, VerifyJob};
+use super::{PersonaliseJob, Proposal, Standing, VerifyJob};
 use crate::audit::Blinding;
 use crate::keyring::{Entry, Move};
-use crate::policy::{Principal, Said};
+use crate::policy::Principal;
 use crate::routing::{BackendStatus, Comparison};
 
 /// A ciphertext, and the initial value or nonce it was made with.
@@ -58,7 +58,7 @@ pub enum Outcome {
     /// Who may call.
     Principals(Vec<Principal>),
     /// Of each who may call, what policy says.
-    Grants(Vec<(Principal, Said)>),
+    Grants(Vec<Standing>),
     /// What the salts of a job's verdicts follow from.
     Blinding(Blinding),
     /// What waits for approval, or was approved or refused.

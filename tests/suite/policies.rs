@@ -338,6 +338,54 @@ async fn an_auditor_asks_who_can_and_what_a_change_grants() {
     assert_eq!(clearing.status.code(), Some(2), "{}", words(&clearing));
 }
 
+/// What takes others is not what nobody may; and what is not done to keys is not asked of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_can_says_whose_approval_it_takes() {
+    let daemon = Daemon::start();
+    let key = into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let own = daemon.data().join("own");
+    std::fs::create_dir(&own).unwrap();
+    for file in std::fs::read_dir(shipped().join("production")).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), own.join(file.file_name())).unwrap();
+    }
+    let text = "@id(\"own.suspend\") @reason(\"nine others\")\n\
+        forbid (principal, action == Claviger::Action::\"suspend_key\", resource) unless { context.approvals >= 9 };\n\
+        @id(\"own.mac\") @reason(\"an approval that nobody can give\")\n\
+        forbid (principal, action == Claviger::Action::\"generate_mac\", resource) unless { context.approvals >= 1 };\n\
+        @id(\"own.activate\") @reason(\"ten are too many\")\n\
+        forbid (principal, action == Claviger::Action::\"activate_key\", resource) unless { context.approvals >= 10 };\n";
+    std::fs::write(own.join("own.cedar"), text).unwrap();
+    let whole = reload::configuration(&daemon).replace("policies = \"dev\"", "policies = \"own\"");
+    assert!(reload::reload(&daemon, &whole).await.contains("done"));
+    let ask = |action: &str, who: &str| {
+        let told = words(&daemon.cli("auditor", &["policy", "who-can", action, &key.id]));
+        told.lines().find(|line| line.contains(who)).unwrap_or_else(|| panic!("{told}")).to_owned()
+    };
+    for (action, who, says) in [
+        ("destroy_key", "officer/officer ", "only with the approval of 2 others  officers.approved"),
+        ("destroy_key", "service/clearing", "may not"),
+        ("suspend_key", "officer/officer-2", "only with the approval of 9 others  officers.keys"),
+        ("activate_key", "officer/officer-2", "may not  own.activate"),
+        ("compromise_key", "officer/officer-2", "may      officers.keys"),
+        // What cannot be proposed is not approved by anybody.
+        ("generate_mac", "service/card-management", "may not  own.mac"),
+    ] {
+        let line = ask(action, who);
+        assert!(line.contains(says), "{action}: {line}");
+    }
+    let told = daemon.cli("auditor", &["--json", "policy", "who-can", "destroy_key", &key.id]);
+    let officer = String::from_utf8(told.stdout).unwrap();
+    let officer = officer.lines().find(|line| line.contains("officer/officer\"")).unwrap();
+    let officer: Value = serde_json::from_str(officer).unwrap();
+    assert_eq!((&officer["allowed"], &officer["approvals"]), (&false.into(), &2.into()));
+    for action in ["unseal", "enter_tenant", "vote"] {
+        let refused = daemon.cli("auditor", &["policy", "who-can", action, &key.id]);
+        let told = words(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(told.contains(&format!("field `action` is `{action}`, which is not done to keys")), "{told}");
+    }
+}
+
 /// An operator's own policies, by what the configuration calls networks and times.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_and_a_time_of_day_decide() {
