@@ -1,8 +1,9 @@
 //! `claviger evidence`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::fs::{DirBuilder, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -74,7 +75,8 @@ impl Evidence {
         let CallerList { principals } = client.get("/v1/principals", &()).await?;
         let BackendList { backends } = client.get("/v1/backends", &()).await?;
 
-        std::fs::create_dir(&self.out).with_context(|| self.out.display().to_string())?;
+        // An inventory of keys is nobody's but the assessor's, whatever the umask.
+        DirBuilder::new().mode(0o700).create(&self.out).with_context(|| self.out.display().to_string())?;
         let at = |name: &str| self.out.join(name);
         put(&at("keys.json"), &held)?;
         put(&at("approvals.json"), &approvals)?;
@@ -108,7 +110,8 @@ impl Evidence {
         // The signed end: a log that is shown later must lead to it.
         let head = log.with_extension("head");
         if head.exists() {
-            std::fs::copy(&head, at("head.json")).with_context(|| head.display().to_string())?;
+            let text = std::fs::read(&head).with_context(|| head.display().to_string())?;
+            write(&at("head.json"), &text)?;
         }
         write(&at("claims.toml"), CLAIMS.as_bytes())?;
         write(&at("mapping.md"), MAPPING.as_bytes())?;
@@ -133,7 +136,8 @@ fn put(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 fn write(path: &Path, text: &[u8]) -> anyhow::Result<()> {
-    std::fs::write(path, text).with_context(|| path.display().to_string())
+    let made = File::options().write(true).create_new(true).mode(0o600).open(path);
+    made.and_then(|mut file| file.write_all(text)).with_context(|| path.display().to_string())
 }
 
 /// A key as the audit log names it.
