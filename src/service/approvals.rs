@@ -75,7 +75,7 @@ impl ApprovalError {
 pub struct Proposal {
     /// In words.
     pub statement: Statement,
-    /// `open`, `used`, `refused` or `expired`.
+    /// `open`, `used`, `refused`, `expired`, or `changed` if what it is about is no longer as its words say.
     pub state: &'static str,
     /// Each officer's word, in order.
     pub votes: Vec<(String, Vote)>,
@@ -318,7 +318,8 @@ impl Service {
             "used" => "used",
             "refused" => "refused",
             _ if statement.expires <= Timestamp::now() => "expired",
-            _ => "open",
+            _ if self.still_stands(&statement) => "open",
+            _ => "changed",
         };
         Ok(Proposal { statement, state, votes })
     }
