@@ -174,11 +174,14 @@ impl Permit {
     }
 }
 
+/// In place of a policy, where none permits it.
+pub const DEFAULT: &str = "default";
+
 /// Why leave was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Denial {
-    /// The policy that forbade it, or `default` if none permitted it.
+    /// The policy that forbade it, or [`DEFAULT`] if none permitted it.
     pub policy: String,
     /// For a person who wants to know what to do.
     pub reason: String,
@@ -234,7 +237,7 @@ impl Authorizer {
     ) -> Result<Permit, Denial> {
         let mut permit = Permit { action, keys: HashSet::new(), policies: Vec::new() };
         if asked.is_empty() {
-            return Err(Denial { policy: "default".to_owned(), reason: "there is nothing to decide about".to_owned() });
+            return Err(Denial { policy: DEFAULT.to_owned(), reason: "there is nothing to decide about".to_owned() });
         }
         for (resource, circumstances) in asked {
             if let Resource::Key(key) = &resource {
@@ -254,7 +257,7 @@ impl Authorizer {
     /// The policies that permit it.
     fn answer(&self, question: &Question) -> Answer {
         let response = self.decide(question).map_err(|error| Denial {
-            policy: "default".to_owned(),
+            policy: DEFAULT.to_owned(),
             reason: format!("the request does not fit the policy schema: {error}"),
         })?;
         match response.decision() {
@@ -290,7 +293,7 @@ impl Authorizer {
                 reason: self.policies.annotation(id, "reason").unwrap_or("a policy forbids it").to_owned(),
             },
             None => Denial {
-                policy: "default".to_owned(),
+                policy: DEFAULT.to_owned(),
                 reason: match action {
                     "enter_tenant" => "no policy lets the caller act for this tenant, if there is one".to_owned(),
                     _ => format!("no policy permits the caller to `{action}` here"),

@@ -32,6 +32,8 @@ pub enum ApprovalError {
         id: String,
         /// How many.
         needed: u64,
+        /// The policy that asks for them.
+        policy: Option<String>,
     },
     /// No such proposal, or not for this caller.
     #[error("there is no such proposal")]
@@ -67,6 +69,20 @@ impl ApprovalError {
             Self::Own | Self::NoOfficer(_) => "no_approver",
             Self::Signature(_) => "bad_signature",
         }
+    }
+}
+
+/// What policy asks for before it permits something.
+pub(super) struct Missing {
+    /// Others who must approve it.
+    pub(super) approvals: u64,
+    /// The policy that forbids it without them; if none does, the first that permits it with them.
+    pub(super) policy: Option<String>,
+}
+
+impl Missing {
+    fn of(self, id: String) -> ServiceError {
+        ApprovalError::Needed { id, needed: self.approvals, policy: self.policy }.into()
     }
 }
 
@@ -150,11 +166,15 @@ impl Service {
     }
 
     /// Proposes what was asked for, or finds it proposed already.
-    pub(super) async fn propose(&self, caller: &Caller, asked: &Asked, needed: u64) -> ServiceError {
-        self.try_propose(caller, asked, needed).await.unwrap_or_else(|error| error)
+    pub(super) async fn propose(&self, caller: &Caller, asked: &Asked, missing: Missing) -> ServiceError {
+        match self.proposed(caller, asked, missing.approvals).await {
+            Ok(id) => missing.of(id),
+            Err(error) => error,
+        }
     }
 
-    async fn try_propose(&self, caller: &Caller, asked: &Asked, needed: u64) -> Result<ServiceError, ServiceError> {
+    /// The id of the proposal.
+    async fn proposed(&self, caller: &Caller, asked: &Asked, needed: u64) -> Result<String, ServiceError> {
         let _alone = self.proposing.lock().await;
         let proposer = caller.principal.to_string();
         let mut opened = 0;
@@ -163,7 +183,7 @@ impl Service {
             opened += 1;
             let same = known.action == asked.action && known.lines == asked.lines && known.approvals == needed;
             if row.proposer == proposer && same {
-                return Ok(ApprovalError::Needed { id: row.id, needed }.into());
+                return Ok(row.id);
             }
         }
         if opened >= MOST_OPEN {
@@ -196,7 +216,7 @@ impl Service {
                 ..Event::default()
             })
             .await?;
-        Ok(ApprovalError::Needed { id, needed }.into())
+        Ok(id)
     }
 
     pub(super) async fn list_proposals(

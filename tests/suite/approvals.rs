@@ -39,6 +39,7 @@ async fn refused(daemon: &Daemon, key: &Key, under: &str) -> Problem {
 async fn propose(daemon: &Daemon, key: &Key) -> String {
     let needed = problem(set_state(&daemon.client("officer"), key, "destroyed").await);
     assert_eq!((needed.status, needed.code.as_str()), (403, "approval_needed"), "{needed:?}");
+    assert_eq!(needed.policy.as_deref(), Some("officers.approved"));
     needed.approval.unwrap()
 }
 
@@ -296,6 +297,7 @@ async fn masters_stay_out_of_the_daemon_unless_two_others_say_so() {
     let officer = daemon.client("officer");
     let needed = problem(officer.post::<Key>("/v1/keys", &master).await);
     assert_eq!(needed.code, "approval_needed", "{needed:?}");
+    assert_eq!(needed.policy.as_deref(), Some("officers.make-keys"));
     let id = needed.approval.unwrap();
     for by in ["officer-2", "officer-3"] {
         approve(&daemon, &id, by).await.unwrap();

@@ -373,6 +373,11 @@ async fn who_can_says_whose_approval_it_takes() {
         let line = ask(action, who);
         assert!(line.contains(says), "{action}: {line}");
     }
+    // Where a policy forbids it until others have approved, that one is named, and not whichever permits it then.
+    let suspend = claviger_client::SetKeyState { state: "suspended".to_owned() };
+    let asked = daemon.client("officer").post::<Value>(&format!("/v1/keys/{}/state", key.id), &suspend).await;
+    let needed = crate::daemon::problem(asked);
+    assert_eq!((needed.code.as_str(), needed.policy.as_deref()), ("approval_needed", Some("own.suspend")));
     let told = daemon.cli("auditor", &["--json", "policy", "who-can", "destroy_key", &key.id]);
     let officer = String::from_utf8(told.stdout).unwrap();
     let officer = officer.lines().find(|line| line.contains("officer/officer\"")).unwrap();
