@@ -61,7 +61,7 @@ pub struct Rules {
     /// The policies in force.
     pub policy: Authorizer,
     /// Everybody whom the configuration knows.
-    pub principals: Vec<Principal>,
+    pub principals: Vec<Arc<Principal>>,
     /// Who of them shows a certificate.
     pub known: Known,
     /// What the configuration calls networks, times and backends.
@@ -71,13 +71,13 @@ pub struct Rules {
 }
 
 /// Whom a chain of certificates lets in, if anybody.
-pub type Known = Arc<dyn Fn(&[CertificateDer<'static>]) -> Option<Principal> + Send + Sync>;
+pub type Known = Arc<dyn Fn(&[CertificateDer<'static>]) -> Option<Arc<Principal>> + Send + Sync>;
 
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The authenticated name.
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     /// The address of the connection.
     pub source: IpAddr,
     /// The certificates that it showed.
@@ -90,7 +90,7 @@ pub struct Caller {
 
 impl Caller {
     /// A caller who comes without approvals, and the certificates by which it is let in.
-    pub fn new(principal: Principal, source: IpAddr, chain: Arc<[CertificateDer<'static>]>) -> Self {
+    pub fn new(principal: Arc<Principal>, source: IpAddr, chain: Arc<[CertificateDer<'static>]>) -> Self {
         Self { principal, source, chain, approval: None, asked: None }
     }
 

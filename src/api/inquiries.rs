@@ -16,7 +16,9 @@ use crate::service::{Caller, Outcome, Standing};
     responses((status = 200, description = "Everybody whom the configuration knows", body = CallerList), Problems))]
 pub(super) async fn principals(Shared(state): Shared<State>, caller: Caller) -> Result<Json<CallerList>, Refusal> {
     match execute(&state.service, caller, Operation::ListPrincipals).await? {
-        Outcome::Principals(all) => Ok(Json(CallerList { principals: all.iter().map(view).collect() })),
+        Outcome::Principals(all) => {
+            Ok(Json(CallerList { principals: all.iter().map(|principal| view(principal)).collect() }))
+        }
         _ => Err(Refusal::unexpected()),
     }
 }

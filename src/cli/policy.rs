@@ -269,7 +269,7 @@ impl Diff {
         let mut changes = 0;
         for caller in &principals {
             let Caller { uri, roles, tenants } = caller;
-            let principal = Principal::from_uri(uri, roles.clone(), tenants.clone())?;
+            let principal = Arc::new(Principal::from_uri(uri, roles.clone(), tenants.clone())?);
             for action in ACTIONS {
                 for (name, resource, circumstances) in &resources {
                     let before = old.say(&principal, action, resource, circumstances.clone());

@@ -177,7 +177,7 @@ impl Request {
     /// # Errors
     /// [`RequestError`].
     pub fn ask(&self, authorizer: &Authorizer) -> Result<Said, RequestError> {
-        let principal = Principal::from_uri(&self.who, self.roles.clone(), self.tenants.clone())?;
+        let principal = Arc::new(Principal::from_uri(&self.who, self.roles.clone(), self.tenants.clone())?);
         let action = action(&self.action).ok_or_else(|| RequestError::Action(self.action.clone()))?;
         let resource = match (&self.key, &self.tenant) {
             (Some(key), _) => Resource::Key(Arc::new(key.resource())),
@@ -236,7 +236,7 @@ impl Authorizer {
     /// Decides about one resource, for whoever wants to know.
     pub fn say(
         &self,
-        principal: &Principal,
+        principal: &Arc<Principal>,
         action: &'static str,
         resource: &Resource,
         circumstances: Circumstances,

@@ -231,7 +231,7 @@ impl Authorizer {
     /// [`Denial`] for the first that is not.
     pub fn authorize(
         &self,
-        principal: &Principal,
+        principal: &Arc<Principal>,
         action: &'static str,
         asked: Vec<(Resource, Circumstances)>,
     ) -> Result<Permit, Denial> {
@@ -246,7 +246,7 @@ impl Authorizer {
             if cfg!(feature = "unguarded") {
                 continue;
             }
-            let question = Question { principal: principal.clone(), action, resource, circumstances };
+            let question = Question { principal: Arc::clone(principal), action, resource, circumstances };
             permit.policies.extend(self.decisions.answer(question, |question| self.answer(question))?);
         }
         permit.policies.sort_unstable();
@@ -333,4 +333,22 @@ fn resource_entity(resource: &Resource) -> Result<(EntityUid, Option<Entity>), B
     ];
     let entity = Entity::new(on.clone(), attributes.into(), HashSet::from([uid("Claviger::Tenant", &key.tenant)?]))?;
     Ok((on, Some(entity)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call is hot: who asks is not copied for the memory of decisions, nor to look it up there.
+    #[test]
+    fn a_question_takes_no_copy_of_who_asks() {
+        let authorizer = Authorizer::load(&PolicySource::Production).unwrap();
+        let principal = Principal::from_uri("claviger://auditor/wang", ["auditor".to_owned()], []).unwrap();
+        let principal = Arc::new(principal);
+        for _ in 0..2 {
+            let said = authorizer.say(&principal, "list_backends", &Resource::Daemon, Circumstances::default());
+            assert!(said.allowed, "{said:?}");
+        }
+        assert_eq!(Arc::strong_count(&principal), 2, "the memory has the same");
+    }
 }

@@ -295,7 +295,7 @@ impl Service {
     }
 
     /// Whose word it is, if it counts.
-    fn heard(&self, row: &ProposalRow, vote: Vote, signed: &Signed) -> Result<Principal, ServiceError> {
+    fn heard(&self, row: &ProposalRow, vote: Vote, signed: &Signed) -> Result<Arc<Principal>, ServiceError> {
         let officer = self.signer(signed, &open(row)?, vote)?;
         if officer.to_string() == row.proposer {
             return Err(ApprovalError::Own.into());
@@ -304,7 +304,7 @@ impl Service {
     }
 
     /// The officer who signed, by a certificate that lets them in.
-    fn signer(&self, signed: &Signed, statement: &Statement, vote: Vote) -> Result<Principal, ServiceError> {
+    fn signer(&self, signed: &Signed, statement: &Statement, vote: Vote) -> Result<Arc<Principal>, ServiceError> {
         let chain = signed.chain().map_err(|error| ApprovalError::Signature(error.to_string()))?;
         let known = (self.rules().known)(&chain).ok_or(ApprovalError::NoOfficer("it lets nobody in"))?;
         if known.kind() != Kind::Officer {

@@ -1,5 +1,7 @@
 //! What auditors ask: who may call, and who may do what.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::approvals::MOST_APPROVALS;
@@ -13,7 +15,7 @@ use crate::policy::{self, Circumstances, Principal, Resource, Said};
 /// What policy says of somebody who would do something with a key.
 pub struct Standing {
     /// Of whom.
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     /// Alone; if it takes others, what would permit it with them.
     pub said: Said,
     /// How many others must approve it; none if it is permitted without, or not at all.
@@ -25,7 +27,7 @@ impl Service {
         &self,
         caller: &Caller,
         action: &'static str,
-    ) -> Result<Vec<Principal>, ServiceError> {
+    ) -> Result<Vec<Arc<Principal>>, ServiceError> {
         let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
         self.settle(caller, &permit, Event::default(), Ok(self.rules().principals.clone())).await
     }
@@ -67,7 +69,7 @@ impl Service {
         let key = Resource::of(&entry);
         let permit = self.decide(caller, action, std::slice::from_ref(&key), 1).await?;
         let circumstances = rules.surroundings.circumstances(caller.source, 1, 0, &key, Timestamp::now());
-        let standing = |principal: &Principal| rules.standing(principal, what, &key, &circumstances);
+        let standing = |principal: &Arc<Principal>| rules.standing(principal, what, &key, &circumstances);
         let grants = rules.principals.iter().map(standing).collect();
         self.settle(caller, &permit, key_event(&entry.record), Ok(grants)).await
     }
@@ -77,7 +79,7 @@ impl Rules {
     /// Of one principal: alone, and if that is refused, with as few approvals as it takes.
     fn standing(
         &self,
-        principal: &Principal,
+        principal: &Arc<Principal>,
         what: &'static str,
         key: &Resource,
         circumstances: &Circumstances,
@@ -96,6 +98,6 @@ impl Rules {
                 (Said { allowed: false, reason, ..said }, Some(needed))
             }
         };
-        Standing { principal: principal.clone(), said, approvals }
+        Standing { principal: Arc::clone(principal), said, approvals }
     }
 }

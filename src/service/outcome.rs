@@ -56,7 +56,7 @@ pub enum Outcome {
     /// How a key's move stands.
     Moving(Moving),
     /// Who may call.
-    Principals(Vec<Principal>),
+    Principals(Vec<Arc<Principal>>),
     /// Of each who may call, what policy says.
     Grants(Vec<Standing>),
     /// What the salts of a job's verdicts follow from.

@@ -225,6 +225,7 @@ fn every_duty_may_do_what_it_should_and_nothing_else() {
         let kind = if matches!(duty, "officer" | "auditor") { duty } else { "service" };
         let roles = Some(duty.to_owned()).filter(|duty| !duty.is_empty());
         let principal = Principal::from_uri(&format!("claviger://{kind}/x"), roles, ["a".to_owned()]).unwrap();
+        let principal = Arc::new(principal);
         for action in of_keys {
             for (scheme, role) in ROLES {
                 for state in STATES {
