@@ -174,7 +174,7 @@ pub struct WindowTable {
     pub days: Vec<Day>,
     /// When it opens, as `22:00`.
     pub from: Time,
-    /// When it closes; on the next day, if that is earlier.
+    /// When it closes; on the next day, if that is not later: a whole day, if it is the same.
     pub until: Time,
     /// How far the clock is from UTC, as `+08:00`: no clock that is put forward in summer.
     #[serde(default = "utc", deserialize_with = "read_clock")]
@@ -235,6 +235,8 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         path: PathBuf,
+        /// Counted from one.
+        line: Option<usize>,
         /// With line and key.
         error: Box<toml::de::Error>,
         /// What belongs there, if more is known.
@@ -271,7 +273,7 @@ fn read<'t>(text: &'t str, path: &Path) -> Result<Spanned<DeTable<'t>>, ConfigEr
 
 fn backends(root: &mut Spanned<DeTable<'_>>, text: &str, path: &Path) -> Result<Vec<BackendConfig>, ConfigError> {
     take_backends(root.get_mut()).map_err(|WrongTable { error, help }| match syntax(text, path)(error) {
-        ConfigError::Syntax { path, error, .. } => ConfigError::Syntax { path, error, help },
+        ConfigError::Syntax { path, line, error, .. } => ConfigError::Syntax { path, line, error, help },
         other => other,
     })
 }
@@ -280,7 +282,19 @@ fn backends(root: &mut Spanned<DeTable<'_>>, text: &str, path: &Path) -> Result<
 fn syntax(text: &str, path: &Path) -> impl Fn(toml::de::Error) -> ConfigError {
     move |mut error| {
         error.set_input(Some(text));
-        ConfigError::Syntax { path: path.to_owned(), error: Box::new(error), help: String::new() }
+        let line = error.span().and_then(|span| Some(text.get(..span.start)?.matches('\n').count() + 1));
+        ConfigError::Syntax { path: path.to_owned(), line, error: Box::new(error), help: String::new() }
+    }
+}
+
+impl ConfigError {
+    /// Where it is, without the words that stand there: one may be a PIN that was put in the wrong place.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Syntax { path, line: Some(line), .. } => format!("{}: line {line} is wrong", path.display()),
+            Self::Syntax { path, .. } => format!("{} is wrong", path.display()),
+            Self::Read { .. } => self.to_string(),
+        }
     }
 }
 
@@ -417,6 +431,28 @@ pin = { file = "room-1.pin" }
             assert!(error.contains(place) && error.contains(remedy), "{place}, {remedy}: {error}");
             assert!(error.contains("claviger.toml: "), "{error}");
         }
+    }
+
+    /// What each table knows, by its own words about a setting that it does not know, stands on the page.
+    #[test]
+    fn every_setting_stands_in_the_documentation() {
+        const PAGE: &str = include_str!("../docs/configuration.md");
+        let example = PAGE.split("```").nth(1).unwrap().strip_prefix("toml\n").unwrap();
+        let parse = |text: &str| Config::parse(text, std::path::Path::new("claviger.toml"));
+        parse(example).unwrap();
+        let headers = example.match_indices("\n[").map(|(at, _)| at + 1 + example[at + 1..].find('\n').unwrap() + 1);
+        let mut known = 0;
+        for at in [0].into_iter().chain(headers) {
+            let wrong = format!("{}no_such_setting = 1\n{}", &example[..at], &example[at..]);
+            let error = parse(&wrong).unwrap_err().to_string();
+            let names = error.split_once(", expected ").and_then(|(_, names)| names.lines().next());
+            for name in names.unwrap_or_default().split('`').skip(1).step_by(2) {
+                let stands = |line: &str| line.trim_start_matches("# ").trim_matches(['[', ']']).starts_with(name);
+                assert!(example.lines().any(stands), "`{name}` is not on the page: {error}");
+                known += 1;
+            }
+        }
+        assert!(known > 45, "{known} settings");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::api;
 use crate::config::{Config, ConfigError};
-use crate::permissions::{Loose, only_its_owner_reads, only_its_owner_writes, only_its_owner_writes_in};
+use crate::permissions::{Loose, only_its_owner_reads, only_its_owner_writes, only_its_owner_writes_in, only_we_write};
 use crate::policy::{Authorizer, PolicyError, PolicySource};
 use crate::routing::Launcher;
 use crate::seal::{Opener, SealError};
@@ -44,6 +44,16 @@ pub enum StartError {
     Service(#[from] ServiceError),
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
+}
+
+impl StartError {
+    /// For the audit log, which holds no secret.
+    fn reason(&self) -> String {
+        match self {
+            Self::Config(error) => error.place(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// Sent when a file would grow beyond its limit.
@@ -81,6 +91,8 @@ impl Daemon {
         let rules = rules(&config, &door.borrow())?;
         let schemes = load_schemes(config.schemes.as_deref())?;
         make_private_directory(&config.data)?;
+        // Whoever writes there has the store, and can put another log in the place of this one.
+        only_we_write(&config.data)?;
         let service = Service::open(&config.data, rules, schemes, config.routing(), launcher).await?;
         if let Some(path) = &config.seal.key_file {
             service.unseal_at_start(Opener::KeyFile(path)).await?;
@@ -185,7 +197,7 @@ async fn reload(
     let (config, next, rules) = match read() {
         Ok(read) => read,
         Err(error) => {
-            service.reload_refused().await?;
+            service.reload_refused(&error.reason()).await?;
             return Err(error);
         }
     };

@@ -1,7 +1,9 @@
 //! Files that others could change or read: a daemon does not go by them.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
 
 /// A file that is too open.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +21,14 @@ pub enum Loose {
     Written {
         /// The file.
         path: PathBuf,
+    },
+    /// It is somebody else's, who may open it to anybody.
+    #[error("{path} belongs to user {owner}, who is neither root nor whom the daemon runs as")]
+    Owned {
+        /// The file.
+        path: PathBuf,
+        /// The owner's number.
+        owner: u32,
     },
     /// Somebody else may read it.
     #[error("{path} holds a key that others can read: chmod 600, or 640 for a group of the daemon's own")]
@@ -45,7 +55,20 @@ pub fn only_its_owner_writes(path: &Path) -> Result<(), Loose> {
     if mode(path)? & OTHERS_WRITE == 0 { Ok(()) } else { Err(Loose::Written { path: path.to_owned() }) }
 }
 
-/// The same for a directory and every file in it.
+/// The same, and refuses what belongs to somebody who is neither root nor the process's user.
+///
+/// # Errors
+/// [`Loose`].
+pub fn only_we_write(path: &Path) -> Result<(), Loose> {
+    let about = std::fs::metadata(path).map_err(|error| Loose::Look { path: path.to_owned(), error })?;
+    let ours = [0, geteuid().as_raw()];
+    if !ours.contains(&about.uid()) {
+        return Err(Loose::Owned { path: path.to_owned(), owner: about.uid() });
+    }
+    only_its_owner_writes(path)
+}
+
+/// Refuses a directory and every file in it that its group or others may write.
 ///
 /// # Errors
 /// [`Loose`].

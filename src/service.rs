@@ -16,6 +16,7 @@ mod perform;
 mod personalise;
 mod purse;
 mod quotas;
+mod reload;
 mod replicas;
 mod transactions;
 mod under_way;
@@ -46,6 +47,7 @@ pub use ceremonies::{CeremonyError, Taken};
 use decide::refused;
 pub use error::ServiceError;
 use failed_logins::FailedLogins;
+pub use inquiries::Standing;
 pub use job::BATCH;
 pub use outcome::{Moving, Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};
@@ -62,7 +64,7 @@ pub struct Rules {
     /// The policies in force.
     pub policy: Authorizer,
     /// Everybody whom the configuration knows.
-    pub principals: Vec<Principal>,
+    pub principals: Vec<Arc<Principal>>,
     /// Who of them shows a certificate.
     pub known: Known,
     /// What the configuration calls networks, times and backends.
@@ -74,13 +76,13 @@ pub struct Rules {
 }
 
 /// Whom a chain of certificates lets in, if anybody.
-pub type Known = Arc<dyn Fn(&[CertificateDer<'static>]) -> Option<Principal> + Send + Sync>;
+pub type Known = Arc<dyn Fn(&[CertificateDer<'static>]) -> Option<Arc<Principal>> + Send + Sync>;
 
 /// Who asks, and from where.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The authenticated name.
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     /// The address of the connection.
     pub source: IpAddr,
     /// The certificates that it showed.
@@ -95,7 +97,7 @@ pub struct Caller {
 
 impl Caller {
     /// A caller who comes without approvals, and the certificates by which it is let in.
-    pub fn new(principal: Principal, source: IpAddr, chain: Arc<[CertificateDer<'static>]>) -> Self {
+    pub fn new(principal: Arc<Principal>, source: IpAddr, chain: Arc<[CertificateDer<'static>]>) -> Self {
         Self { principal, source, chain, approval: None, asked: None, ceremony: None }
     }
 
@@ -162,7 +164,7 @@ impl Service {
         let store = Store::open(&data.join("claviger.db")).await?;
         let installation = store.installation().await?;
         let keyring = Keyring::load(store.clone()).await?;
-        audit.append(Event { event: "start".to_owned(), outcome: "sealed".to_owned(), ..Event::default() }).await?;
+        audit.append(reload::in_force(&rules, "start", "sealed")).await?;
         Ok(Arc::new(Self {
             store,
             keyring,
@@ -228,50 +230,6 @@ impl Service {
         if self.router.set(opened?).is_ok() {
             self.tend().await;
         }
-        Ok(())
-    }
-
-    /// Writes down that a configuration was read that cannot be used.
-    ///
-    /// # Errors
-    /// If the audit log does not take the record.
-    pub async fn reload_refused(&self) -> Result<(), ServiceError> {
-        let outcome = "wrong_configuration".to_owned();
-        self.audit.append(Event { event: "reload".to_owned(), outcome, ..Event::default() }).await?;
-        Ok(())
-    }
-
-    /// Takes other policies and another way of calls to backends: both or neither, and `let_in` with them. It is written
-    /// down once it is in force.
-    ///
-    /// # Errors
-    /// [`ServiceError`]; then everything stays as it was, unless it is the audit log that failed.
-    pub async fn reload(
-        &self,
-        rules: Rules,
-        routing: RoutingConfig,
-        let_in: impl FnOnce(),
-    ) -> Result<(), ServiceError> {
-        let router = self.router.get().cloned();
-        let (again, wanted) = (routing.clone(), router.is_some());
-        let reloaded = match router {
-            Some(router) => blocking(move || Ok(router.reload(&again)?)).await,
-            None => Ok(()),
-        };
-        if reloaded.is_ok() {
-            *self.routing.lock().unwrap_or_else(PoisonError::into_inner) = routing;
-            self.quotas.reload(rules.quotas.clone());
-            *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-            let_in();
-            // Streamed jobs ask again.
-            self.keyring.touch();
-        }
-        // Once it is written down, it is in force.
-        let outcome = reloaded.as_ref().map_or_else(ServiceError::code, |()| "done");
-        let event = Event { event: "reload".to_owned(), outcome: outcome.to_owned(), ..Event::default() };
-        self.audit.append(event).await?;
-        reloaded?;
-        tracing::info!(unsealed = wanted, "the configuration was read again");
         Ok(())
     }
 

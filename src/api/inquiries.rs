@@ -9,14 +9,16 @@ use super::problem::Problems;
 use super::{Refusal, State, execute};
 use crate::operation::Operation;
 use crate::policy::Principal;
-use crate::service::{Caller, Outcome};
+use crate::service::{Caller, Outcome, Standing};
 
 /// Who may call at all.
 #[utoipa::path(get, path = "/v1/principals", tag = "policy",
     responses((status = 200, description = "Everybody whom the configuration knows", body = CallerList), Problems))]
 pub(super) async fn principals(Shared(state): Shared<State>, caller: Caller) -> Result<Json<CallerList>, Refusal> {
     match execute(&state.service, caller, Operation::ListPrincipals).await? {
-        Outcome::Principals(all) => Ok(Json(CallerList { principals: all.iter().map(view).collect() })),
+        Outcome::Principals(all) => {
+            Ok(Json(CallerList { principals: all.iter().map(|principal| view(principal)).collect() }))
+        }
         _ => Err(Refusal::unexpected()),
     }
 }
@@ -36,6 +38,8 @@ pub(super) async fn blinding(
 }
 
 /// Who may do something with a key, by the policies in force.
+///
+/// Each is asked as if they came now, from where the caller is, with one row; and if that is refused, with one to nine approvals.
 #[utoipa::path(get, path = "/v1/keys/{id}/who-can", tag = "policy", params(WhoCan, ("id" = String, Path, description = "The key's id", example = "e032f0e228e9077e2d7baac0902af7d9")),
     responses((status = 200, description = "What policy says of each who may call", body = GrantList), Problems))]
 pub(super) async fn who_can(
@@ -48,13 +52,14 @@ pub(super) async fn who_can(
     let Outcome::Grants(grants) = execute(&state.service, caller, Operation::WhoCan { what: action, id }).await? else {
         return Err(Refusal::unexpected());
     };
-    let grant = |(principal, said): &(Principal, crate::policy::Said)| Grant {
-        principal: view(principal),
+    let grant = |Standing { principal, said, approvals }: Standing| Grant {
+        principal: view(&principal),
         allowed: said.allowed,
-        policies: said.policies.clone(),
-        reason: (!said.allowed).then(|| said.reason.clone()),
+        approvals,
+        policies: said.policies,
+        reason: (!said.allowed).then_some(said.reason),
     };
-    Ok(Json(GrantList { grants: grants.iter().map(grant).collect() }))
+    Ok(Json(GrantList { grants: grants.into_iter().map(grant).collect() }))
 }
 
 fn view(principal: &Principal) -> Known {

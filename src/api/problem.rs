@@ -149,7 +149,10 @@ impl From<ServiceError> for Refusal {
             ServiceError::Field { field, .. } => refusal.0.field = Some(field),
             ServiceError::KcvMismatch { .. } => refusal.0.field = Some("kcv".to_owned()),
             ServiceError::Denied(denial) => refusal.0.policy = Some(denial.policy),
-            ServiceError::Approval(ApprovalError::Needed { id, .. }) => refusal.0.approval = Some(id),
+            ServiceError::Approval(ApprovalError::Needed { id, policy, .. }) => {
+                refusal.0.approval = Some(id);
+                refusal.0.policy = policy;
+            }
             _ => {}
         }
         refusal

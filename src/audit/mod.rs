@@ -82,6 +82,22 @@ pub struct Event {
     /// Of a `checkpoint`: the record before it, signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed: Option<SignedHead>,
+    /// Of a `start` or a `reload`: the policies that are in force after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<InForce>,
+    /// Of a `reload` that changed nothing: why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// A policy set that a daemon goes by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InForce {
+    /// `production`, `dev`, or its directory.
+    pub name: String,
+    /// Over the names and texts of its files, hexadecimal.
+    pub sha256: String,
 }
 
 /// What a log says of a job's verdicts without saying one of them.

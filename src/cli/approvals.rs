@@ -59,7 +59,7 @@ pub(super) struct List {
     /// City or operator
     #[arg(long)]
     tenant: String,
-    /// Those that were used, refused or have expired as well
+    /// Those that were used or refused, have expired, or cannot be done any more because their key has changed, as well
     #[arg(long)]
     all: bool,
 }

@@ -1,8 +1,9 @@
 //! `claviger evidence`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::fs::{DirBuilder, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,8 +16,9 @@ use sha2::{Digest, Sha256};
 
 use super::Global;
 use super::output::Output;
-use crate::audit::{self, Record};
+use crate::audit::{self, InForce, Record};
 use crate::config::Config;
+use crate::policy;
 
 /// What standards ask, in this project's reading, and where an answer lies.
 const MAPPING: &str = include_str!("../../docs/evidence-mapping.md");
@@ -25,8 +27,8 @@ const CLAIMS: &str = include_str!("../../docs/assurance.toml");
 /// Gather for an assessor what there is to show
 ///
 /// Writes the key inventory with check values, states, places, ceilings, origins and last use; callers and backends; the
-/// hash of the policies in force; what the audit log proves of itself; and which requirement each answers. No secret is in
-/// it. The log is checked first.
+/// digest of the policies that the daemon enforces, by the log, and of those that the configuration names; what the audit log
+/// proves of itself; and which requirement each answers. No secret is in it. The log is checked first.
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  claviger --as auditor --data ./dev evidence --out ./evidence --config ./dev/claviger.toml --tenant demo"
@@ -61,7 +63,7 @@ impl Evidence {
             Err(error) => bail!("{}: {error}; that is what an assessor should hear first", log.display()),
         };
         let client = global.client()?;
-        let last = last_uses(&log)?;
+        let Told { last, in_force } = told(&log)?;
         let (mut held, mut approvals) = (Vec::new(), Vec::new());
         for tenant in &self.tenant {
             let filter = KeyFilter { tenant: tenant.clone(), ..KeyFilter::default() };
@@ -73,19 +75,30 @@ impl Evidence {
         let CallerList { principals } = client.get("/v1/principals", &()).await?;
         let BackendList { backends } = client.get("/v1/backends", &()).await?;
 
-        std::fs::create_dir(&self.out).with_context(|| self.out.display().to_string())?;
+        // An inventory of keys is nobody's but the assessor's, whatever the umask.
+        DirBuilder::new().mode(0o700).create(&self.out).with_context(|| self.out.display().to_string())?;
         let at = |name: &str| self.out.join(name);
         put(&at("keys.json"), &held)?;
         put(&at("approvals.json"), &approvals)?;
         put(&at("callers.json"), &principals)?;
         put(&at("backends.json"), &backends)?;
         let texts = config.policy_source().texts()?;
-        let mut policies = BTreeMap::new();
-        for (file, text) in &texts {
-            policies.insert(file.clone(), hex::encode(Sha256::digest(text)));
+        let files: BTreeMap<&String, String> =
+            texts.iter().map(|(file, text)| (file, hex::encode(Sha256::digest(text)))).collect();
+        let configured = policy::digest(&texts);
+        let differ = in_force.as_ref().map(|enforced| enforced.policies.sha256 != configured);
+        let policies = json!({ "configured": config.policies, "sha256": configured, "files": files,
+            "in_force": in_force, "differ": differ });
+        put(&at("policies.json"), &policies)?;
+        match &in_force {
+            None => output.say("the log does not say which policies the daemon enforces"),
+            Some(Enforced { record, time, policies }) if policies.sha256 != configured => output.say(format!(
+                "the daemon enforces other policies than the configuration names: by record {record} of the log, since {time}, {} \
+                 with the digest {}; configured is {} with the digest {configured}",
+                policies.name, policies.sha256, config.policies
+            )),
+            Some(_) => {}
         }
-        let all = hex::encode(Sha256::digest(serde_json::to_vec(&policies)?));
-        put(&at("policies.json"), &json!({ "in_force": config.policies, "sha256": all, "files": policies }))?;
         let proofs = json!({
             "records": verified.head.records(),
             "checkpoints": verified.checkpoints,
@@ -97,12 +110,13 @@ impl Evidence {
         // The signed end: a log that is shown later must lead to it.
         let head = log.with_extension("head");
         if head.exists() {
-            std::fs::copy(&head, at("head.json")).with_context(|| head.display().to_string())?;
+            let text = std::fs::read(&head).with_context(|| head.display().to_string())?;
+            write(&at("head.json"), &text)?;
         }
         write(&at("claims.toml"), CLAIMS.as_bytes())?;
         write(&at("mapping.md"), MAPPING.as_bytes())?;
         let object = json!({ "out": self.out, "keys": held.len(), "callers": principals.len(),
-            "records": verified.head.records(), "policies_sha256": all });
+            "records": verified.head.records(), "policies_sha256": configured, "policies_differ": differ });
         output.result(&object, || {
             format!(
                 "{}: {} keys, {} callers, {} backends, an audit log of {} records that holds\nbegin with mapping.md",
@@ -122,7 +136,8 @@ fn put(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 fn write(path: &Path, text: &[u8]) -> anyhow::Result<()> {
-    std::fs::write(path, text).with_context(|| path.display().to_string())
+    let made = File::options().write(true).create_new(true).mode(0o600).open(path);
+    made.and_then(|mut file| file.write_all(text)).with_context(|| path.display().to_string())
 }
 
 /// A key as the audit log names it.
@@ -131,16 +146,35 @@ fn label(key: &Key) -> String {
     format!("{}/{}/{} {} {}{held}", key.tenant, key.scheme, key.role, key.algorithm, key.version)
 }
 
-/// Of each key that the log names, when and for what it was let be used last.
-fn last_uses(log: &Path) -> anyhow::Result<BTreeMap<String, (String, String)>> {
-    let mut last = BTreeMap::new();
+/// What the log tells of keys and policies.
+struct Told {
+    /// Of each key that it names, when and for what it was let be used last.
+    last: BTreeMap<String, (String, String)>,
+    /// None in a log that begins before this was written down.
+    in_force: Option<Enforced>,
+}
+
+/// The policies that the daemon goes by, and the record that says so.
+#[derive(Serialize)]
+struct Enforced {
+    record: u64,
+    time: String,
+    #[serde(flatten)]
+    policies: InForce,
+}
+
+fn told(log: &Path) -> anyhow::Result<Told> {
+    let (mut last, mut in_force) = (BTreeMap::new(), None);
     for line in BufReader::new(File::open(log)?).lines() {
-        let Record { time, event, .. } = serde_json::from_str(&line?)?;
+        let Record { seq, time, event, .. } = serde_json::from_str(&line?)?;
+        if let Some(policies) = event.in_force {
+            in_force = Some(Enforced { record: seq, time: time.clone(), policies });
+        }
         if event.decision == "allow" && event.outcome != "denied" {
             for key in event.keys {
                 last.insert(key, (time.clone(), event.action.clone()));
             }
         }
     }
-    Ok(last)
+    Ok(Told { last, in_force })
 }

@@ -59,8 +59,15 @@ impl Output {
             .unwrap_or_default();
         if self.json {
             let code = problem.map_or_else(|| code_of(error), |problem| problem.code.as_str());
-            let object = serde_json::json!({ "error": { "code": code, "detail": format!("{error:#}") } });
-            let _ = writeln!(std::io::stdout().lock(), "{object}");
+            let mut object = serde_json::json!({ "code": code, "detail": format!("{error:#}") });
+            // What a program goes on by: whose refusal it was, and what others must approve.
+            let more = problem.map(|problem| [("policy", &problem.policy), ("approval", &problem.approval)]);
+            for (name, value) in more.into_iter().flatten() {
+                if let Some(value) = value {
+                    object[name] = value.as_str().into();
+                }
+            }
+            let _ = writeln!(std::io::stdout().lock(), "{}", serde_json::json!({ "error": object }));
         }
         self.say(format!("claviger: {error:#}{by}"));
         if let Some(id) = problem.and_then(|problem| problem.approval.as_ref()) {

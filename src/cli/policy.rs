@@ -27,10 +27,13 @@ use crate::policy::{
   claviger --data ./dev --as auditor policy who-can verify_transactions --tenant demo --role DTK")]
 pub(super) enum Policy {
     /// Hold policies against the schema; without a daemon
-    #[command(after_help = "Examples:\n  claviger policy check\n  claviger policy check ./policies")]
+    ///
+    /// A set has at least one policy, and each policy an @id and a @reason. What the configuration calls networks and windows
+    /// is not seen here: a name that it does not have is none that this finds.
+    #[command(after_help = "Examples:\n  claviger policy check\n  claviger policy check /etc/claviger/policies")]
     Check(Source),
     /// Run the cases that say what policies decide; without a daemon. Exits 1 if one is decided otherwise
-    #[command(after_help = "Examples:\n  claviger policy test\n  claviger policy test ./policies")]
+    #[command(after_help = "Examples:\n  claviger policy test\n  claviger policy test /etc/claviger/policies")]
     Test(Source),
     /// Say what a policy set decides about one request, and why; without a daemon
     #[command(after_help = "Example:
@@ -44,10 +47,16 @@ pub(super) enum Policy {
   claviger policy explain request.toml")]
     Explain(Explain),
     /// Say which callers may do something with a key, by the policies that a daemon has in force
+    ///
+    /// Each is asked as if they came now: from the network that whoever asks is in, in the windows that are open, with one row,
+    /// about the key in its state and in its backends. What is refused so is asked again with one to nine approvals.
     #[command(after_help = "Example:
   claviger --data ./dev --as auditor policy who-can verify_transactions --tenant demo --scheme cjt166 --role DTK")]
     WhoCan(WhoCanArguments),
     /// Say what another policy set would grant and take away, over a daemon's callers and keys
+    ///
+    /// Each is asked without approvals, from no configured network (`elsewhere`), with no window open, with one row, about each key
+    /// in its state and in its backends: a change that shows in other circumstances only is not found.
     #[command(after_help = "Example:
   claviger --data ./dev --as auditor policy diff production ./policies-next/production --tenant demo")]
     Diff(Diff),
@@ -55,7 +64,8 @@ pub(super) enum Policy {
 
 #[derive(Args)]
 pub(super) struct Source {
-    /// A directory with `production/`, `dev/` and `tests/`; what Claviger is shipped with if none is named
+    /// A directory of *.cedar files, as the configuration's `policies` takes it, or one with `production/` and `dev/`; its cases
+    /// stand in `tests/`. What Claviger is shipped with if none is named
     directory: Option<PathBuf>,
 }
 
@@ -70,7 +80,7 @@ pub(super) struct Explain {
 
 #[derive(Args)]
 pub(super) struct WhoCanArguments {
-    /// As the policy schema names it
+    /// As the policy schema names it; one that is done to keys
     action: String,
     #[command(flatten)]
     selection: Selection,
@@ -100,18 +110,20 @@ impl Policy {
 }
 
 impl Source {
-    /// The two sets, each by its name.
-    fn sets(&self) -> anyhow::Result<[(&'static str, PolicySource); 2]> {
-        let Some(root) = &self.directory else {
-            return Ok([("production", PolicySource::Production), ("dev", PolicySource::Dev)]);
-        };
-        let production = root.join("production");
+    /// The sets, each by its name: the two of the shipped layout, or the one of a plain directory.
+    fn sets(&self) -> anyhow::Result<Vec<(String, PolicySource)>> {
+        let two = |production, dev| vec![("production".to_owned(), production), ("dev".to_owned(), dev)];
+        let Some(root) = &self.directory else { return Ok(two(PolicySource::Production, PolicySource::Dev)) };
+        let (production, plain) = (root.join("production"), PolicySource::Directory(root.clone()));
         if !production.is_dir() {
-            bail!("{} has no directory `production`", root.display());
+            return Ok(vec![(plain.name(), plain)]);
+        }
+        if !plain.texts()?.is_empty() {
+            bail!("{} has *.cedar files and a directory `production`: one or the other", root.display());
         }
         let development = [production.clone()].into_iter().chain(Some(root.join("dev")).filter(|dev| dev.is_dir()));
         let development = PolicySource::Directories(development.collect());
-        Ok([("production", PolicySource::Directory(production)), ("dev", development)])
+        Ok(two(PolicySource::Directory(production), development))
     }
 
     fn check(&self, output: &Output) -> anyhow::Result<ExitCode> {
@@ -139,7 +151,7 @@ impl Source {
 
     fn test(&self, output: &Output) -> anyhow::Result<ExitCode> {
         let sets = self.sets()?;
-        let loaded = sets.iter().map(|(name, source)| Ok((*name, Authorizer::load(source)?)));
+        let loaded = sets.iter().map(|(name, source)| Ok((name.as_str(), Authorizer::load(source)?)));
         let loaded: Vec<(&str, Authorizer)> = loaded.collect::<anyhow::Result<_>>()?;
         let cases = self.cases()?;
         if cases.is_empty() {
@@ -147,21 +159,31 @@ impl Source {
         }
         let mut failed = 0;
         for case in &cases {
-            let set = loaded.iter().find(|(name, _)| *name == case.set);
-            let (_, authorizer) =
-                set.with_context(|| format!("case `{}`: there is no set `{}`", case.name, case.set))?;
+            let (set, authorizer) = set_of(case, &loaded)?;
             let wrong = case.fails(authorizer).with_context(|| format!("case `{}`", case.name))?;
             failed += usize::from(wrong.is_some());
             if wrong.is_some() || output.is_json() {
-                output.result(
-                    &json!({ "case": case.name, "set": case.set, "ok": wrong.is_none(), "wrong": wrong }),
-                    || format!("FAILED {}: {} ({})", case.set, case.name, wrong.as_deref().unwrap_or_default()),
-                );
+                output.result(&json!({ "case": case.name, "set": set, "ok": wrong.is_none(), "wrong": wrong }), || {
+                    format!("FAILED {set}: {} ({})", case.name, wrong.as_deref().unwrap_or_default())
+                });
             }
         }
         output.say(format!("{} cases, {failed} failed", cases.len()));
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
+}
+
+/// The set that a case is about, by its name.
+fn set_of<'s>(case: &Case, sets: &'s [(&'s str, Authorizer)]) -> anyhow::Result<(&'s str, &'s Authorizer)> {
+    let found = match (&case.set, sets) {
+        (None, [only]) => only,
+        (None, _) => bail!("case `{}` does not say of which set", case.name),
+        (Some(of), _) => sets
+            .iter()
+            .find(|(name, _)| name == of)
+            .with_context(|| format!("case `{}`: there is no set `{of}`", case.name))?,
+    };
+    Ok((found.0, &found.1))
 }
 
 fn read_cases(directory: &Path) -> anyhow::Result<Vec<(String, String)>> {
@@ -210,10 +232,15 @@ impl WhoCanArguments {
         let GrantList { grants } = client.get(&format!("/v1/keys/{}/who-can", key.id), &asked).await?;
         for grant in &grants {
             output.result(grant, || {
-                let Grant { principal, allowed, policies, reason } = grant;
-                let word = if *allowed { "may" } else { "may not" };
-                let why = reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-                format!("{:<36} {word:<8} {}{why}", principal.uri, policies.join(", "))
+                let Grant { principal, allowed, approvals, policies, reason } = grant;
+                let word = match approvals {
+                    Some(1) => "only with the approval of another".to_owned(),
+                    Some(needed) => format!("only with the approval of {needed} others"),
+                    None => if *allowed { "may" } else { "may not" }.to_owned(),
+                };
+                let why = reason.as_deref().filter(|_| approvals.is_none());
+                let why = why.map(|reason| format!(": {reason}")).unwrap_or_default();
+                format!("{:<36} {word:<7}  {}{why}", principal.uri, policies.join(", "))
             });
         }
         Ok(ExitCode::SUCCESS)
@@ -243,7 +270,7 @@ impl Diff {
         let mut changes = 0;
         for caller in &principals {
             let Caller { uri, roles, tenants } = caller;
-            let principal = Principal::from_uri(uri, roles.clone(), tenants.clone())?;
+            let principal = Arc::new(Principal::from_uri(uri, roles.clone(), tenants.clone())?);
             for action in ACTIONS {
                 for (name, resource, circumstances) in &resources {
                     let before = old.say(&principal, action, resource, circumstances.clone());

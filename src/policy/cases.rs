@@ -86,8 +86,9 @@ pub struct KeyInWords {
 pub struct Case {
     /// What it shows.
     pub name: String,
-    /// Of which set: `production` or `dev`.
-    pub set: String,
+    /// Of which set: `production` or `dev`; none if there is only one.
+    #[serde(default)]
+    pub set: Option<String>,
     /// The request.
     pub request: Request,
     /// `allow` or `deny`.
@@ -179,7 +180,7 @@ impl Request {
     /// # Errors
     /// [`RequestError`].
     pub fn ask(&self, authorizer: &Authorizer) -> Result<Said, RequestError> {
-        let principal = Principal::from_uri(&self.who, self.roles.clone(), self.tenants.clone())?;
+        let principal = Arc::new(Principal::from_uri(&self.who, self.roles.clone(), self.tenants.clone())?);
         let action = action(&self.action).ok_or_else(|| RequestError::Action(self.action.clone()))?;
         let resource = match (&self.key, &self.tenant) {
             (Some(key), _) => Resource::Key(Arc::new(key.resource())),
@@ -239,7 +240,7 @@ impl Authorizer {
     /// Decides about one resource, for whoever wants to know.
     pub fn say(
         &self,
-        principal: &Principal,
+        principal: &Arc<Principal>,
         action: &'static str,
         resource: &Resource,
         circumstances: Circumstances,

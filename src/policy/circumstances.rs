@@ -138,7 +138,7 @@ pub struct Window {
     pub days: Vec<Weekday>,
     /// When it opens.
     pub from: Time,
-    /// When it closes; on the next day, if that is earlier.
+    /// When it closes; on the next day, if that is not later: a whole day, if it is the same.
     pub until: Time,
     /// The clock.
     pub zone: TimeZone,
@@ -148,7 +148,7 @@ impl Window {
     fn is_open(&self, now: Timestamp) -> bool {
         let now = now.to_zoned(self.zone.clone()).datetime();
         let (time, today) = (now.time(), now.date().weekday());
-        if self.from <= self.until {
+        if self.from < self.until {
             return self.days.contains(&today) && (self.from..self.until).contains(&time);
         }
         let opened_today = self.days.contains(&today) && time >= self.from;
@@ -243,6 +243,26 @@ mod tests {
         let of = |address: &str| surroundings().network(address.parse().unwrap()).to_owned();
         assert_eq!((of("10.1.2.3"), of("10.2.2.3")), ("depot".to_owned(), "city".to_owned()));
         assert_eq!((of("::ffff:10.1.2.3"), of("127.0.0.1")), ("depot".to_owned(), ELSEWHERE.to_owned()));
+    }
+
+    #[test]
+    fn a_window_that_closes_when_it_opens_is_a_whole_day() {
+        let open = |from: &str, now: &str| {
+            let time: Time = from.parse().unwrap();
+            let window = Window { from: time, until: time, ..surroundings().windows.remove(0) };
+            window.is_open(now.parse().unwrap())
+        };
+        // Friday by a clock that is eight hours ahead.
+        for (from, opens, closes) in [
+            ("00:00", "2026-11-26T16:00:00Z", "2026-11-27T16:00:00Z"),
+            ("06:00", "2026-11-26T22:00:00Z", "2026-11-27T22:00:00Z"),
+        ] {
+            let (opens, closes): (Timestamp, Timestamp) = (opens.parse().unwrap(), closes.parse().unwrap());
+            let second = jiff::SignedDuration::from_secs(1);
+            for (now, is_open) in [(opens - second, false), (opens, true), (closes - second, true), (closes, false)] {
+                assert_eq!(open(from, &now.to_string()), is_open, "{from} at {now}");
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Decisions that were made before. Cedar takes tens of microseconds for each, and the same callers ask the same things.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{Circumstances, Denial, Principal, Resource};
 
@@ -9,7 +9,7 @@ use super::{Circumstances, Denial, Principal, Resource};
 /// whose state changes is another question, for the state stands in the resource.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Question {
-    pub(super) principal: Principal,
+    pub(super) principal: Arc<Principal>,
     pub(super) action: &'static str,
     pub(super) resource: Resource,
     pub(super) circumstances: Circumstances,
@@ -49,7 +49,7 @@ mod tests {
 
     fn question(approvals: u64) -> Question {
         Question {
-            principal: Principal::from_uri("claviger://service/clearing", [], []).unwrap(),
+            principal: Arc::new(Principal::from_uri("claviger://service/clearing", [], []).unwrap()),
             action: "verify_mac",
             resource: Resource::Daemon,
             circumstances: Circumstances { approvals, ..Circumstances::default() },

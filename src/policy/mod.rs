@@ -21,7 +21,9 @@ pub use cases::{Case, Cases, Expected, KeyInWords, Request as PolicyRequest, Req
 pub use circumstances::{Backing, BatchSize, Circumstances, ELSEWHERE, EMBEDDED, Network, Surroundings, Window};
 use decisions::{Answer, Decisions, Question};
 pub use principal::{Kind, Principal, PrincipalError};
-pub use sets::{CASES, PolicyError, PolicySource};
+pub use sets::{CASES, PolicyError, PolicySource, digest};
+
+use crate::audit::InForce;
 
 /// Every action of the schema; a test holds the two together.
 pub const ACTIONS: &[&str] = &[
@@ -179,11 +181,14 @@ impl Permit {
     }
 }
 
+/// In place of a policy, where none permits it.
+pub const DEFAULT: &str = "default";
+
 /// Why leave was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Denial {
-    /// The policy that forbade it, or `default` if none permitted it.
+    /// The policy that forbade it, or [`DEFAULT`] if none permitted it.
     pub policy: String,
     /// For a person who wants to know what to do.
     pub reason: String,
@@ -194,6 +199,7 @@ pub struct Authorizer {
     cedar: Cedar,
     policies: PolicySet,
     schema: Schema,
+    in_force: InForce,
     decisions: Decisions,
 }
 
@@ -203,8 +209,20 @@ impl Authorizer {
     /// # Errors
     /// [`PolicyError`].
     pub fn load(source: &PolicySource) -> Result<Self, PolicyError> {
-        let (policies, schema) = sets::load(source)?;
-        Ok(Self { cedar: Cedar::new(), policies, schema, decisions: Decisions::default() })
+        let (policies, schema, in_force) = sets::load(source)?;
+        Ok(Self { cedar: Cedar::new(), policies, schema, in_force, decisions: Decisions::default() })
+    }
+
+    /// Which set it is, by name and digest.
+    pub fn in_force(&self) -> &InForce {
+        &self.in_force
+    }
+
+    /// Whether the schema has an action done to keys, and not to a tenant or the daemon.
+    pub fn is_done_to_keys(&self, action: &str) -> bool {
+        let done_to = uid("Claviger::Action", action).ok();
+        let mut done_to = done_to.iter().filter_map(|action| self.schema.resources_for_action(action)).flatten();
+        done_to.any(|resource| resource.to_string() == "Claviger::Key")
     }
 
     /// The names of its policies, sorted.
@@ -220,13 +238,13 @@ impl Authorizer {
     /// [`Denial`] for the first that is not.
     pub fn authorize(
         &self,
-        principal: &Principal,
+        principal: &Arc<Principal>,
         action: &'static str,
         asked: Vec<(Resource, Circumstances)>,
     ) -> Result<Permit, Denial> {
         let mut permit = Permit { action, keys: HashSet::new(), policies: Vec::new() };
         if asked.is_empty() {
-            return Err(Denial { policy: "default".to_owned(), reason: "there is nothing to decide about".to_owned() });
+            return Err(Denial { policy: DEFAULT.to_owned(), reason: "there is nothing to decide about".to_owned() });
         }
         for (resource, circumstances) in asked {
             if let Resource::Key(key) = &resource {
@@ -235,7 +253,7 @@ impl Authorizer {
             if cfg!(feature = "unguarded") {
                 continue;
             }
-            let question = Question { principal: principal.clone(), action, resource, circumstances };
+            let question = Question { principal: Arc::clone(principal), action, resource, circumstances };
             permit.policies.extend(self.decisions.answer(question, |question| self.answer(question))?);
         }
         permit.policies.sort_unstable();
@@ -246,7 +264,7 @@ impl Authorizer {
     /// The policies that permit it.
     fn answer(&self, question: &Question) -> Answer {
         let response = self.decide(question).map_err(|error| Denial {
-            policy: "default".to_owned(),
+            policy: DEFAULT.to_owned(),
             reason: format!("the request does not fit the policy schema: {error}"),
         })?;
         match response.decision() {
@@ -282,7 +300,7 @@ impl Authorizer {
                 reason: self.policies.annotation(id, "reason").unwrap_or("a policy forbids it").to_owned(),
             },
             None => Denial {
-                policy: "default".to_owned(),
+                policy: DEFAULT.to_owned(),
                 reason: match action {
                     "enter_tenant" => "no policy lets the caller act for this tenant, if there is one".to_owned(),
                     _ => format!("no policy permits the caller to `{action}` here"),
@@ -322,4 +340,22 @@ fn resource_entity(resource: &Resource) -> Result<(EntityUid, Option<Entity>), B
     ];
     let entity = Entity::new(on.clone(), attributes.into(), HashSet::from([uid("Claviger::Tenant", &key.tenant)?]))?;
     Ok((on, Some(entity)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call is hot: who asks is not copied for the memory of decisions, nor to look it up there.
+    #[test]
+    fn a_question_takes_no_copy_of_who_asks() {
+        let authorizer = Authorizer::load(&PolicySource::Production).unwrap();
+        let principal = Principal::from_uri("claviger://auditor/wang", ["auditor".to_owned()], []).unwrap();
+        let principal = Arc::new(principal);
+        for _ in 0..2 {
+            let said = authorizer.say(&principal, "list_backends", &Resource::Daemon, Circumstances::default());
+            assert!(said.allowed, "{said:?}");
+        }
+        assert_eq!(Arc::strong_count(&principal), 2, "the memory has the same");
+    }
 }

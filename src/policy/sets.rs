@@ -1,8 +1,11 @@
 //! Policy sets: those that come with Claviger, or a directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use sha2::{Digest, Sha256};
+
+use crate::audit::InForce;
 
 /// Where policies come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,19 @@ pub enum PolicyError {
         /// The parser's words.
         error: String,
     },
+    /// A policy that a refusal could not name, or that says nothing to whoever is refused.
+    #[error("{file}: {policy} has no @{annotation}")]
+    Bare {
+        /// The file.
+        file: String,
+        /// Its id, or its place in the file.
+        policy: String,
+        /// What it lacks.
+        annotation: &'static str,
+    },
+    /// Nobody may do anything by it.
+    #[error("there is no policy in {0}")]
+    Empty(String),
     /// Cedar, but not of the schema.
     #[error("policies do not fit the schema: {0}")]
     Schema(String),
@@ -71,6 +87,19 @@ pub const CASES: &[(&str, &str)] = &[
 ];
 
 impl PolicySource {
+    /// What it is called: `production`, `dev`, or its directory.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Production => "production".to_owned(),
+            Self::Dev => "dev".to_owned(),
+            Self::Directory(path) => path.display().to_string(),
+            Self::Directories(paths) => {
+                paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and ")
+            }
+            Self::Texts(texts) => texts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" and "),
+        }
+    }
+
     /// Its policies, each file with its name.
     ///
     /// # Errors
@@ -86,25 +115,51 @@ impl PolicySource {
     }
 }
 
-pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema), PolicyError> {
+/// The digest of a set by its files: what `sha256sum *.cedar | sha256sum` says where they are, if names are sorted byte by byte.
+pub fn digest(texts: &[(String, String)]) -> String {
+    let name = |file: &str| Path::new(file).file_name().map(|name| name.to_string_lossy().into_owned());
+    let mut files: Vec<(String, &str)> =
+        texts.iter().map(|(file, text)| (name(file).unwrap_or_default(), text.as_str())).collect();
+    files.sort();
+    let lines = files.iter().map(|(name, text)| format!("{}  {name}\n", hex::encode(Sha256::digest(text))));
+    hex::encode(Sha256::digest(lines.collect::<String>()))
+}
+
+pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema, InForce), PolicyError> {
     let texts = source.texts()?;
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| PolicyError::Schema(error.to_string()))?;
     let mut policies = PolicySet::new();
     for (file, text) in &texts {
         let syntax = |error: String| PolicyError::Syntax { file: file.clone(), error };
         let parsed: PolicySet = text.parse().map_err(|error: cedar_policy::ParseErrors| syntax(error.to_string()))?;
+        // Nobody fills one in, and a rule that is taken for one in force would be none.
+        if let Some(template) = parsed.templates().next() {
+            return Err(syntax(format!("{} is a template, and no policy", place(template.id()))));
+        }
         for policy in parsed.policies() {
+            let bare = |policy: String, annotation| PolicyError::Bare { file: file.clone(), policy, annotation };
+            let said = |annotation| policy.annotation(annotation).filter(|text| !text.trim().is_empty());
             // The name that a refusal gives is the policy's own, so it must be there and unique.
-            let name =
-                policy.annotation("id").ok_or_else(|| syntax("every policy needs an @id annotation".to_owned()))?;
+            let name = said("id").ok_or_else(|| bare(place(policy.id()), "id"))?;
+            said("reason").ok_or_else(|| bare(format!("policy `{name}`"), "reason"))?;
             policies.add(policy.new_id(PolicyId::new(name))).map_err(|error| syntax(error.to_string()))?;
         }
+    }
+    if policies.is_empty() {
+        return Err(PolicyError::Empty(source.name()));
     }
     let result = Validator::new(schema.clone()).validate(&policies, ValidationMode::Strict);
     if let Some(error) = result.validation_errors().next() {
         return Err(PolicyError::Schema(error.to_string()));
     }
-    Ok((policies, schema))
+    Ok((policies, schema, InForce { name: source.name(), sha256: digest(&texts) }))
+}
+
+/// Which policy of its file it is, counted from one: Cedar calls them `policy0` and so on.
+fn place(id: &PolicyId) -> String {
+    let text = id.to_string();
+    let number = text.strip_prefix("policy").and_then(|number| number.parse::<usize>().ok());
+    number.map_or(text, |number| format!("policy {} of it", number + 1))
 }
 
 fn owned(texts: &'static [(&str, &str)]) -> impl Iterator<Item = (String, String)> {

@@ -1,6 +1,7 @@
 //! From a certificate to a principal.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -9,7 +10,7 @@ use crate::config::PrincipalConfig;
 use crate::policy::{Principal, PrincipalError};
 
 /// The principals that the configuration knows, by certificate URI.
-pub struct Principals(HashMap<String, Principal>);
+pub struct Principals(HashMap<String, Arc<Principal>>);
 
 /// `[[principal]]` tables that contradict each other or name nobody.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +32,7 @@ impl Principals {
         let mut principals = HashMap::new();
         for config in configs {
             let principal = Principal::from_uri(&config.uri, config.roles.clone(), config.tenants.clone())?;
-            if principals.insert(config.uri.clone(), principal).is_some() {
+            if principals.insert(config.uri.clone(), Arc::new(principal)).is_some() {
                 return Err(PrincipalsError::Twice(config.uri.clone()));
             }
         }
@@ -39,15 +40,15 @@ impl Principals {
     }
 
     /// Everybody, by name.
-    pub(super) fn all(&self) -> Vec<Principal> {
-        let mut all: Vec<Principal> = self.0.values().cloned().collect();
-        all.sort_by_cached_key(Principal::to_string);
+    pub(super) fn all(&self) -> Vec<Arc<Principal>> {
+        let mut all: Vec<Arc<Principal>> = self.0.values().cloned().collect();
+        all.sort_by_cached_key(ToString::to_string);
         all
     }
 
     /// The principal of a certificate that TLS has verified. It must name exactly one URI of ours: what is
     /// ambiguous is nobody.
-    pub(super) fn of(&self, certificate: &CertificateDer<'_>) -> Option<Principal> {
+    pub(super) fn of(&self, certificate: &CertificateDer<'_>) -> Option<Arc<Principal>> {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         let names = certificate.subject_alternative_name().ok()??;
         let mut uris = names.value.general_names.iter().filter_map(|name| match name {

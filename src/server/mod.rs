@@ -55,14 +55,14 @@ impl Door {
 
     /// Who shows a chain of certificates, if they still hold: one may have been revoked, or have ended, since it was
     /// first shown.
-    pub fn caller(&self, chain: &[CertificateDer<'static>]) -> Option<Principal> {
+    pub fn caller(&self, chain: &[CertificateDer<'static>]) -> Option<Arc<Principal>> {
         let (own, between) = chain.split_first()?;
         self.verifier.verify_client_cert(own, between, UnixTime::now()).ok()?;
         self.principals.of(own)
     }
 
     /// Everybody who may be let in, by name.
-    pub fn principals(&self) -> Vec<Principal> {
+    pub fn principals(&self) -> Vec<Arc<Principal>> {
         self.principals.all()
     }
 }

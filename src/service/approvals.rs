@@ -32,6 +32,8 @@ pub enum ApprovalError {
         id: String,
         /// How many.
         needed: u64,
+        /// The policy that asks for them.
+        policy: Option<String>,
     },
     /// No such proposal, or not for this caller.
     #[error("there is no such proposal")]
@@ -70,12 +72,26 @@ impl ApprovalError {
     }
 }
 
+/// What policy asks for before it permits something.
+pub(super) struct Missing {
+    /// Others who must approve it.
+    pub(super) approvals: u64,
+    /// The policy that forbids it without them; if none does, the first that permits it with them.
+    pub(super) policy: Option<String>,
+}
+
+impl Missing {
+    fn of(self, id: String) -> ServiceError {
+        ApprovalError::Needed { id, needed: self.approvals, policy: self.policy }.into()
+    }
+}
+
 /// A proposal and what was said to it.
 #[derive(Debug, Clone)]
 pub struct Proposal {
     /// In words.
     pub statement: Statement,
-    /// `open`, `used`, `refused` or `expired`.
+    /// `open`, `used`, `refused`, `expired`, or `changed` if what it is about is no longer as its words say.
     pub state: &'static str,
     /// Each officer's word, in order.
     pub votes: Vec<(String, Vote)>,
@@ -163,11 +179,15 @@ impl Service {
     }
 
     /// Proposes what was asked for, or finds it proposed already.
-    pub(super) async fn propose(&self, caller: &Caller, asked: &Asked, needed: u64) -> ServiceError {
-        self.try_propose(caller, asked, needed).await.unwrap_or_else(|error| error)
+    pub(super) async fn propose(&self, caller: &Caller, asked: &Asked, missing: Missing) -> ServiceError {
+        match self.proposed(caller, asked, missing.approvals).await {
+            Ok(id) => missing.of(id),
+            Err(error) => error,
+        }
     }
 
-    async fn try_propose(&self, caller: &Caller, asked: &Asked, needed: u64) -> Result<ServiceError, ServiceError> {
+    /// The id of the proposal.
+    async fn proposed(&self, caller: &Caller, asked: &Asked, needed: u64) -> Result<String, ServiceError> {
         let _alone = self.proposing.lock().await;
         let proposer = caller.principal.to_string();
         let mut opened = 0;
@@ -176,7 +196,7 @@ impl Service {
             opened += 1;
             let same = known.action == asked.action && known.lines == asked.lines && known.approvals == needed;
             if row.proposer == proposer && same {
-                return Ok(ApprovalError::Needed { id: row.id, needed }.into());
+                return Ok(row.id);
             }
         }
         if opened >= MOST_OPEN {
@@ -209,7 +229,7 @@ impl Service {
                 ..Event::default()
             })
             .await?;
-        Ok(ApprovalError::Needed { id, needed }.into())
+        Ok(id)
     }
 
     pub(super) async fn list_proposals(
@@ -288,7 +308,7 @@ impl Service {
     }
 
     /// Whose word it is, if it counts.
-    fn heard(&self, row: &ProposalRow, vote: Vote, signed: &Signed) -> Result<Principal, ServiceError> {
+    fn heard(&self, row: &ProposalRow, vote: Vote, signed: &Signed) -> Result<Arc<Principal>, ServiceError> {
         let officer = self.signer(signed, &open(row)?, vote)?;
         if officer.to_string() == row.proposer {
             return Err(ApprovalError::Own.into());
@@ -297,7 +317,7 @@ impl Service {
     }
 
     /// The officer who signed, by a certificate that lets them in.
-    fn signer(&self, signed: &Signed, statement: &Statement, vote: Vote) -> Result<Principal, ServiceError> {
+    fn signer(&self, signed: &Signed, statement: &Statement, vote: Vote) -> Result<Arc<Principal>, ServiceError> {
         let chain = signed.chain().map_err(|error| ApprovalError::Signature(error.to_string()))?;
         let known = (self.rules().known)(&chain).ok_or(ApprovalError::NoOfficer("it lets nobody in"))?;
         if known.kind() != Kind::Officer {
@@ -331,7 +351,8 @@ impl Service {
             "used" => "used",
             "refused" => "refused",
             _ if statement.expires <= Timestamp::now() => "expired",
-            _ => "open",
+            _ if self.still_stands(&statement) => "open",
+            _ => "changed",
         };
         Ok(Proposal { statement, state, votes })
     }

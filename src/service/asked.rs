@@ -2,12 +2,28 @@
 
 use std::sync::Arc;
 
-use claviger_key_ceremonies::{Binding, Plan, digest, words};
+use claviger_key_ceremonies::{Binding, Plan, Statement, digest, words};
 
 use super::Service;
 use crate::keyring::{Entry, MoveStep, Origin};
 use crate::operation::{CeremonyRequest, KeyRef, KeyRequest, Operation};
 use crate::policy::EMBEDDED;
+
+/// Actions that others may approve: what officers do to keys, but for components, which are no words to sign; and ceremonies.
+pub(super) const PROPOSED: [&str; 12] = [
+    "generate_key",
+    "adopt_key",
+    "replicate_key",
+    "move_key",
+    "disperse_key",
+    "activate_key",
+    "suspend_key",
+    "deactivate_key",
+    "compromise_key",
+    "destroy_key",
+    "open_ceremony",
+    "cancel_ceremony",
+];
 
 /// What is asked for, as a statement says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +93,33 @@ impl Service {
             Operation::Ceremony(CeremonyRequest::Open { plan, binding }) => ceremony(plan, binding)?,
             _ => return None,
         };
+        debug_assert!(PROPOSED.contains(&operation.action()), "{} can be proposed", operation.action());
         Some(Asked { action: operation.action(), tenant, lines, key: about, approved: None })
+    }
+
+    /// Whether what a statement is about is still as its words say. If not, it cannot be done under it any more.
+    pub(super) fn still_stands(&self, statement: &Statement) -> bool {
+        let says = |line: &str| statement.lines.iter().find(|(name, _)| name == line).map(|(_, value)| value.as_str());
+        let known = self.keyring.of_tenant(&statement.tenant);
+        let labelled = |label: &str| known.iter().find(|entry| entry.record.label() == label);
+        let key = says("key").unwrap_or_default();
+        match statement.action.as_str() {
+            "generate_key" | "adopt_key" => labelled(key).is_none(),
+            "disperse_key" => {
+                let factors = says("factors").unwrap_or_default();
+                let child = match key.strip_suffix(']') {
+                    Some(above) => format!("{above} {factors}]"),
+                    None => format!("{key} [{factors}]"),
+                };
+                let kept = labelled(key).map(|above| self.in_backends(above.backends()));
+                kept.as_deref() == says("kept in") && labelled(&child).is_none()
+            }
+            _ => says("key id").and_then(|id| self.keyring.find(id)).is_some_and(|entry| {
+                // In some words the state stands beside what it is to become. None changes without the record's version.
+                let lines = self.key(&entry);
+                lines.iter().all(|line| line.0 == "state" || statement.lines.contains(line))
+            }),
+        }
     }
 
     /// A stored key as it is now: changed in the meantime, it is no longer what was approved.

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 
 use crate::audit::Event;
 use crate::keyring::Entry;
-use crate::policy::{Backing, Denial, KeyResource, Permit, Resource, USES};
+use crate::policy::{Backing, DEFAULT, Denial, KeyResource, Permit, Resource, USES};
 
-use super::approvals::MOST_APPROVALS;
+use super::approvals::{MOST_APPROVALS, Missing};
 use super::{Caller, Service, ServiceError};
 
 impl Service {
@@ -28,9 +28,14 @@ impl Service {
                 let (denial, event) = *refusal;
                 self.audit.append(event).await?;
                 let asked = caller.asked.as_ref().filter(|asked| asked.action == action);
-                let would = |more: &u64| self.ask(caller, action, resources, rows, *more).is_ok();
-                return Err(match asked.zip((1..=MOST_APPROVALS).find(would)) {
-                    Some((asked, needed)) => self.propose(caller, asked, needed).await,
+                let with = |more| Some((more, self.ask(caller, action, resources, rows, more).ok()?));
+                let would = asked.and_then(|asked| Some((asked, (1..=MOST_APPROVALS).find_map(with)?)));
+                return Err(match would {
+                    Some((asked, (approvals, permit))) => {
+                        let permits = || permit.policies().first().cloned();
+                        let policy = Some(denial.policy).filter(|policy| policy != DEFAULT).or_else(permits);
+                        self.propose(caller, asked, Missing { approvals, policy }).await
+                    }
                     None => ServiceError::Denied(denial),
                 });
             }

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Caller, Service, ServiceError};
 use crate::audit::{Event, VerdictTree};
 use crate::keyring::Entry;
-use crate::policy::{Denial, Permit};
+use crate::policy::{DEFAULT, Denial, Permit};
 
 /// Rows in a batch: a multiple of what the engine takes at once, small enough for the caches.
 pub const BATCH: usize = 4096;
@@ -101,7 +101,7 @@ impl Record {
             self.looked = Instant::now();
             if !self.caller.is_still_known(&self.service.rules()) {
                 let reason = "the caller was let in when the job began, and is no more".to_owned();
-                return Err(ServiceError::Denied(Denial { policy: "default".to_owned(), reason }));
+                return Err(ServiceError::Denied(Denial { policy: DEFAULT.to_owned(), reason }));
             }
         }
         self.service.quotas.admits(&self.event.tenant, rows as u64)

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use claviger_card_schemes::CardScheme;
 use claviger_key_ceremonies::Transcript;
 
-use super::{PersonaliseJob, Proposal, Taken, VerifyJob};
+use super::{PersonaliseJob, Proposal, Standing, Taken, VerifyJob};
 use crate::audit::Blinding;
 use crate::keyring::{Entry, Move};
-use crate::policy::{Principal, Said};
+use crate::policy::Principal;
 use crate::routing::{BackendStatus, Comparison};
 
 /// A ciphertext, and the initial value or nonce it was made with.
@@ -57,9 +57,9 @@ pub enum Outcome {
     /// How a key's move stands.
     Moving(Moving),
     /// Who may call.
-    Principals(Vec<Principal>),
+    Principals(Vec<Arc<Principal>>),
     /// Of each who may call, what policy says.
-    Grants(Vec<(Principal, Said)>),
+    Grants(Vec<Standing>),
     /// What the salts of a job's verdicts follow from.
     Blinding(Blinding),
     /// What waits for approval, or was approved or refused.

@@ -39,6 +39,7 @@ async fn refused(daemon: &Daemon, key: &Key, under: &str) -> Problem {
 async fn propose(daemon: &Daemon, key: &Key) -> String {
     let needed = problem(set_state(&daemon.client("officer"), key, "destroyed").await);
     assert_eq!((needed.status, needed.code.as_str()), (403, "approval_needed"), "{needed:?}");
+    assert_eq!(needed.policy.as_deref(), Some("officers.approved"));
     needed.approval.unwrap()
 }
 
@@ -93,6 +94,12 @@ async fn two_others_approve_and_it_is_done_once() {
     let said = words(&output);
     let id = said.split("proposed as ").nth(1).unwrap()[..32].to_owned();
     assert_eq!(propose(&daemon, &key).await, id, "asked for again, it is the same proposal");
+    // A program that asked by the command learns it too.
+    let told: serde_json::Value = serde_json::from_slice(&destroy_by_command(&["--json"]).stdout).unwrap();
+    assert_eq!((&told["error"]["code"], &told["error"]["approval"]), (&"approval_needed".into(), &id.as_str().into()));
+    let denied = daemon.cli("clearing", &["--json", "keys", "list", "--tenant", "elsewhere"]);
+    let told: serde_json::Value = serde_json::from_slice(&denied.stdout).unwrap();
+    assert_eq!((&told["error"]["code"], &told["error"]["policy"]), (&"denied".into(), &"default".into()), "{told}");
     let listed = words(&daemon.cli("officer-2", &["approvals", "list", "--tenant", "demo"]));
     assert!(listed.contains(&id) && listed.contains("0 of 2") && listed.contains("destroy_key"), "{listed}");
     let details = words(&daemon.cli("officer-2", &["approvals", "show", &id]));
@@ -207,6 +214,7 @@ async fn what_was_approved_is_that_and_nothing_else() {
     let officer = daemon.client("officer").approved(Some(id.clone()));
     assert_eq!(problem(set_state(&officer, &key, "suspended").await).code, "approval_differs");
     assert_eq!(refused(&daemon, &key, "0123456789").await.code, "no_proposal");
+    assert_eq!(shown(&daemon, &id).await.state, "open", "none of it has used the approval");
     // The key changes: what was approved is no longer what would be done.
     let unapproved = daemon.client("officer");
     set_state(&unapproved, &key, "suspended").await.unwrap();
@@ -214,7 +222,13 @@ async fn what_was_approved_is_that_and_nothing_else() {
     assert_eq!(changed.code, "approval_differs");
     assert!(changed.detail.contains("version of its record was `1` and is `2`"), "{}", changed.detail);
     assert!(logged(&daemon, &id, "approval_differs"));
-    assert_eq!(shown(&daemon, &id).await.state, "open", "none of it has used the approval");
+    // It is neither used nor open: nobody waits for an approval that would be good for nothing.
+    assert_eq!(shown(&daemon, &id).await.state, "changed");
+    let listed = |more: &[&str]| {
+        let of = ["approvals", "list", "--tenant", "demo"];
+        words(&daemon.cli("officer-2", &[&of[..], more].concat()))
+    };
+    assert!(!listed(&[]).contains(&id) && listed(&["--all"]).contains(&format!("{id}  changed  2 of 2")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,11 +297,14 @@ async fn masters_stay_out_of_the_daemon_unless_two_others_say_so() {
     let officer = daemon.client("officer");
     let needed = problem(officer.post::<Key>("/v1/keys", &master).await);
     assert_eq!(needed.code, "approval_needed", "{needed:?}");
+    assert_eq!(needed.policy.as_deref(), Some("officers.make-keys"));
     let id = needed.approval.unwrap();
     for by in ["officer-2", "officer-3"] {
         approve(&daemon, &id, by).await.unwrap();
     }
+    let another = problem(daemon.client("officer-2").post::<Key>("/v1/keys", &master).await).approval.unwrap();
     let made: Key = officer.clone().approved(Some(id)).post("/v1/keys", &master).await.unwrap();
+    assert_eq!(shown(&daemon, &another).await.state, "changed", "there is such a key now");
     assert_eq!((made.rank.as_str(), made.state.as_str()), ("dispersion", "active"));
     // Nor is its child for a city, which has cards below it; whoever approves that sees where it would be.
     let parent = KeyReference {
@@ -301,7 +318,15 @@ async fn masters_stay_out_of_the_daemon_unless_two_others_say_so() {
     let city = DisperseKey { parent, factors: vec!["1150FF0000000000".to_owned()] };
     let needed = problem(officer.post::<Key>("/v1/keys/disperse", &city).await);
     assert_eq!(needed.code, "approval_needed", "{needed:?}");
-    let shown: Proposal = officer.get(&format!("/v1/approvals/{}", needed.approval.unwrap()), &()).await.unwrap();
-    let kept = shown.lines.iter().find(|line| line.name == "kept in").map(|line| line.value.as_str());
+    let id = needed.approval.unwrap();
+    let proposed = shown(&daemon, &id).await;
+    let kept = proposed.lines.iter().find(|line| line.name == "kept in").map(|line| line.value.as_str());
     assert_eq!(kept, Some("embedded (the daemon's own memory, on-prem)"));
+    // Once the key above is gone, there is nothing to approve.
+    assert_eq!(proposed.state, "open");
+    let production = configuration(&daemon);
+    let relaxed = production.replace("policies = \"production\"", "policies = \"dev\"");
+    assert!(reload(&daemon, &relaxed).await.contains("done"));
+    set_state(&officer, &made, "destroyed").await.unwrap();
+    assert_eq!(shown(&daemon, &id).await.state, "changed");
 }

@@ -1,6 +1,7 @@
 //! What the documentation claims, each with a test that shows it.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -102,10 +103,28 @@ async fn an_assessor_gets_what_there_is_to_show_and_no_secret() {
     assert_eq!(read("approvals.json").as_array().unwrap().len(), 0);
     assert!(read("audit.json")["records"].as_u64().unwrap() > 3 && read("policies.json")["sha256"].is_string());
     assert_eq!(read("callers.json").as_array().unwrap().len(), 12);
+    assert_eq!(std::fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o700);
     for file in std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()) {
         let text = std::fs::read_to_string(&file).unwrap().to_uppercase();
         assert!(!text.contains(CMAC), "{} holds a key", file.display());
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
     }
+    assert_eq!(
+        (&read("policies.json")["in_force"]["name"], &read("policies.json")["differ"]),
+        (&"dev".into(), &false.into())
+    );
+    // A configuration that names others than the daemon was started with.
+    let whole = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, whole.replace("policies = \"dev\"", "policies = \"production\"")).unwrap();
+    let other = daemon.folder.path().join("other");
+    let of = ["evidence", "--tenant", "demo", "--config", config.to_str().unwrap(), "--out", other.to_str().unwrap()];
+    let told = words(&daemon.cli("auditor", &of));
+    assert!(told.contains("the daemon enforces other policies than the configuration names"), "{told}");
+    let policies: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(other.join("policies.json")).unwrap()).unwrap();
+    assert_eq!((&policies["configured"], &policies["differ"]), (&"production".into(), &true.into()));
+    assert_eq!(policies["in_force"], read("policies.json")["in_force"]);
     // A log that was changed is what an assessor hears of first.
     let log = daemon.data().join("audit.jsonl");
     std::fs::write(&log, std::fs::read_to_string(&log).unwrap().replacen("generate_mac", "verify_mac", 1)).unwrap();

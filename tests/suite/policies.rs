@@ -62,6 +62,59 @@ fn no_policy_goes_without_a_case_that_fails() {
     assert!(tried > 30, "{tried} policies and files");
 }
 
+/// A directory as the configuration takes it is checked and tested as it is; what a daemon would not take, neither is here.
+#[test]
+fn a_plain_directory_is_a_set_of_named_policies_that_say_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().to_str().unwrap();
+    let put = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
+    let run = |what: &str| {
+        let output = cli(&["policy", what, root]);
+        (output.status.code(), words(&output))
+    };
+    let empty = run("check");
+    assert!(empty.0 == Some(2) && empty.1.contains(&format!("there is no policy in {root}")), "{empty:?}");
+    let policy = "@id(\"own.verify\")\n@reason(\"clearing verifies\")\n\
+        permit (principal in Claviger::Role::\"clearing\", action == Claviger::Action::\"verify_mac\", resource);\n";
+    let second = policy.replace("own.verify", "own.second");
+    for (wrong, says) in [
+        (format!("{policy}{}", second.replace("@id(\"own.second\")\n", "")), "policy 2 of it has no @id"),
+        (second.replace("own.second", " "), "policy 1 of it has no @id"),
+        (second.replace("@reason(\"clearing verifies\")\n", ""), "policy `own.second` has no @reason"),
+        (second.replace("clearing verifies", ""), "policy `own.second` has no @reason"),
+        (second.replace("principal in Claviger::Role::\"clearing\"", "principal == ?principal"), "a template"),
+        ("// nothing\n".to_owned(), "there is no policy in"),
+    ] {
+        put("own.cedar", &wrong);
+        for what in ["check", "test"] {
+            let (code, said) = run(what);
+            let names = said.contains("own.cedar: ") || says.contains("there is no policy");
+            assert!(code == Some(2) && said.contains(says) && names, "{says}: {said}");
+        }
+    }
+    put("own.cedar", policy);
+    assert_eq!(run("check"), (Some(0), format!("{root}: 1 policies fit the schema\n")));
+    std::fs::create_dir(folder.path().join("tests")).unwrap();
+    let case = "[[case]]\nname = \"clearing\"\nexpect = \"allow\"\nby = \"own.verify\"\n\
+        request = { who = \"claviger://service/x\", roles = [\"clearing\"], action = \"verify_mac\", \
+        key = { tenant = \"a\", scheme = \"generic\", role = \"CMAC\" } }\n";
+    for (text, code, says) in [
+        (case.to_owned(), 0, "1 cases, 0 failed"),
+        (case.replace("\"allow\"", "\"deny\""), 1, "FAILED "),
+        (case.replace("name =", "set = \"production\"\nname ="), 2, "there is no set `production`"),
+    ] {
+        put("tests/own.toml", &text);
+        let said = run("test");
+        assert!(said.0 == Some(code) && said.1.contains(says), "{says}: {said:?}");
+    }
+    // Of two sets, a case says which.
+    std::fs::create_dir(folder.path().join("production")).unwrap();
+    assert!(run("check").1.contains("one or the other"), "{:?}", run("check"));
+    std::fs::rename(folder.path().join("own.cedar"), folder.path().join("production/own.cedar")).unwrap();
+    put("tests/own.toml", case);
+    assert!(run("test").1.contains("does not say of which set"), "{:?}", run("test"));
+}
+
 #[test]
 fn a_request_is_explained() {
     let folder = tempfile::tempdir().unwrap();
@@ -172,6 +225,7 @@ fn every_duty_may_do_what_it_should_and_nothing_else() {
         let kind = if matches!(duty, "officer" | "auditor") { duty } else { "service" };
         let roles = Some(duty.to_owned()).filter(|duty| !duty.is_empty());
         let principal = Principal::from_uri(&format!("claviger://{kind}/x"), roles, ["a".to_owned()]).unwrap();
+        let principal = Arc::new(principal);
         for action in of_keys {
             for (scheme, role) in ROLES {
                 for state in STATES {
@@ -288,6 +342,59 @@ async fn an_auditor_asks_who_can_and_what_a_change_grants() {
     assert_eq!(clearing.status.code(), Some(2), "{}", words(&clearing));
 }
 
+/// What takes others is not what nobody may; and what is not done to keys is not asked of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_can_says_whose_approval_it_takes() {
+    let daemon = Daemon::start();
+    let key = into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let own = daemon.data().join("own");
+    std::fs::create_dir(&own).unwrap();
+    for file in std::fs::read_dir(shipped().join("production")).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), own.join(file.file_name())).unwrap();
+    }
+    let text = "@id(\"own.suspend\") @reason(\"nine others\")\n\
+        forbid (principal, action == Claviger::Action::\"suspend_key\", resource) unless { context.approvals >= 9 };\n\
+        @id(\"own.mac\") @reason(\"an approval that nobody can give\")\n\
+        forbid (principal, action == Claviger::Action::\"generate_mac\", resource) unless { context.approvals >= 1 };\n\
+        @id(\"own.activate\") @reason(\"ten are too many\")\n\
+        forbid (principal, action == Claviger::Action::\"activate_key\", resource) unless { context.approvals >= 10 };\n";
+    std::fs::write(own.join("own.cedar"), text).unwrap();
+    let whole = reload::configuration(&daemon).replace("policies = \"dev\"", "policies = \"own\"");
+    assert!(reload::reload(&daemon, &whole).await.contains("done"));
+    let ask = |action: &str, who: &str| {
+        let told = words(&daemon.cli("auditor", &["policy", "who-can", action, &key.id]));
+        told.lines().find(|line| line.contains(who)).unwrap_or_else(|| panic!("{told}")).to_owned()
+    };
+    for (action, who, says) in [
+        ("destroy_key", "officer/officer ", "only with the approval of 2 others  officers.approved"),
+        ("destroy_key", "service/clearing", "may not"),
+        ("suspend_key", "officer/officer-2", "only with the approval of 9 others  officers.keys"),
+        ("activate_key", "officer/officer-2", "may not  own.activate"),
+        ("compromise_key", "officer/officer-2", "may      officers.keys"),
+        // What cannot be proposed is not approved by anybody.
+        ("generate_mac", "service/card-management", "may not  own.mac"),
+    ] {
+        let line = ask(action, who);
+        assert!(line.contains(says), "{action}: {line}");
+    }
+    // Where a policy forbids it until others have approved, that one is named, and not whichever permits it then.
+    let suspend = claviger_client::SetKeyState { state: "suspended".to_owned() };
+    let asked = daemon.client("officer").post::<Value>(&format!("/v1/keys/{}/state", key.id), &suspend).await;
+    let needed = crate::daemon::problem(asked);
+    assert_eq!((needed.code.as_str(), needed.policy.as_deref()), ("approval_needed", Some("own.suspend")));
+    let told = daemon.cli("auditor", &["--json", "policy", "who-can", "destroy_key", &key.id]);
+    let officer = String::from_utf8(told.stdout).unwrap();
+    let officer = officer.lines().find(|line| line.contains("officer/officer\"")).unwrap();
+    let officer: Value = serde_json::from_str(officer).unwrap();
+    assert_eq!((&officer["allowed"], &officer["approvals"]), (&false.into(), &2.into()));
+    for action in ["unseal", "enter_tenant", "vote"] {
+        let refused = daemon.cli("auditor", &["policy", "who-can", action, &key.id]);
+        let told = words(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(told.contains(&format!("field `action` is `{action}`, which is not done to keys")), "{told}");
+    }
+}
+
 /// An operator's own policies, by what the configuration calls networks and times.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_and_a_time_of_day_decide() {
@@ -329,5 +436,11 @@ async fn a_network_and_a_time_of_day_decide() {
     // A set that is not of the schema changes nothing.
     std::fs::write(own.join("own.cedar"), text.replace("context.network", "context.planet")).unwrap();
     assert!(reload::reload(&daemon, &with("10.0.0.0/8", "00:00", "23:59")).await.contains("wrong_configuration"));
+    // Nor does one that holds nothing, or a policy that says nothing to whoever is refused.
+    std::fs::write(own.join("own.cedar"), text.replace("@reason", "@because")).unwrap();
+    assert!(reload::reload(&daemon, &whole).await.contains("wrong_configuration"));
+    std::fs::create_dir(daemon.data().join("empty")).unwrap();
+    let empty = whole.replace("policies = \"own\"", "policies = \"empty\"");
+    assert!(reload::reload(&daemon, &empty).await.contains("wrong_configuration"));
     crate::load::mac(&daemon).await.unwrap();
 }

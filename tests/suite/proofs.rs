@@ -43,9 +43,13 @@ fn verify(daemon: &Daemon, records: &str, scheme: &str, verdicts: &str) -> Strin
 
 impl Verified {
     fn prove(&self, who: &str, record: &str, out: &str) -> std::process::Output {
+        self.prove_of(who, record, &[], out)
+    }
+
+    fn prove_of(&self, who: &str, record: &str, several: &[&str], out: &str) -> std::process::Output {
         let files = ["--records", &self.records, "--verdicts", &self.verdicts, "--log", &self.log, "--out", out];
         let of = ["audit", "prove", record, "--job", &self.job, "--scheme", &self.scheme];
-        self.daemon.cli(who, &[&of[..], &files].concat())
+        self.daemon.cli(who, &[&of[..], &files, several].concat())
     }
 
     fn out(&self) -> String {
@@ -169,6 +173,43 @@ fn what_was_verified_in_arrow_is_proved_too() {
     let output = of_arrow.prove("auditor", &record, &out);
     assert!(output.status.success(), "{}", words(&output));
     assert!(check(&out, &of_arrow.log).1.contains(&format!("verdict {verdict}")));
+}
+
+/// Two records of a day with one id: nobody chooses for the auditor which of them is proved.
+#[test]
+fn of_several_records_with_one_id_the_auditor_says_which() {
+    let verified = verified();
+    let all = std::fs::read_to_string(&verified.verdicts).unwrap();
+    let wanted = one_of_each(&verified.verdicts);
+    let [(first, of_first), (second, of_second)] = &wanted[..2] else { panic!("{wanted:?}") };
+    // The second verdict's record once more, under the first one's id.
+    let day = std::fs::read_to_string(&verified.records).unwrap();
+    let again = day.lines().find(|line| line.starts_with(second)).unwrap().replacen(second.as_str(), first, 1);
+    let records = verified.daemon.file("twice.csv", format!("{day}{again}\n").as_bytes());
+    let verdicts = verified.daemon.folder.path().join("twice-verdicts.csv").to_str().unwrap().to_owned();
+    let job = verify(&verified.daemon, &records, &verified.scheme, &verdicts);
+    until_it_is_signed(Path::new(&verified.log));
+    let line = |of: &dyn Fn(&str) -> bool| day.lines().position(of).unwrap() + 1;
+    let (at_first, at_last) = (line(&|line| line.starts_with(first.as_str())), day.lines().count() + 1);
+    assert_eq!(all.lines().count() + 1, std::fs::read_to_string(&verdicts).unwrap().lines().count());
+
+    let twice = Verified { records, verdicts, job, ..verified };
+    let out = twice.out();
+    let told = twice.prove("auditor", first, &out);
+    assert_eq!(told.status.code(), Some(2), "{}", words(&told));
+    let says = format!("2 records of the job have the id `{first}`, at {at_first}, {at_last}");
+    assert!(words(&told).contains(&says) && !Path::new(&out).exists(), "{says}: {}", words(&told));
+    for (sequence, verdict) in [(at_first, of_first), (at_last, of_second)] {
+        let proved = twice.prove_of("auditor", first, &["--sequence", &sequence.to_string()], &out);
+        assert!(proved.status.success(), "{}", words(&proved));
+        let (code, said) = check(&out, &twice.log);
+        assert!(
+            code == Some(0) && said.contains(&format!("record {first} had the verdict {verdict} in job")),
+            "{said}"
+        );
+    }
+    let nowhere = twice.prove_of("auditor", first, &["--sequence", "1"], &out);
+    assert!(words(&nowhere).contains("is at 1, but at"), "{}", words(&nowhere));
 }
 
 /// The CSV as an Arrow file of texts.

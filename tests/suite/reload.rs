@@ -79,6 +79,41 @@ async fn backends_and_pins_change_under_load() {
     load.end().await;
 }
 
+/// The log says which policies are in force, and of a configuration that is not taken why, without a word of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_what_is_in_force_and_why_it_stays() {
+    let daemon = Daemon::start();
+    // Once it answers, it listens for SIGHUP.
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let whole = configuration(&daemon);
+    let told = |record: &str| serde_json::from_str::<serde_json::Value>(record).unwrap();
+    let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
+    let start = told(log.lines().find(|line| line.contains("\"event\":\"start\"")).unwrap());
+    assert_eq!(start["in_force"]["name"], "dev");
+    let production = whole.replace("policies = \"dev\"", "policies = \"production\"");
+    let done = told(&reload(&daemon, &production).await);
+    assert_eq!((&done["in_force"]["name"], &done["outcome"]), (&"production".into(), &"done".into()));
+    // What the files themselves say, by the tool that everybody has.
+    let by_hand = "cd policies/production && LC_ALL=C sha256sum *.cedar | sha256sum";
+    let sum = std::process::Command::new("sh").args(["-c", by_hand]).output().unwrap().stdout;
+    assert_eq!(done["in_force"]["sha256"].as_str().unwrap(), &String::from_utf8(sum).unwrap()[..64]);
+    assert_ne!(start["in_force"]["sha256"], done["in_force"]["sha256"]);
+
+    let room = "[[backend]]\nname = \"room\"\ndriver = \"pkcs11\"\nmodule = \"/m.so\"\ntoken = { label = \"t\" }\n";
+    let line = whole.lines().count() + 7;
+    for (wrong, says) in [
+        // A PIN where the name of its file belongs: the log has the line, and not what stands in it.
+        (format!("{whole}\n{room}pin = \"tell-nobody\"\n"), format!("claviger.toml: line {line} is wrong")),
+        (whole.replace("policies = \"dev\"", "policies = \"nowhere\""), "nowhere: No such file".to_owned()),
+        (format!("{whole}\n[[pin]]\ntenant = \"demo\"\nbackend = \"attic\"\n"), "attic".to_owned()),
+    ] {
+        let refused = told(&reload(&daemon, &wrong).await);
+        let reason = refused["reason"].as_str().unwrap();
+        assert!(reason.contains(&says) && !refused.to_string().contains("tell-nobody"), "{says}: {refused}");
+        assert_eq!(refused["in_force"], done["in_force"], "the old one stays");
+    }
+}
+
 /// A key of the role that one backend alone holds keeps no other from the records that do not need it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_goes_where_the_keys_of_its_records_are() {

@@ -257,7 +257,7 @@ async fn files_that_are_too_open_are_refused() {
     let own = folder.path().join("own");
     std::fs::create_dir(&own).unwrap();
     let policy = own.join("own.cedar");
-    std::fs::write(&policy, "@id(\"none\") forbid (principal, action, resource);").unwrap();
+    std::fs::write(&policy, "@id(\"none\") @reason(\"nobody may\") forbid (principal, action, resource);").unwrap();
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, format!("policies = \"own\"\n{text}")).unwrap();
     assert!(cli(&["init", "--config", &config]).status.success());
@@ -268,6 +268,8 @@ async fn files_that_are_too_open_are_refused() {
         (policy, 0o664, "can be changed by others"),
         (own, 0o777, "can be changed by others"),
         (pem("ca.pem"), 0o602, "can be changed by others"),
+        (folder.path().join("data"), 0o770, "can be changed by others"),
+        (folder.path().join("data"), 0o702, "can be changed by others"),
         (pem("server-key.pem"), 0o644, "others can read"),
         (folder.path().join("storage.key"), 0o640, "chmod 600"),
     ] {
@@ -278,6 +280,15 @@ async fn files_that_are_too_open_are_refused() {
         assert_eq!(refused.status.code(), Some(2), "{}: {told}", file.display());
         assert!(told.contains(says) && told.contains(file.file_name().unwrap().to_str().unwrap()), "{says}: {told}");
         std::fs::set_permissions(&file, before).unwrap();
+    }
+    // Nor does it work in a directory of somebody else's, who could open it to anybody; only root can make one.
+    if rustix::process::geteuid().is_root() {
+        let data = folder.path().join("data");
+        std::os::unix::fs::chown(&data, Some(65534), None).unwrap();
+        let refused = cli(&["serve", "--config", &config]);
+        assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+        assert!(words(&refused).contains("data belongs to user 65534"), "{}", words(&refused));
+        std::os::unix::fs::chown(&data, Some(0), None).unwrap();
     }
     // And with all as it was, it serves.
     drop(serve(&config));

@@ -32,7 +32,7 @@ pub struct Proposal {
     /// After which nobody may do it (RFC 3339).
     #[schema(example = "2026-11-28T10:00:00Z")]
     pub expires: String,
-    /// `open`, `used`, `refused` or `expired`.
+    /// `open`, `used`, `refused`, `expired`, or `changed` if the key was since, so that it cannot be done any more.
     #[schema(example = "open")]
     pub state: String,
     /// What officers have said, in order.

@@ -51,10 +51,14 @@ pub struct WhoCan {
 pub struct Grant {
     /// Of whom.
     pub principal: Caller,
-    /// Whether it is permitted.
+    /// Whether it is permitted without others.
     #[schema(example = true)]
     pub allowed: bool,
-    /// The policies that say so; `default` if none permits it.
+    /// How many others must approve it first, if it is permitted then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = 2)]
+    pub approvals: Option<u64>,
+    /// The policies that say so, or would with those approvals; `default` if none permits it.
     #[schema(example = json!(["clearing.verify"]))]
     pub policies: Vec<String>,
     /// Why not.

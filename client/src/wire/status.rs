@@ -61,7 +61,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "version")]
     pub field: Option<String>,
-    /// The policy that refused.
+    /// The policy that refused; of what others must approve first, the policy that asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "officers.use-no-key")]
     pub policy: Option<String>,

@@ -50,6 +50,10 @@ pub(in crate::cli) struct Prove {
     /// A directory of scheme profiles that add to or replace the shipped ones
     #[arg(long, value_name = "DIR")]
     schemes: Option<PathBuf>,
+    /// Of several records with this id, the one at this line of the file, as an editor counts, or of this number in Parquet and
+    /// Arrow
+    #[arg(long, value_name = "NUMBER")]
+    sequence: Option<u64>,
     /// Where the proof goes
     #[arg(long, value_name = "PROOF")]
     out: PathBuf,
@@ -75,7 +79,7 @@ impl Prove {
         let scheme: Scheme = client.get(&format!("/v1/schemes/{}", self.scheme), &()).await?;
         let format = Format::of(&self.records, self.format.as_deref(), &scheme)?;
         let counted = self.walk(&format, Walk::counting(&self, &stands)?).await?;
-        let Some(index) = counted.found else { bail!("the job verified no record `{}`", self.record_id) };
+        let index = self.chosen(&counted.found)?;
         let walked = self.walk(&format, Walk::tracing(&self, &stands, index, &blinding)?).await?;
         let (tree, leaf) = (walked.tree, walked.leaf.context("the record is not there any more")?);
         let same = tree.len() == stands.items && hex::encode(tree.root()) == stands.root;
@@ -90,6 +94,25 @@ impl Prove {
         let path = tree.path().context("the tree does not hold the record")?;
         let proof = Proof::new(&self.job, &self.record_id, index, tree.len(), &leaf, &path, &tree.root());
         written(&proof, &self.out, output)
+    }
+
+    /// Which of the records with the id is meant, by its place among the job's: of several none is taken unasked.
+    fn chosen(&self, found: &[Found]) -> anyhow::Result<u64> {
+        let id = &self.record_id;
+        let chosen = match (found, self.sequence) {
+            ([], _) => bail!("the job verified no record `{id}`"),
+            ([only], None) => only,
+            (several, None) => bail!(
+                "{} records of the job have the id `{id}`, at {}: say by --sequence which is meant",
+                several.len(),
+                numbers(several)
+            ),
+            (all, Some(sequence)) => all
+                .iter()
+                .find(|record| record.number == sequence)
+                .with_context(|| format!("no record `{id}` of the job is at {sequence}, but at {}", numbers(all)))?,
+        };
+        Ok(chosen.index)
     }
 
     /// Reads the file as the daemon did.
@@ -127,6 +150,23 @@ impl Prove {
     }
 }
 
+/// A record with the id that is looked for.
+struct Found {
+    /// Its place among the job's, counted from zero.
+    index: u64,
+    /// Its number in the file, as an editor shows it.
+    number: u64,
+}
+
+/// More are not told one by one.
+const TOLD: usize = 20;
+
+fn numbers(found: &[Found]) -> String {
+    let told: Vec<String> = found.iter().take(TOLD).map(|record| record.number.to_string()).collect();
+    let more = found.len().checked_sub(TOLD).filter(|more| *more > 0);
+    told.join(", ") + &more.map_or_else(String::new, |more| format!(" and {more} more"))
+}
+
 fn read(error: ReadError<anyhow::Error>) -> anyhow::Error {
     match error {
         ReadError::Format(error) => error.into(),
@@ -143,8 +183,10 @@ struct Walk {
     before: u64,
     /// Those that it saw, so far.
     seen: u64,
-    /// Where the record is among them.
-    found: Option<u64>,
+    /// Those among them with the id.
+    found: Vec<Found>,
+    /// Which of the job's is proved.
+    proved: Option<u64>,
     /// None while it is only looked for.
     salts: Option<Salts>,
     waiting: Vec<Leaf>,
@@ -166,7 +208,8 @@ impl Walk {
             shown: shown.clone(),
             before: stands.before,
             seen: 0,
-            found: None,
+            found: Vec::new(),
+            proved: None,
             salts: None,
             waiting: Vec::new(),
             tree: Tree::default(),
@@ -176,7 +219,7 @@ impl Walk {
 
     fn tracing(prove: &Prove, stands: &VerdictTree, index: u64, blinding: &Blinding) -> anyhow::Result<Self> {
         let counting = Self::counting(prove, stands)?;
-        Ok(Self { found: Some(index), salts: Some(blinding.salts()), tree: Tree::tracing(index), ..counting })
+        Ok(Self { proved: Some(index), salts: Some(blinding.salts()), tree: Tree::tracing(index), ..counting })
     }
 
     fn next_verdict(&mut self, id: &[u8]) -> anyhow::Result<Verdict> {
@@ -195,7 +238,7 @@ impl Walk {
         let Some(salts) = &mut self.salts else { return };
         salts.blind(&mut self.waiting);
         let first = self.tree.len();
-        let at = self.found.and_then(|index| usize::try_from(index.checked_sub(first)?).ok());
+        let at = self.proved.and_then(|index| usize::try_from(index.checked_sub(first)?).ok());
         self.leaf = self.leaf.or(at.and_then(|at| self.waiting.get(at).copied()));
         self.tree.append(Leaf::bytes(&self.waiting));
         self.waiting.clear();
@@ -223,8 +266,8 @@ impl RecordSink for Walk {
             if self.waiting.len() == TOGETHER {
                 self.hash();
             }
-        } else if self.found.is_none() && id == self.record_id {
-            self.found = Some(self.seen);
+        } else if id == self.record_id {
+            self.found.push(Found { index: self.seen, number });
         }
         self.seen += 1;
         Ok(())
