@@ -186,7 +186,14 @@ fn turn_view(transcript: &Transcript, turn: &Turn) -> CeremonyTurn {
     CeremonyTurn {
         turn: turn.label.clone(),
         act: act.to_owned(),
-        words: step.words(),
+        words: match (step, turn.act) {
+            (Step::HandOutComponents { by, key }, Act::Show) => format!("{by} sees a component of key {key}"),
+            (Step::HandOutComponents { by, key }, _) => format!("{by} types the component of key {key} back"),
+            (Step::EnterComponents { by, key, .. }, _) => {
+                format!("{by} enters a component of key {key} and its check value")
+            }
+            _ => step.words(),
+        },
         people: people.map(|person| person.name.clone()).collect(),
         tries: transcript.course().tries_left(),
         bytes: form.as_ref().and_then(|(key, ..)| bytes_of(key)),
