@@ -10,6 +10,8 @@ pub mod seal;
 
 pub mod audit;
 
+pub mod backup;
+
 pub mod permissions;
 pub mod policy;
 

@@ -143,6 +143,17 @@ pub enum Operation {
     },
     /// Holds a ceremony.
     Ceremony(CeremonyRequest),
+    /// Makes a backup of store and log.
+    BackUp,
+    /// Says the last number that a terminal has used.
+    SetTerminal {
+        /// The tenant.
+        tenant: String,
+        /// Upper-case hexadecimal.
+        terminal: String,
+        /// The number.
+        last: u32,
+    },
     /// How each backend is.
     ListBackends,
     /// Who may call at all.
@@ -424,6 +435,8 @@ impl Operation {
             Self::ShowProposal { .. } => "show_proposal",
             Self::Vote { .. } => "vote",
             Self::Ceremony(request) => request.action(),
+            Self::BackUp => "back_up",
+            Self::SetTerminal { .. } => "set_terminal",
             Self::ListBackends => "list_backends",
             Self::ListPrincipals => "list_principals",
             Self::WhoCan { .. } => "who_can",

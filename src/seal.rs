@@ -139,13 +139,28 @@ pub async fn initialise(store: &Store, opener: Opener<'_>) -> Result<Secret, Sea
 /// # Errors
 /// [`SealError`].
 pub async fn unseal(store: &Store, opener: Opener<'_>) -> Result<Secret, SealError> {
-    let text = store.meta(META).await?.ok_or(SealError::NotInitialised)?;
-    let seal: Seal = serde_json::from_str(&text).map_err(|error| SealError::Broken(error.to_string()))?;
+    open(&text_of(store).await?, &opener)
+}
+
+/// The seal of a store, as a backup has it too: it opens with what an operator brings.
+///
+/// # Errors
+/// [`SealError`].
+pub async fn text_of(store: &Store) -> Result<String, SealError> {
+    store.meta(META).await?.ok_or(SealError::NotInitialised)
+}
+
+/// Opens a seal by its text.
+///
+/// # Errors
+/// [`SealError`].
+pub fn open(text: &str, opener: &Opener<'_>) -> Result<Secret, SealError> {
+    let seal: Seal = serde_json::from_str(text).map_err(|error| SealError::Broken(error.to_string()))?;
     let broken = || SealError::Broken("it is not what was written".to_owned());
     let nonce: [u8; 12] = hex::decode(&seal.nonce).ok().and_then(|nonce| nonce.try_into().ok()).ok_or_else(broken)?;
     let wrapped = hex::decode(&seal.wrapped).map_err(|_| broken())?;
     let payload = Payload { msg: &wrapped, aad: META.as_bytes() };
-    let wrapping = wrapping_key(&seal.kind, &opener)?;
+    let wrapping = wrapping_key(&seal.kind, opener)?;
     cipher(&wrapping)?.decrypt(&Nonce::from(nonce), payload).map(Secret::taking).map_err(|_| SealError::Wrong)
 }
 

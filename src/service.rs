@@ -2,6 +2,7 @@
 
 mod approvals;
 mod asked;
+mod backups;
 mod cards;
 mod ceremonies;
 mod decide;
@@ -23,7 +24,7 @@ mod under_way;
 
 use std::fs::{File, TryLockError};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rustls::pki_types::CertificateDer;
@@ -34,6 +35,7 @@ use claviger_card_schemes::{CardScheme, Schemes};
 use claviger_hsm_api::{KeyName, Secret};
 
 use crate::audit::{Audit, Event, Signer};
+use crate::backup::BackupKey;
 use crate::keyring::{Entry, Keyring};
 use crate::operation::Operation;
 use crate::policy::{Authorizer, Permit, Principal, Resource, Surroundings};
@@ -42,6 +44,7 @@ use crate::seal::{self, Opener};
 use crate::store::Store;
 pub use approvals::{ApprovalError, Proposal};
 use asked::Asked;
+pub use backups::Backup;
 use ceremonies::{Ceremonies, InCeremony};
 pub use ceremonies::{CeremonyError, Taken};
 use decide::refused;
@@ -139,6 +142,9 @@ pub struct Service {
     quotas: Quotas,
     failed_logins: FailedLogins,
     ceremonies: Ceremonies,
+    data: PathBuf,
+    /// Absent while the daemon is sealed.
+    backup_key: OnceLock<Arc<BackupKey>>,
     /// Places for streamed jobs: each holds a thread.
     jobs: Arc<Semaphore>,
     /// Held as long as the service lives.
@@ -181,6 +187,8 @@ impl Service {
             quotas,
             failed_logins: FailedLogins::default(),
             ceremonies: Ceremonies::default(),
+            data: data.to_owned(),
+            backup_key: OnceLock::new(),
             jobs: Arc::new(Semaphore::new(JOBS)),
             _lock: lock,
         }))
@@ -212,6 +220,7 @@ impl Service {
     /// [`ServiceError`].
     pub async fn unseal(&self, storage_key: Secret, by: &str) -> Result<(), ServiceError> {
         let signer = Signer::of(storage_key.expose()).map_err(|_| ServiceError::Internal)?;
+        let backup_key = BackupKey::of(&storage_key).map_err(|_| ServiceError::Internal)?;
         let routing = self.routing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let launcher = Arc::clone(&self.launcher);
         let open = move || Router::open(&routing, &storage_key, &launcher).map_err(ServiceError::from);
@@ -226,6 +235,7 @@ impl Service {
             })
             .await?;
         self.audit.sign_with(signer);
+        let _ = self.backup_key.set(Arc::new(backup_key));
         // A second unsealing finds the backends open and changes nothing.
         if self.router.set(opened?).is_ok() {
             self.tend().await;
@@ -310,6 +320,10 @@ impl Service {
                 self.vote(caller, action, &id, vote, signed).await.map(Outcome::Proposal)
             }
             Operation::Ceremony(request) => self.ceremony(caller, action, request).await,
+            Operation::BackUp => self.back_up(caller, action).await.map(|backup| Outcome::Backup(Box::new(backup))),
+            Operation::SetTerminal { tenant, terminal, last } => {
+                self.set_terminal(caller, action, tenant, &terminal, last).await.map(|()| Outcome::Done)
+            }
             Operation::ListBackends => self.list_backends(caller, action).await.map(Outcome::Backends),
             Operation::ListPrincipals => self.list_principals(caller, action).await.map(Outcome::Principals),
             Operation::WhoCan { what, id } => self.who_can(caller, action, &what, &id).await.map(Outcome::Grants),

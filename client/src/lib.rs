@@ -15,7 +15,7 @@ pub use wire::{
     KeyFilter, KeyList, KeyMove, KeyReference, MacGenerate, MacItem, MacResult, MacVerify, MoveKey, NewKey,
     OpenCeremony, Personalise, PersonaliseParameters, PersonaliseResult, Problem, Proposal, ProposalFilter,
     ProposalLine, ProposalList, ProposalVote, PsamDebit, PsamResult, Purse, PurseResult, RandomBytes, RandomRequest,
-    ReplicateKey, Scheme, SchemeItem, SchemeLayout, SchemeRole, SchemeTransaction, SetKeyState, Sign, SignCeremony,
-    SignResult, SignatureItem, StepTaken, TakeStep, Unseal, Valid, Verdict, VerdictCounts, VerifyParameters,
-    VerifyRecords, VerifyResult, VerifySignature, Vote, WhoCan, WriteKey,
+    ReplicateKey, Scheme, SchemeItem, SchemeLayout, SchemeRole, SchemeTransaction, SetKeyState, SetTerminal, Sign,
+    SignCeremony, SignResult, SignatureItem, StepTaken, TakeStep, Unseal, Valid, Verdict, VerdictCounts,
+    VerifyParameters, VerifyRecords, VerifyResult, VerifySignature, Vote, WhoCan, WriteKey,
 };

@@ -31,6 +31,6 @@ pub use policy::{Caller, CallerList, Grant, GrantList, JobBlinding, WhoCan};
 pub use purse::{PsamDebit, PsamResult, Purse, PurseResult};
 pub use status::{
     Backend, BackendList, Health, Problem, RandomBytes, RandomRequest, Scheme, SchemeItem, SchemeLayout, SchemeRole,
-    SchemeTransaction, Unseal,
+    SchemeTransaction, SetTerminal, Unseal,
 };
 pub use transactions::{Verdict, VerdictCounts, VerifyParameters, VerifyRecords, VerifyResult};

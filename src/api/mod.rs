@@ -5,6 +5,7 @@
 //! `/openapi.json`.
 
 mod approvals;
+mod backups;
 mod cards;
 mod ceremonies;
 mod document;
@@ -78,6 +79,8 @@ pub fn router(state: State) -> Router {
         .routes(routes!(status::openapi))
         .routes(routes!(status::unseal))
         .routes(routes!(status::random))
+        .routes(routes!(backups::back_up))
+        .routes(routes!(backups::set_terminal))
         .routes(routes!(status::backends))
         .routes(routes!(inquiries::principals))
         .routes(routes!(inquiries::who_can))

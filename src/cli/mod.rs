@@ -6,6 +6,7 @@
 mod approvals;
 mod audit;
 mod backends;
+mod backup;
 mod cards;
 mod ceremony;
 mod connection;
@@ -92,6 +93,10 @@ enum Command {
     Backends(backends::Backends),
     /// Open the seal of a daemon that was sealed with a passphrase
     Unseal(unseal::Unseal),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
+    #[command(subcommand)]
+    Terminals(backup::Terminals),
     /// Make, bring in, list and end keys
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -160,6 +165,7 @@ pub fn main() -> ExitCode {
         // These confine themselves before there are other threads.
         Command::Serve(serve) => return serve.run(&output),
         Command::Init(init) => return init.run(&output),
+        Command::Restore(restore) => return restore.run(&output),
         Command::Dev(dev) => return dev.run(&global, &output),
         command => command,
     };
@@ -173,6 +179,8 @@ pub fn main() -> ExitCode {
             Command::Doctor(doctor) => tokio::task::block_in_place(|| doctor.run(&output)),
             Command::Backends(backends) => backends.run(&global, &output).await,
             Command::Unseal(unseal) => unseal.run(&global, &output).await,
+            Command::Backup(backup) => backup.run(&global, &output).await,
+            Command::Terminals(terminals) => terminals.run(&global, &output).await,
             Command::Keys(keys) => keys.run(&global, &output).await,
             Command::Approvals(approvals) => approvals.run(&global, &output).await,
             Command::Ceremony(ceremony) => ceremony.run(&global, &output).await,
@@ -192,9 +200,12 @@ pub fn main() -> ExitCode {
             Command::Usage(usage) => usage.run(&output),
             Command::Evidence(evidence) => evidence.run(&global, &output).await,
             Command::Policy(policy) => policy.run(&global, &output).await,
-            Command::Launcher(_) | Command::Worker(_) | Command::Serve(_) | Command::Dev(_) | Command::Init(_) => {
-                Ok(ExitCode::SUCCESS)
-            }
+            Command::Launcher(_)
+            | Command::Worker(_)
+            | Command::Serve(_)
+            | Command::Dev(_)
+            | Command::Init(_)
+            | Command::Restore(_) => Ok(ExitCode::SUCCESS),
         }
     });
     result.unwrap_or_else(|error| output.fail(&error))

@@ -68,12 +68,14 @@ pub const ACTIONS: &[&str] = &[
     "take_step",
     "sign_ceremony",
     "cancel_ceremony",
+    "set_terminal",
     "unseal",
     "random",
     "show_scheme",
     "list_backends",
     "list_principals",
     "prove_verdicts",
+    "back_up",
 ];
 
 /// Actions that use keys for somebody's items, in the order of [`ACTIONS`]: what a tenant's quota counts.

@@ -5,6 +5,7 @@ use claviger_hsm_api::{ComponentError, NameError, Verdict};
 
 use super::{ApprovalError, CeremonyError};
 use crate::audit::{AuditError, ChainError};
+use crate::backup::BackupError;
 use crate::keyring::{KeyUnusable, KeyringError};
 use crate::policy::Denial;
 use crate::routing::{BackendError, RouteError};
@@ -26,6 +27,9 @@ pub enum ServiceError {
     /// A ceremony does not go that way.
     #[error(transparent)]
     Ceremony(#[from] CeremonyError),
+    /// A backup cannot be made.
+    #[error("the backup cannot be made: {0}")]
+    Backup(#[from] BackupError),
     /// No such scheme.
     #[error("there is no card scheme `{0}`")]
     UnknownScheme(String),
@@ -154,6 +158,8 @@ impl ServiceError {
             Self::KeyUnusable(_) => "key_unusable",
             Self::Keyring(KeyringError::Store(StoreError::Exists)) => "key_exists",
             Self::Keyring(KeyringError::Store(StoreError::Conflict)) => "conflict",
+            Self::Keyring(KeyringError::Store(StoreError::Held)) => "terminal_held",
+            Self::Backup(_) => "directory",
             Self::Keyring(KeyringError::State { .. }) => "key_state",
             Self::Keyring(KeyringError::Course(_)) => "not_the_next_step",
             Self::Diverged(_) => "diverged",
@@ -211,6 +217,7 @@ impl ServiceError {
             | "seal_unusable"
             | "proposal_over"
             | "ceremony_order"
+            | "terminal_held"
             | "ceremony_over"
             | "approval_differs" => 409,
             "bad_signature" | "bad_field" | "bad_plan" | "step_refused" | "kcv_mismatch" | "replay_failed"

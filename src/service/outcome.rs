@@ -5,7 +5,7 @@ use std::sync::Arc;
 use claviger_card_schemes::CardScheme;
 use claviger_key_ceremonies::Transcript;
 
-use super::{PersonaliseJob, Proposal, Standing, Taken, VerifyJob};
+use super::{Backup, PersonaliseJob, Proposal, Standing, Taken, VerifyJob};
 use crate::audit::Blinding;
 use crate::keyring::{Entry, Move};
 use crate::policy::Principal;
@@ -72,6 +72,8 @@ pub enum Outcome {
     Ceremony(Box<Transcript>),
     /// What came of a step.
     Taken(Box<Taken>),
+    /// A backup, ready to be written.
+    Backup(Box<Backup>),
     /// How the backends are.
     Backends(Vec<BackendStatus>),
     /// Bytes that are not secret.

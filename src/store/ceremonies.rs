@@ -61,6 +61,15 @@ impl Store {
         Ok(text)
     }
 
+    /// Ids of all ceremonies.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn all_ceremonies(&self) -> Result<Vec<String>, StoreError> {
+        let list = sqlx::query("SELECT id FROM ceremonies ORDER BY rowid");
+        list.fetch_all(&self.pool).await?.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
     /// Ids of a tenant's ceremonies, those opened last first.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 mod ceremonies;
 mod proposals;
+mod terminals;
 
 use std::path::Path;
 use std::str::FromStr;
@@ -27,6 +28,11 @@ pub enum StoreError {
     /// Somebody changed the record in between.
     #[error("the record was changed by somebody else in the meantime")]
     Conflict,
+    /// A terminal of a restored store, whose counter nobody has set yet.
+    #[error(
+        "the store was restored from a backup: the terminal's counter must first be set above the last one it used"
+    )]
+    Held,
     /// Written by a newer Claviger.
     #[error("the store has schema {found}, this version knows up to {known}")]
     TooNew {
@@ -71,7 +77,7 @@ pub struct Store {
     pool: SqlitePool,
 }
 
-const SCHEMA: i64 = 5;
+const SCHEMA: i64 = 6;
 const MIGRATIONS: [&str; SCHEMA as usize] = [
     "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -131,6 +137,9 @@ const MIGRATIONS: [&str; SCHEMA as usize] = [
         PRIMARY KEY (ceremony_id, n)
     ) STRICT;
 ",
+    "
+    ALTER TABLE terminals ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 impl Store {
@@ -151,6 +160,15 @@ impl Store {
         let store = Self { pool };
         store.migrate().await?;
         Ok(store)
+    }
+
+    /// Writes a copy of the whole database to a file that is not there yet, as it is in one moment.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        sqlx::query("VACUUM INTO ?").bind(path.display().to_string()).execute(&self.pool).await?;
+        Ok(())
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
@@ -355,22 +373,6 @@ impl Store {
             }
         }
         tracing::warn!("the store's log is busy: a destroyed key stays in it, sealed, until the next start");
-    }
-
-    /// The next terminal transaction number of a terminal, from one; it is on disk before it is given, and
-    /// is never given again.
-    ///
-    /// # Errors
-    /// [`StoreError::Conflict`] when the counter is used up.
-    pub async fn next_ttc(&self, tenant: &str, terminal_id: &str) -> Result<u32, StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let next = "INSERT INTO terminals (tenant, terminal_id, ttc) VALUES (?, ?, 1)
-            ON CONFLICT (tenant, terminal_id) DO UPDATE SET ttc = ttc + 1 RETURNING ttc";
-        let next: i64 =
-            sqlx::query(next).bind(tenant).bind(terminal_id).fetch_one(&mut *transaction).await?.try_get(0)?;
-        let next = u32::try_from(next).map_err(|_| StoreError::Conflict)?;
-        transaction.commit().await?;
-        Ok(next)
     }
 }
 

@@ -51,6 +51,7 @@ const LAYERS: &[&str] = &[
     "store",
     "seal",
     "audit",
+    "backup",
     "policy",
     "keyring",
     "routing",

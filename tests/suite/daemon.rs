@@ -57,20 +57,21 @@ impl Daemon {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         let path = self.data().join("claviger.toml");
-        let address = free_address();
-        std::fs::write(&path, configuration.replacen("127.0.0.1:0", &address, 1)).unwrap();
-        self.process = Command::new(env!("CARGO_BIN_EXE_claviger"))
-            .args(["serve", "--config", path.to_str().unwrap()])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let (address, path) = (free_address(), path.to_str().unwrap());
+        std::fs::write(path, configuration.replacen("127.0.0.1:0", &address, 1)).unwrap();
+        self.process = run_at(path, &address);
         std::fs::write(self.data().join("dev.json"), format!("{{\"url\":\"https://{address}\"}}")).unwrap();
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(&address).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "the daemon did not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self
+    }
+
+    /// Ends the process and serves another machine's data, in a folder beside, to the same clients.
+    pub(crate) fn serve_elsewhere(mut self, path: &str, configuration: &str) -> Self {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let address = free_address();
+        std::fs::write(path, configuration.replacen("127.0.0.1:0", &address, 1)).unwrap();
+        self.process = run_at(path, &address);
+        std::fs::write(self.data().join("dev.json"), format!("{{\"url\":\"https://{address}\"}}")).unwrap();
         self
     }
 
@@ -148,6 +149,22 @@ pub(crate) fn components(key: &str) -> Vec<Zeroizing<String>> {
 /// What a command wrote, for messages of failed tests.
 pub(crate) fn words(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Serves by a configuration, once somebody can be heard at its address.
+fn run_at(path: &str, address: &str) -> Child {
+    let process = Command::new(env!("CARGO_BIN_EXE_claviger"))
+        .args(["serve", "--config", path])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the daemon did not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    process
 }
 
 /// An address that nobody serves on just now.

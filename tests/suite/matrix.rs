@@ -44,7 +44,7 @@ fn expected(operation: &str, duty: &str, state: &str) -> bool {
         "GET /v1/approvals/{id}" | "POST /v1/approvals/{id}/votes" => true,
         name if name.contains("/v1/ceremonies/{id}") => true,
         "GET /v1/ceremonies" => officers || auditors,
-        "POST /v1/ceremonies/check" => officers,
+        "POST /v1/ceremonies/check" | "POST /v1/backup" | "POST /v1/terminals" => officers,
         // Its plan is approved by two others.
         "POST /v1/ceremonies" => false,
         "GET /v1/audit/jobs/{job}/blinding" => auditors,

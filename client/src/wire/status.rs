@@ -200,3 +200,19 @@ pub struct BackendList {
     /// In order of preference.
     pub backends: Vec<Backend>,
 }
+
+/// The last number that a terminal has used.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"tenant": "demo", "terminal_id": "001122334455", "last": 4711}))]
+pub struct SetTerminal {
+    /// City or operator.
+    #[schema(example = "demo")]
+    pub tenant: String,
+    /// 12 hexadecimal digits.
+    #[schema(example = "001122334455")]
+    pub terminal_id: String,
+    /// What its own records, or the clearing's, say.
+    #[schema(example = 4711)]
+    pub last: u32,
+}
