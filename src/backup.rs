@@ -289,3 +289,51 @@ fn changed(error: io::Error) -> BackupError {
         _ => BackupError::Changed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(folder: &Path, name: &str, content: &[u8]) -> (&'static str, File, u64) {
+        std::fs::write(folder.join(name), content).unwrap();
+        let known = NAMES.into_iter().find(|known| *known == name).unwrap();
+        (known, File::open(folder.join(name)).unwrap(), content.len() as u64)
+    }
+
+    /// One that Python's tarfile and pycryptodome have made, by what stands at the top of this file.
+    #[test]
+    fn what_another_has_packed_is_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = BackupKey::of(&Secret::copy_of(&[7; 32])).unwrap();
+        let opened = Opened::read(&include_bytes!("../fuzz/corpus/backup/seed-python")[..]).unwrap();
+        assert_eq!(key.unpack(opened, folder.path()).unwrap(), ["claviger.db", "audit.jsonl"]);
+        assert_eq!(std::fs::read(restored(folder.path(), "claviger.db")).unwrap(), b"store".repeat(20_000));
+    }
+
+    /// Around the length of a piece, where the last one is full, empty or of a byte.
+    #[test]
+    fn what_was_packed_is_unpacked() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = BackupKey::of(&Secret::copy_of(&[7; 32])).unwrap();
+        for len in [0, 1, PIECE - 1024, PIECE - 513, PIECE - 512, PIECE, 3 * PIECE + 1] {
+            let content = vec![len as u8; len];
+            let files = [file(folder.path(), "audit.jsonl", b"{}\n"), file(folder.path(), "claviger.db", &content)];
+            let header = Header::new("00".repeat(16), "seal".to_owned()).unwrap();
+            let mut backup = Vec::new();
+            key.write(&header, &files, &mut backup).unwrap();
+            let into = folder.path().join(len.to_string());
+            std::fs::create_dir(&into).unwrap();
+            let opened = Opened::read(&backup[..]).unwrap();
+            assert_eq!(opened.header, header);
+            assert_eq!(key.unpack(opened, &into).unwrap(), ["audit.jsonl", "claviger.db"]);
+            assert_eq!(std::fs::read(restored(&into, "claviger.db")).unwrap(), content);
+            // The same key of another salt opens nothing, and nothing is left of it.
+            let mut other = Opened::read(&backup[..]).unwrap();
+            other.header.salt = "00".repeat(32);
+            let empty = folder.path().join(format!("{len}-other"));
+            std::fs::create_dir(&empty).unwrap();
+            assert!(matches!(key.unpack(other, &empty), Err(BackupError::Changed)));
+            assert!(std::fs::read_dir(&empty).unwrap().next().is_none());
+        }
+    }
+}

@@ -16,6 +16,11 @@ pub enum Operation {
         /// The words.
         passphrase: Secret,
     },
+    /// Brings a custodian's share to a sealed daemon.
+    BringShare {
+        /// Its bytes.
+        share: Secret,
+    },
     /// Makes a key inside a backend.
     GenerateKey(KeyRequest),
     /// Joins a key from components, each of which the caller brings.
@@ -396,7 +401,7 @@ impl Operation {
     /// The action of the policy schema.
     pub fn action(&self) -> &'static str {
         match self {
-            Self::Unseal { .. } => "unseal",
+            Self::BringShare { .. } | Self::Unseal { .. } => "unseal",
             Self::GenerateKey(_) => "generate_key",
             Self::ImportKey { .. } => "import_key",
             Self::AdoptKey { .. } => "adopt_key",

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
 use claviger_hsm_api::Secret;
+use claviger_key_ceremonies::{Commitments, Share, ShareError, join_shares};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Store, StoreError};
@@ -53,6 +54,15 @@ pub enum SealError {
     /// It was sealed with the other kind.
     #[error("the store was sealed with a {0}")]
     OtherKind(&'static str),
+    /// Not these shares, or not enough.
+    #[error(transparent)]
+    Shares(#[from] ShareError),
+    /// It is open.
+    #[error("the daemon is unsealed already")]
+    Open,
+    /// Sealed with something else.
+    #[error("the store was not sealed with shares")]
+    NoShares,
     /// A passphrase that is too short to resist guessing.
     #[error("a passphrase has at least 12 characters")]
     ShortPassphrase,
@@ -72,6 +82,8 @@ pub enum Opener<'a> {
     Credential(&'a Path),
     /// Words; the secret is wiped by its owner.
     Passphrase(&'a Secret),
+    /// Shares, enough of them and each a good one.
+    Shares(&'a [Share]),
 }
 
 /// The wrapped storage master key, as the store keeps it.
@@ -88,6 +100,8 @@ struct Seal {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Kind {
     KeyFile,
+    /// What is public of the shares.
+    Shares(Commitments),
     /// Parameters of argon2id: memory in KiB, passes, lanes.
     Passphrase {
         salt: String,
@@ -109,6 +123,7 @@ pub async fn initialise(store: &Store, opener: Opener<'_>) -> Result<Secret, Sea
     }
     let kind = match opener {
         Opener::KeyFile(_) | Opener::Credential(_) => Kind::KeyFile,
+        Opener::Shares(_) => return Err(SealError::Broken("shares are made of a store that is open".to_owned())),
         // OWASP's second choice for argon2id, well above its minimum.
         Opener::Passphrase(words) if words.len() >= 12 => {
             Kind::Passphrase { salt: hex::encode(random::<16>()?), memory: 47 * 1024, passes: 3, lanes: 1 }
@@ -121,16 +136,42 @@ pub async fn initialise(store: &Store, opener: Opener<'_>) -> Result<Secret, Sea
     if failed {
         return Err(SealError::Broken("no randomness".to_owned()));
     }
-    let nonce = random::<12>()?;
-    let payload = Payload { msg: storage_key.expose(), aad: META.as_bytes() };
-    let wrapped = cipher(&wrapping)?
-        .encrypt(&Nonce::from(nonce), payload)
-        .map_err(|_| SealError::Broken("encryption failed".to_owned()))?;
-    let seal = Seal { version: 1, kind, nonce: hex::encode(nonce), wrapped: hex::encode(wrapped) };
-    let text = serde_json::to_string(&seal).map_err(|error| SealError::Broken(error.to_string()))?;
+    let text = sealed(&storage_key, &wrapping, kind)?;
     match store.write_meta_once(META, &text).await {
         Err(StoreError::Conflict) => Err(SealError::Initialised),
         other => Ok(other.map(|()| storage_key)?),
+    }
+}
+
+/// Seals a store that is open anew, so that nothing but these shares' key opens it.
+///
+/// # Errors
+/// [`SealError`]; then the seal is as it was.
+pub async fn seal_with_shares(
+    store: &Store,
+    storage_key: &Secret,
+    key: &Secret,
+    commitments: &Commitments,
+) -> Result<(), SealError> {
+    let text = sealed(storage_key, key, Kind::Shares(commitments.clone()))?;
+    Ok(store.replace_meta(META, &text).await?)
+}
+
+fn sealed(storage_key: &Secret, wrapping: &Secret, kind: Kind) -> Result<String, SealError> {
+    let nonce = random::<12>()?;
+    let payload = Payload { msg: storage_key.expose(), aad: META.as_bytes() };
+    let wrapped = cipher(wrapping)?
+        .encrypt(&Nonce::from(nonce), payload)
+        .map_err(|_| SealError::Broken("encryption failed".to_owned()))?;
+    let seal = Seal { version: 1, kind, nonce: hex::encode(nonce), wrapped: hex::encode(wrapped) };
+    serde_json::to_string(&seal).map_err(|error| SealError::Broken(error.to_string()))
+}
+
+/// What is public of a seal's shares; none if it opens with something else.
+pub fn shares_of(text: &str) -> Option<Commitments> {
+    match serde_json::from_str::<Seal>(text).ok()?.kind {
+        Kind::Shares(commitments) => Some(commitments),
+        Kind::KeyFile | Kind::Passphrase { .. } => None,
     }
 }
 
@@ -193,10 +234,10 @@ fn wrapping_key(kind: &Kind, opener: &Opener<'_>) -> Result<Secret, SealError> {
                 Secret::init(32, |bytes| result = argon2.hash_password_into(words.expose(), salt.as_bytes(), bytes));
             result.map(|()| key).map_err(broken)
         }
-        (Kind::KeyFile, Opener::Passphrase(_)) => Err(SealError::OtherKind("key file")),
-        (Kind::Passphrase { .. }, Opener::KeyFile(_) | Opener::Credential(_)) => {
-            Err(SealError::OtherKind("passphrase"))
-        }
+        (Kind::Shares(commitments), Opener::Shares(shares)) => Ok(join_shares(shares, commitments)?),
+        (Kind::KeyFile, _) => Err(SealError::OtherKind("key file")),
+        (Kind::Passphrase { .. }, _) => Err(SealError::OtherKind("passphrase")),
+        (Kind::Shares(_), _) => Err(SealError::OtherKind("set of shares")),
     }
 }
 

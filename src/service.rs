@@ -19,6 +19,7 @@ mod purse;
 mod quotas;
 mod reload;
 mod replicas;
+mod shares;
 mod transactions;
 mod under_way;
 
@@ -33,6 +34,7 @@ use tokio::sync::Semaphore;
 
 use claviger_card_schemes::{CardScheme, Schemes};
 use claviger_hsm_api::{KeyName, Secret};
+use claviger_key_ceremonies::Share;
 
 use crate::audit::{Audit, Event, Signer};
 use crate::backup::BackupKey;
@@ -145,6 +147,10 @@ pub struct Service {
     data: PathBuf,
     /// Absent while the daemon is sealed.
     backup_key: OnceLock<Arc<BackupKey>>,
+    /// What the store is sealed with, to seal it anew; absent while the daemon is sealed.
+    storage_key: OnceLock<Secret>,
+    /// Shares that custodians have brought to a sealed daemon, and who brought each.
+    shares: tokio::sync::Mutex<Vec<(String, Share)>>,
     /// Places for streamed jobs: each holds a thread.
     jobs: Arc<Semaphore>,
     /// Held as long as the service lives.
@@ -189,6 +195,8 @@ impl Service {
             ceremonies: Ceremonies::default(),
             data: data.to_owned(),
             backup_key: OnceLock::new(),
+            storage_key: OnceLock::new(),
+            shares: tokio::sync::Mutex::default(),
             jobs: Arc::new(Semaphore::new(JOBS)),
             _lock: lock,
         }))
@@ -220,6 +228,7 @@ impl Service {
     /// [`ServiceError`].
     pub async fn unseal(&self, storage_key: Secret, by: &str) -> Result<(), ServiceError> {
         let signer = Signer::of(storage_key.expose()).map_err(|_| ServiceError::Internal)?;
+        let kept = Secret::copy_of(storage_key.expose());
         let backup_key = BackupKey::of(&storage_key).map_err(|_| ServiceError::Internal)?;
         let routing = self.routing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let launcher = Arc::clone(&self.launcher);
@@ -236,6 +245,7 @@ impl Service {
             .await?;
         self.audit.sign_with(signer);
         let _ = self.backup_key.set(Arc::new(backup_key));
+        let _ = self.storage_key.set(kept);
         // A second unsealing finds the backends open and changes nothing.
         if self.router.set(opened?).is_ok() {
             self.tend().await;
@@ -277,6 +287,7 @@ impl Service {
             Operation::Unseal { passphrase } => {
                 self.unseal_with(caller, action, &passphrase).await.map(|()| Outcome::Done)
             }
+            Operation::BringShare { share } => self.bring_share(caller, action, share).await,
             Operation::GenerateKey(request) => self.generate_key(caller, action, request).await.map(Outcome::Key),
             Operation::ImportKey { request, components, kcv, odd_parity } => {
                 self.import_key(caller, action, request, components, kcv, odd_parity).await.map(Outcome::Key)

@@ -30,7 +30,7 @@ pub use keys::{
 pub use policy::{Caller, CallerList, Grant, GrantList, JobBlinding, WhoCan};
 pub use purse::{PsamDebit, PsamResult, Purse, PurseResult};
 pub use status::{
-    Backend, BackendList, Health, Problem, RandomBytes, RandomRequest, Scheme, SchemeItem, SchemeLayout, SchemeRole,
-    SchemeTransaction, SetTerminal, Unseal,
+    Backend, BackendList, BringShare, Health, Problem, RandomBytes, RandomRequest, Scheme, SchemeItem, SchemeLayout,
+    SchemeRole, SchemeTransaction, SetTerminal, SharesBrought, Unseal,
 };
 pub use transactions::{Verdict, VerdictCounts, VerifyParameters, VerifyRecords, VerifyResult};

@@ -43,7 +43,7 @@ impl Turn {
         let mut turns = Vec::new();
         for (step, what) in plan.steps.iter().enumerate() {
             let acts: &[Act] = match what {
-                Step::HandOutComponents { .. } => &[Act::Show, Act::Prove],
+                Step::HandOutComponents { .. } | Step::HandOutShares { .. } => &[Act::Show, Act::Prove],
                 Step::EnterComponents { .. } => &[Act::Enter],
                 _ => &[Act::Step],
             };
@@ -134,7 +134,13 @@ impl Course {
     /// Before the first event; the plan is one that was bound.
     pub fn new(plan: &Plan, binding: Binding) -> Self {
         let takes = |step: &Step| {
-            matches!(step, Step::HandOutComponents { .. } | Step::EnterComponents { .. } | Step::Confirm { .. })
+            matches!(
+                step,
+                Step::HandOutComponents { .. }
+                    | Step::HandOutShares { .. }
+                    | Step::EnterComponents { .. }
+                    | Step::Confirm { .. }
+            )
         };
         let components = plan.steps.iter().enumerate().filter(|(_, step)| takes(step)).map(|(at, _)| at).collect();
         Self {

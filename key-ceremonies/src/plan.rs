@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::Written;
 use crate::binding::Binding;
+use crate::{MOST_SHARES, Written};
+
+/// Stands for the shares among keys' components; no key has that name.
+const SHARES: &str = "(shares)";
 
 /// The longest plan or binding, in bytes.
 pub const LONGEST: usize = 64 * 1024;
@@ -138,6 +141,10 @@ pub enum Step {
     SetState { by: String, key: String, state: String },
     /// A key that the device holds already is registered.
     AdoptKey { by: String, key: String, object: String },
+    /// Each custodian is shown a share of what opens the store, writes it down, and types it back.
+    HandOutShares { by: String, threshold: u8 },
+    /// The store is sealed anew: only the shares open it.
+    SealWithShares { by: String },
 }
 
 impl Step {
@@ -153,14 +160,16 @@ impl Step {
             | Self::DisperseKey { by, .. }
             | Self::ReplicateKey { by, .. }
             | Self::SetState { by, .. }
-            | Self::AdoptKey { by, .. } => by,
+            | Self::AdoptKey { by, .. }
+            | Self::HandOutShares { by, .. }
+            | Self::SealWithShares { by } => by,
         }
     }
 
     /// The keys that it speaks of, its own first.
     fn keys(&self) -> Vec<&str> {
         match self {
-            Self::Confirm { .. } => Vec::new(),
+            Self::Confirm { .. } | Self::HandOutShares { .. } | Self::SealWithShares { .. } => Vec::new(),
             Self::GenerateKey { key, .. }
             | Self::HandOutComponents { key, .. }
             | Self::EnterComponents { key, .. }
@@ -202,6 +211,12 @@ impl Step {
                 format!("{by} has key {key} copied to backend {to}, wrapped under key {under}")
             }
             Self::SetState { by, key, state } => format!("{by} makes key {key} {state}"),
+            Self::HandOutShares { by, threshold } => {
+                format!(
+                    "each {by} is shown a share of what opens the store, of which {threshold} suffice, and types it back"
+                )
+            }
+            Self::SealWithShares { by } => format!("{by} has the store sealed: only the shares open it then"),
             Self::AdoptKey { by, key, object } => format!("{by} registers key {key}, which its device calls {object}"),
         }
     }
@@ -294,6 +309,7 @@ impl Plan {
             if let Step::Confirm { say, .. } = step {
                 is_plain(&at, say)?;
             }
+            check_shares(&at, step, people, &mut collected)?;
             let keys = step.keys();
             if let Some(unknown) = keys.iter().find(|key| self.key(key).is_none()) {
                 return wrong(at, format!("there is no key `{unknown}`"));
@@ -321,9 +337,11 @@ impl Plan {
                 there.insert(own);
             }
         }
-        collected
-            .first()
-            .map_or(Ok(()), |key| wrong("`step`", format!("the components of key `{key}` are never joined")))
+        match collected.first() {
+            Some(&SHARES) => wrong("`step`", "the shares are never sealed with"),
+            Some(key) => wrong("`step`", format!("the components of key `{key}` are never joined")),
+            None => Ok(()),
+        }
     }
 
     /// What is not wrong, and yet no good ceremony would have: for whoever reviews the plan.
@@ -361,6 +379,19 @@ impl Plan {
             }
         }
         found
+    }
+}
+
+fn check_shares(at: &str, step: &Step, people: usize, collected: &mut BTreeSet<&str>) -> Result<(), PlanError> {
+    match step {
+        Step::HandOutShares { threshold, .. } => {
+            if !(2..=usize::from(MOST_SHARES)).contains(&people) || !(2..=people).contains(&usize::from(*threshold)) {
+                return wrong(at, "shares are for two to nine custodians, of whom two or more suffice");
+            }
+            if collected.insert(SHARES) { Ok(()) } else { wrong(at, "the shares are handed out already") }
+        }
+        Step::SealWithShares { .. } if !collected.remove(SHARES) => wrong(at, "nobody has shares"),
+        _ => Ok(()),
     }
 }
 

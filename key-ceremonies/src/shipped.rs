@@ -17,6 +17,7 @@ plans! {
     "hand-out-root",
     "receive-components",
     "rotate-version",
+    "share-storage-key",
 }
 
 /// The shipped plan of an id.

@@ -8,7 +8,7 @@ use claviger_client::{
     StepTaken, TakeStep,
 };
 use claviger_hsm_api::Algorithm;
-use claviger_key_ceremonies::{Act, Ending, Signed, Step, Transcript, Turn, Written};
+use claviger_key_ceremonies::{Act, Ending, SHARE_LEN, Signed, Step, Transcript, Turn, Written};
 use jiff::Timestamp;
 
 use super::problem::Problems;
@@ -99,6 +99,7 @@ pub(super) async fn take_step(
     match ask(&state, caller, CeremonyRequest::Step { id, input }).await? {
         Outcome::Taken(taken) => {
             let (component, component_kcv) = taken.component.unzip();
+            let component_kcv = component_kcv.flatten();
             Ok(Json(StepTaken { ceremony: view(&taken.transcript), component, component_kcv }))
         }
         _ => Err(Refusal::unexpected()),
@@ -173,11 +174,14 @@ fn turn_view(transcript: &Transcript, turn: &Turn) -> CeremonyTurn {
     let (act, form) = match (step, turn.act) {
         (Step::Confirm { .. }, _) => ("confirm", None),
         (Step::CompareKcv { .. }, _) => ("compare", None),
+        (Step::HandOutShares { .. }, Act::Show) => ("see", None),
+        (Step::HandOutShares { .. }, _) => ("prove", None),
         (Step::HandOutComponents { key, .. }, Act::Show) => ("see", Some((key, Written::Letters, false))),
         (Step::HandOutComponents { key, .. }, _) => ("prove", Some((key, Written::Letters, false))),
         (Step::EnterComponents { key, written, odd_parity, .. }, _) => ("enter", Some((key, *written, *odd_parity))),
         _ => ("make", None),
     };
+    let is_share = matches!(step, Step::HandOutShares { .. });
     let bytes_of = |key: &str| {
         let algorithm: Option<Algorithm> = transcript.plan().key(key).and_then(|key| key.algorithm.parse().ok());
         algorithm.map(Algorithm::key_len)
@@ -187,6 +191,8 @@ fn turn_view(transcript: &Transcript, turn: &Turn) -> CeremonyTurn {
         turn: turn.label.clone(),
         act: act.to_owned(),
         words: match (step, turn.act) {
+            (Step::HandOutShares { by, .. }, Act::Show) => format!("{by} sees a share of what opens the store"),
+            (Step::HandOutShares { by, .. }, _) => format!("{by} types the share back"),
             (Step::HandOutComponents { by, key }, Act::Show) => format!("{by} sees a component of key {key}"),
             (Step::HandOutComponents { by, key }, _) => format!("{by} types the component of key {key} back"),
             (Step::EnterComponents { by, key, .. }, _) => {
@@ -196,7 +202,7 @@ fn turn_view(transcript: &Transcript, turn: &Turn) -> CeremonyTurn {
         },
         people: people.map(|person| person.name.clone()).collect(),
         tries: transcript.course().tries_left(),
-        bytes: form.as_ref().and_then(|(key, ..)| bytes_of(key)),
+        bytes: if is_share { Some(SHARE_LEN) } else { form.as_ref().and_then(|(key, ..)| bytes_of(key)) },
         written: form
             .as_ref()
             .map(|(_, written, _)| if *written == Written::Hex { "hex" } else { "letters" }.to_owned()),

@@ -78,6 +78,7 @@ pub fn router(state: State) -> Router {
         .routes(routes!(status::metrics))
         .routes(routes!(status::openapi))
         .routes(routes!(status::unseal))
+        .routes(routes!(status::bring_share))
         .routes(routes!(status::random))
         .routes(routes!(backups::back_up))
         .routes(routes!(backups::set_terminal))

@@ -30,6 +30,7 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     ),
     (403, "no_approver", "whoever proposed it cannot approve it or refuse it", None),
     (403, "wrong_passphrase", "the passphrase does not open the seal", None),
+    (403, "wrong_share", "share 3 is not one of these: it is mistyped, or of another time", None),
     (404, "no_role_key", "tenant `demo` has no active key of role DTK in scheme `cjt166` that fits", None),
     (404, "no_proposal", "there is no such proposal", None),
     (404, "no_ceremony", "there is no such ceremony", None),

@@ -8,8 +8,9 @@ use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use claviger_client::{Backend, BackendList, Health, RandomBytes, RandomRequest, Unseal};
+use claviger_client::{Backend, BackendList, BringShare, Health, RandomBytes, RandomRequest, SharesBrought, Unseal};
 use claviger_hsm_api::Secret;
+use claviger_key_ceremonies::{SHARE_LEN, Written, read_component};
 
 use super::problem::Problems;
 use super::{Refusal, State, body, execute};
@@ -65,6 +66,25 @@ pub(super) async fn unseal(
     let passphrase = Secret::copy_of(passphrase.as_bytes());
     execute(&state.service, caller, Operation::Unseal { passphrase }).await?;
     Ok(Json(Health { status: "ok".to_owned() }))
+}
+
+/// Brings a custodian's share to a sealed daemon; the one that suffices unseals it.
+#[utoipa::path(post, path = "/v1/unseal/shares", tag = "status", request_body = BringShare,
+    responses((status = 200, description = "How many there are", body = SharesBrought), Problems))]
+pub(super) async fn bring_share(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<SharesBrought>, Refusal> {
+    let BringShare { share } = body(request, &state.limits).await?;
+    let share = read_component(&share, Written::Letters, SHARE_LEN, false);
+    let share = share.map_err(|wrong| Refusal::field("share", wrong))?;
+    match execute(&state.service, caller, Operation::BringShare { share }).await? {
+        Outcome::Shares { found, wanted } => {
+            Ok(Json(SharesBrought { found, wanted, unsealed: found >= usize::from(wanted) }))
+        }
+        _ => Err(Refusal::unexpected()),
+    }
 }
 
 /// How each backend is, the preferred one first.

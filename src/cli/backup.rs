@@ -10,12 +10,14 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use claviger_client::{Health, SetTerminal};
 use claviger_hsm_api::Secret;
-use claviger_key_ceremonies::{Ending, Event as Happened, Transcript};
+use claviger_key_ceremonies::{
+    Commitments, Ending, Event as Happened, SHARE_LEN, Share, Transcript, Written, read_component,
+};
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
 use super::output::Output;
-use super::unseal::ask_passphrase;
+use super::unseal::{ask_passphrase, type_share};
 use super::{Global, serve};
 use crate::audit::{Audit, Event};
 use crate::backup::{BackupKey, NAMES, Opened, restored};
@@ -39,7 +41,7 @@ pub(super) struct Backup {
 
 /// Restore a backup on an empty machine
 ///
-/// Opens the seal by the configuration's key file, or by the passphrase, and makes the configuration's data directory. A
+/// Opens the seal by the configuration's key file, by the passphrase, or by the shares of several custodians, and makes the configuration's data directory. A
 /// restored daemon gives no terminal a transaction number before it is told the last one used (`claviger terminals set`), and
 /// what was approved or begun before is approved and begun again.
 #[derive(Args)]
@@ -128,10 +130,8 @@ impl Restore {
         confinement::private_files();
         let config = Config::load(&self.config)?;
         let backup = File::open(&self.backup).with_context(|| self.backup.display().to_string())?;
-        let passphrase = match (&config.seal.key_file, &config.seal.systemd_credential) {
-            (None, None) => Some(ask_passphrase(self.passphrase_file.as_deref(), false)?),
-            _ => None,
-        };
+        // A file of root's is read by root.
+        let passphrase = self.passphrase_file.as_deref().map(|file| ask_passphrase(Some(file), false)).transpose()?;
         confinement::become_user(&config)?;
         let named = || self.backup.display().to_string();
         serve::runtime()?.block_on(async { restore(&config, backup, passphrase, output).await.with_context(named) })
@@ -150,7 +150,17 @@ async fn restore(
     }
     let opened = Opened::read(BufReader::new(backup))?;
     let header = opened.header.clone();
+    let shares = match seal::shares_of(&header.seal) {
+        Some(commitments) => ask_shares(&commitments, output)?,
+        None => Vec::new(),
+    };
+    let passphrase = match (&config.seal.key_file, &config.seal.systemd_credential) {
+        (None, None) if shares.is_empty() && passphrase.is_none() => Some(ask_passphrase(None, false)?),
+        (None, None) => passphrase,
+        _ => None,
+    };
     let opener = match (&passphrase, &config.seal.key_file, &config.seal.systemd_credential) {
+        _ if !shares.is_empty() => Opener::Shares(&shares),
         (Some(passphrase), ..) => Opener::Passphrase(passphrase),
         (None, Some(path), _) => Opener::KeyFile(path),
         _ => bail!("restore with key_file or passphrase first, then name the credential"),
@@ -182,6 +192,27 @@ async fn restore(
         )
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// One custodian after the other types a share at this terminal; nothing of one is there when the next comes.
+fn ask_shares(commitments: &Commitments, output: &Output) -> anyhow::Result<Vec<Share>> {
+    let mut shares: Vec<Share> = Vec::new();
+    while shares.len() < usize::from(commitments.threshold) {
+        let heading = format!("Restoring: share {} of the {} that it takes", shares.len() + 1, commitments.threshold);
+        let typed = read_component(&type_share(&heading)?, Written::Letters, SHARE_LEN, false)?;
+        let share = Share::from_bytes(typed)?;
+        match commitments.check(&share) {
+            Ok(()) if shares.iter().any(|known| known.number() == share.number()) => {
+                output.say(format!("share {} is there already", share.number()));
+            }
+            Ok(()) => {
+                output.say(format!("share {} is a good one", share.number()));
+                shares.push(share);
+            }
+            Err(error) => output.say(error.to_string()),
+        }
+    }
+    Ok(shares)
 }
 
 fn is_of_a_daemon(path: &Path) -> bool {

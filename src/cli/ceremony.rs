@@ -3,7 +3,6 @@
 mod checking;
 mod party;
 mod rehearsal;
-mod screen;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -23,7 +23,7 @@ use crate::store::Store;
 /// Run an embedded daemon for development
 ///
 /// The first start makes a directory with an authority, a server certificate, and client certificates for
-/// card-management, clearing, three officers, three custodians, two witnesses, an auditor and terminals. Keys live in the embedded backend, sealed
+/// card-management, clearing, three officers, five custodians, two witnesses, an auditor and terminals. Keys live in the embedded backend, sealed
 /// under a key file in the same directory. There is a tenant `demo`, with no keys.
 #[derive(Args)]
 #[command(
@@ -77,6 +77,8 @@ const CLIENTS: &[(&str, &str, &str)] = &[
     ("custodian", "officer", "custodian"),
     ("custodian-2", "officer", "custodian"),
     ("custodian-3", "officer", "custodian"),
+    ("custodian-4", "officer", "custodian"),
+    ("custodian-5", "officer", "custodian"),
     ("witness", "officer", "witness"),
     ("witness-2", "officer", "witness"),
     ("auditor", "auditor", "auditor"),

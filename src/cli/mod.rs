@@ -21,6 +21,7 @@ mod manual;
 mod output;
 mod policy;
 mod schemes;
+mod screen;
 mod serve;
 mod transactions;
 mod unseal;
@@ -91,7 +92,7 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Say how the daemon's backends are
     Backends(backends::Backends),
-    /// Open the seal of a daemon that was sealed with a passphrase
+    /// Open the seal of a daemon that was sealed with a passphrase or with shares
     Unseal(unseal::Unseal),
     Backup(backup::Backup),
     Restore(backup::Restore),

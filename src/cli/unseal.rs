@@ -5,27 +5,41 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use claviger_client::Health;
+use claviger_client::{BringShare, Health, SharesBrought};
 use claviger_hsm_api::Secret;
+use claviger_key_ceremonies::{SHARE_LEN, Written};
 use zeroize::Zeroizing;
 
 use super::Global;
 use super::output::Output;
+use super::screen::Screen;
 
-/// Open the seal of a daemon that was sealed with a passphrase
+/// Open the seal of a daemon that was sealed with a passphrase or with shares
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  claviger --url https://hsm1:8443 --ca ca.pem --cert officer.pem --key officer-key.pem unseal"
+    after_help = "Examples:\n  claviger --url https://hsm1:8443 --ca ca.pem --cert officer.pem --key officer-key.pem unseal\n  claviger --data ./dev --as custodian unseal --share"
 )]
 pub(super) struct Unseal {
     /// Read the passphrase from the first line of a file instead of the terminal
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// Bring a custodian's share, typed at this terminal, to a daemon that was sealed with shares
+    #[arg(long, conflicts_with = "passphrase_file")]
+    share: bool,
 }
 
 impl Unseal {
     pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
         let client = global.client()?;
+        if self.share {
+            let share = type_share("Unsealing: the share of a custodian")?;
+            let brought: SharesBrought = client.post("/v1/unseal/shares", &BringShare { share }).await?;
+            output.result(&brought, || match brought.unsealed {
+                true => "the daemon is unsealed".to_owned(),
+                false => format!("{} of {} shares are there", brought.found, brought.wanted),
+            });
+            return Ok(ExitCode::SUCCESS);
+        }
         let passphrase = ask_passphrase(self.passphrase_file.as_deref(), false)?;
         let words =
             Zeroizing::new(std::str::from_utf8(passphrase.expose()).context("the passphrase is not UTF-8")?.to_owned());
@@ -33,6 +47,12 @@ impl Unseal {
         output.result(&health, || "the daemon is unsealed".to_owned());
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A share, typed at the terminal's other screen.
+pub(super) fn type_share(heading: &str) -> anyhow::Result<Zeroizing<String>> {
+    let typed = Screen::open()?.type_component(heading, (Written::Letters, SHARE_LEN, false), None)?;
+    typed.context("no share")
 }
 
 /// From a file, or from the terminal without showing it; twice if it is new.

@@ -76,6 +76,7 @@ pub const ACTIONS: &[&str] = &[
     "list_principals",
     "prove_verdicts",
     "back_up",
+    "seal_with_shares",
 ];
 
 /// Actions that use keys for somebody's items, in the order of [`ACTIONS`]: what a tenant's quota counts.

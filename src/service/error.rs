@@ -183,6 +183,7 @@ impl ServiceError {
             Self::Directory(_) => "directory",
             Self::Route(RouteError::Failed(_)) | Self::Backend(_) => "backend_failed",
             Self::Seal(SealError::Wrong) => "wrong_passphrase",
+            Self::Seal(SealError::Shares(_)) => "wrong_share",
             Self::Seal(SealError::Store(_)) => "store_failed",
             Self::Seal(_) => "seal_unusable",
             Self::Audit(_) | Self::AuditLog(_) => "audit_failed",
@@ -204,7 +205,7 @@ impl ServiceError {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self.code() {
-            "denied" | "wrong_passphrase" | "approval_needed" | "no_approver" => 403,
+            "denied" | "wrong_passphrase" | "wrong_share" | "approval_needed" | "no_approver" => 403,
             "no_proposal" | "no_ceremony" | "no_key" | "unknown_scheme" | "no_role_key" => 404,
             "key_exists"
             | "conflict"

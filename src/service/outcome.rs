@@ -72,6 +72,13 @@ pub enum Outcome {
     Ceremony(Box<Transcript>),
     /// What came of a step.
     Taken(Box<Taken>),
+    /// Shares that a sealed daemon has, and how many it takes.
+    Shares {
+        /// So many.
+        found: usize,
+        /// Of so many.
+        wanted: u8,
+    },
     /// A backup, ready to be written.
     Backup(Box<Backup>),
     /// How the backends are.

@@ -187,6 +187,17 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
+    /// Writes a named value over another.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn replace_meta(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE meta SET value = ? WHERE name = ?").bind(value).bind(name).execute(&self.pool).await?;
+        // What it was before opens something.
+        self.scrub_log().await;
+        Ok(())
+    }
+
     /// A named value that was written once.
     ///
     /// # Errors

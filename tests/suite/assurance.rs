@@ -102,7 +102,7 @@ async fn an_assessor_gets_what_there_is_to_show_and_no_secret() {
     assert_eq!((&keys[0]["role"], &keys[0]["last_use"][1]), (&"CMAC".into(), &"generate_mac".into()));
     assert_eq!(read("approvals.json").as_array().unwrap().len(), 0);
     assert!(read("audit.json")["records"].as_u64().unwrap() > 3 && read("policies.json")["sha256"].is_string());
-    assert_eq!(read("callers.json").as_array().unwrap().len(), 12);
+    assert_eq!(read("callers.json").as_array().unwrap().len(), 14);
     assert_eq!(std::fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o700);
     for file in std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()) {
         let text = std::fs::read_to_string(&file).unwrap().to_uppercase();

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod on_tokens;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,7 @@ impl Player {
         if screen.contains("Press Enter when it is written down") {
             let groups = screen.lines().filter(|line| line.starts_with("    ") && !line.contains("check value"));
             let component = groups.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
-            let kcv = screen.lines().find_map(|line| line.trim().strip_prefix("check value ")).unwrap();
+            let kcv = screen.lines().find_map(|line| line.trim().strip_prefix("check value ")).unwrap_or_default();
             self.secrets.push(component.clone());
             self.sheet = Some((component, kcv.to_owned()));
             self.leave("\r", "Press Enter when it is written down");
@@ -179,7 +180,7 @@ impl Room {
         let transcript = self.transcript();
         let entering =
             Turn::all(transcript.plan()).into_iter().filter(|turn| turn.act == claviger_key_ceremonies::Act::Enter);
-        let algorithm = transcript.plan().keys[0].algorithm.clone();
+        let algorithm = transcript.plan().keys.first().map(|key| key.algorithm.clone()).unwrap_or_default();
         let bytes = if algorithm == "aes256" { 32 } else { 16 };
         let sheet = |seed: usize| {
             let component: Vec<u8> = (0..bytes).map(|at| (17 + seed * 91 + at * (7 + 2 * seed)) as u8 | 1).collect();

@@ -75,6 +75,13 @@ impl Daemon {
         self
     }
 
+    /// Ends the process; its data stays.
+    pub(crate) fn stop(mut self) -> Self {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self
+    }
+
     /// Ends the process at once, as a power cut would, and starts another on the same directory.
     pub(crate) fn kill_and_restart(&mut self) {
         self.process.kill().unwrap();

@@ -20,6 +20,7 @@ const PARSERS: &[(&str, &str, &str)] = &[
     ("proofs of verdicts", "src/audit/proof.rs", "verdict_proof"),
     ("what audit logs say was used", "src/audit/usage.rs", "audit_log"),
     ("signed ends of audit logs", "src/audit/checkpoint.rs", "audit_log"),
+    ("backups", "src/backup.rs", "backup"),
     ("plans", "key-ceremonies/src/plan.rs", "ceremony"),
     ("bindings", "key-ceremonies/src/binding.rs", "ceremony"),
     ("transcripts", "key-ceremonies/src/transcript.rs", "ceremony"),

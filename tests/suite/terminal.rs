@@ -83,6 +83,11 @@ impl Terminal {
         self.until(|| self.written().contains(text), text);
     }
 
+    /// Waits until the program has written a text as often.
+    pub(crate) fn expect_times(&self, text: &str, times: usize) {
+        self.until(|| self.written().matches(text).count() >= times, text);
+    }
+
     fn until(&self, seen: impl Fn() -> bool, text: &str) {
         let begun = Instant::now();
         while !seen() {

@@ -216,3 +216,27 @@ pub struct SetTerminal {
     #[schema(example = 4711)]
     pub last: u32,
 }
+
+/// A custodian's share, as it is written.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"share": "ACAEA CCCCY CCCCX CCCCN CCCCM CCCCR CCCCP CCCCH CCCCF CCCCK CCCCJ CCCCC CCCCA CCCCE CCCCD CCCCW CCCCT"}))]
+pub struct BringShare {
+    /// 17 groups of four letters and a check letter.
+    #[schema(value_type = String, example = "ACAEA CCCCY CCCCX CCCCN CCCCM CCCCR CCCCP CCCCH CCCCF CCCCK CCCCJ CCCCC CCCCA CCCCE CCCCD CCCCW CCCCT")]
+    pub share: Zeroizing<String>,
+}
+
+/// Shares that a sealed daemon has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SharesBrought {
+    /// So many.
+    #[schema(example = 2)]
+    pub found: usize,
+    /// Of so many that it takes.
+    #[schema(example = 3)]
+    pub wanted: u8,
+    /// Whether it is unsealed by them.
+    #[schema(example = false)]
+    pub unsealed: bool,
+}

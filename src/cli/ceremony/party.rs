@@ -11,9 +11,9 @@ use claviger_key_ceremonies::{Event, PersonalKey, Signed, Transcript, Written, d
 use jiff::Timestamp;
 use x509_parser::prelude::GeneralName;
 
-use super::screen::Screen;
 use super::{leave, of_ceremony};
 use crate::cli::output::Output;
+use crate::cli::screen::Screen;
 
 /// How often a terminal asks whose turn it is.
 const ASK: Duration = Duration::from_millis(500);
@@ -171,8 +171,8 @@ impl<'a> Party<'a> {
                 // On the other screen before it is asked for: who cannot be shown it does not get it.
                 let screen = Screen::open()?;
                 let taken: StepTaken = person.client.post(&turns, &step).await?;
-                if let (Some(component), Some(kcv)) = (&taken.component, &taken.component_kcv) {
-                    screen.show_component(&heading, component, kcv)?;
+                if let Some(component) = &taken.component {
+                    screen.show_component(&heading, component, taken.component_kcv.as_deref())?;
                 }
                 return Ok(());
             }

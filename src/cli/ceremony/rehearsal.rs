@@ -103,7 +103,7 @@ impl Rehearse {
             for number in 1..=role.count {
                 let client = if number == 1 { role.name.clone() } else { format!("{}-{number}", role.name) };
                 let connection = directory.connection(&client).with_context(|| {
-                    format!("a rehearsal has three officers, three custodians, two witnesses and an auditor, and no `{client}`")
+                    format!("a rehearsal has three officers, five custodians, two witnesses and an auditor, and no `{client}`")
                 })?;
                 let certificate = read(&connection.certificate)?;
                 let name = super::party::name_in(&certificate)?;

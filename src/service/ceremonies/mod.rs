@@ -5,6 +5,7 @@
 //! lost them, says so in the transcript, and asks for them again.
 
 mod planned;
+mod shares;
 mod steps;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,6 +18,7 @@ use claviger_key_ceremonies::{
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 
+use shares::Made;
 pub use steps::Taken;
 
 use super::asked::Asked;
@@ -96,6 +98,7 @@ struct Live {
     transcript: Transcript,
     /// By key, and by custodian of the plan.
     components: BTreeMap<(String, usize), Secret>,
+    shares: Option<Made>,
 }
 
 /// The approvals under which a caller takes a ceremony's step.
@@ -327,7 +330,7 @@ impl Service {
     async fn live<'l>(&self, live: &'l mut HashMap<String, Live>, id: &str) -> Result<&'l mut Live, ServiceError> {
         if !live.contains_key(id) {
             let transcript = Transcript::parse(&self.store.transcript(id).await?)?;
-            let mut found = Live { id: id.to_owned(), transcript, components: BTreeMap::new() };
+            let mut found = Live { id: id.to_owned(), transcript, components: BTreeMap::new(), shares: None };
             if found.transcript.course().ending().is_none() {
                 self.take_up_again(&mut found).await?;
             }
@@ -353,6 +356,7 @@ impl Service {
         ceremony.transcript = next;
         if ceremony.transcript.course().ending().is_some() {
             ceremony.components.clear();
+            ceremony.shares = None;
         }
         Ok(())
     }

@@ -40,7 +40,9 @@ impl Service {
             _ => Ok(()),
         };
         match step {
-            Step::Confirm { .. } => Ok(()),
+            Step::Confirm { .. } | Step::HandOutShares { .. } => Ok(()),
+            // What is open can be sealed.
+            Step::SealWithShares { .. } => self.router().map(|_| ()),
             Step::GenerateKey { key, .. } => new(key, Origin::Generated),
             Step::HandOutComponents { key, .. }
             | Step::EnterComponents { key, .. }

@@ -24,15 +24,18 @@ const SHORTEST_KCV: usize = 6;
 pub struct Taken {
     /// The transcript with it.
     pub transcript: Transcript,
-    /// A component that is shown now and never again, and its check value.
-    pub component: Option<(Zeroizing<String>, String)>,
+    /// A component or share that is shown now and never again, and a component's check value.
+    pub component: Option<Shown>,
 }
+
+/// As it is shown, and its check value.
+type Shown = (Zeroizing<String>, Option<String>);
 
 /// A turn that went well.
 #[derive(Default)]
-struct Done {
-    lines: Vec<(String, String)>,
-    component: Option<(Zeroizing<String>, String)>,
+pub(super) struct Done {
+    pub(super) lines: Vec<(String, String)>,
+    pub(super) component: Option<Shown>,
 }
 
 impl Service {
@@ -65,7 +68,7 @@ impl Service {
         caller: &Caller,
         ceremony: &mut Live,
         input: StepInput,
-    ) -> Result<Option<(Zeroizing<String>, String)>, ServiceError> {
+    ) -> Result<Option<Shown>, ServiceError> {
         let course = ceremony.transcript.course();
         if let Some(ending) = course.ending() {
             return Err(CeremonyError::Over(ending.as_str()).into());
@@ -126,7 +129,11 @@ impl Service {
 
     async fn draw_again(&self, ceremony: &mut Live, turn: &Turn) -> Result<(), ServiceError> {
         let turns = ceremony.transcript.course().turns();
-        let shown = turns.get(ceremony.transcript.course().place().saturating_sub(1));
+        // Of shares all are made at once.
+        let shown = match ceremony.transcript.plan().steps[turn.step] {
+            Step::HandOutShares { .. } => turns.iter().find(|first| first.step == turn.step),
+            _ => turns.get(ceremony.transcript.course().place().saturating_sub(1)),
+        };
         let to = shown.map(|shown| shown.label.clone()).ok_or(ServiceError::Internal)?;
         let reason = "the custodian has not seen the component: another is drawn".to_owned();
         self.add(ceremony, Happened::Back { to, reason }).await?;
@@ -149,6 +156,8 @@ impl Service {
                 Some(false) => Err(ServiceError::field("confirm", "says that it is not so")),
                 None => Err(ServiceError::field("confirm", "is missing")),
             },
+            (Step::HandOutShares { threshold, .. }, Act::Show) => self.show_share(ceremony, turn, *threshold),
+            (Step::HandOutShares { .. }, _) => self.prove_share(ceremony, turn, &input),
             (Step::HandOutComponents { key, .. }, Act::Show) => self.show_component(ceremony, key, turn),
             (Step::HandOutComponents { key, .. }, _) => self.prove_component(ceremony, key, turn, &input),
             (Step::EnterComponents { key, written, odd_parity, .. }, _) => {
@@ -163,8 +172,12 @@ impl Service {
                 let begun = Happened::Begun { turn: turn.label.clone(), by: caller.principal.to_string() };
                 self.add(ceremony, begun).await?;
                 let approvals = self.approvals_of(ceremony).await?;
-                let entry = self.make_planned(&caller.in_ceremony(approvals), ceremony, &step).await?;
-                Ok(Done { lines: lines_of(&entry), ..Done::default() })
+                let caller = caller.in_ceremony(approvals);
+                let lines = match step {
+                    Step::SealWithShares { .. } => self.seal_with_shares(&caller, ceremony).await?,
+                    step => lines_of(&*self.make_planned(&caller, ceremony, &step).await?),
+                };
+                Ok(Done { lines, ..Done::default() })
             }
         }
     }
@@ -235,7 +248,7 @@ impl Service {
         }
         let (text, value) = (write_component(&drawn), self.kcv_of(&request, &drawn)?);
         ceremony.components.insert((key.to_owned(), turn.person.unwrap_or_default()), drawn);
-        Ok(Done { lines: vec![line("component kcv", &value)], component: Some((text, value)) })
+        Ok(Done { lines: vec![line("component kcv", &value)], component: Some((text, Some(value))) })
     }
 
     fn prove_component(
@@ -287,8 +300,12 @@ impl Service {
             });
             let (by, since) = begun.ok_or(ServiceError::Internal)?;
             let step = ceremony.transcript.plan().steps[turn.step].clone();
-            let event = match self.was_done(ceremony, &step, since) {
-                Some(entry) => Happened::Done { turn: turn.label, by, lines: lines_of(&entry) },
+            let done = match &step {
+                Step::SealWithShares { .. } => self.is_sealed_with(ceremony).await,
+                step => self.was_done(ceremony, step, since).map(|entry| lines_of(&entry)),
+            };
+            let event = match done {
+                Some(lines) => Happened::Done { turn: turn.label, by, lines },
                 None => Happened::Undone {
                     turn: turn.label,
                     by,
@@ -326,7 +343,7 @@ impl Service {
 /// The key that a step is about.
 fn key_of(step: &Step) -> &str {
     match step {
-        Step::Confirm { .. } => "",
+        Step::Confirm { .. } | Step::HandOutShares { .. } | Step::SealWithShares { .. } => "",
         Step::GenerateKey { key, .. }
         | Step::HandOutComponents { key, .. }
         | Step::EnterComponents { key, .. }
@@ -339,7 +356,7 @@ fn key_of(step: &Step) -> &str {
     }
 }
 
-fn typed(input: &StepInput, written: Written, len: usize, odd_parity: bool) -> Result<Secret, ServiceError> {
+pub(super) fn typed(input: &StepInput, written: Written, len: usize, odd_parity: bool) -> Result<Secret, ServiceError> {
     let text = input.component.as_ref().ok_or_else(|| ServiceError::field("component", "is missing"))?;
     read_component(text, written, len, odd_parity).map_err(|error| ServiceError::field("component", error))
 }
@@ -353,7 +370,7 @@ fn same_kcv(input: &StepInput, value: &str) -> Result<(), ServiceError> {
     }
 }
 
-fn line(name: &str, value: &str) -> (String, String) {
+pub(super) fn line(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 

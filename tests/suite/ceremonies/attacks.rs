@@ -20,7 +20,7 @@ use crate::load::into;
 use crate::reload::{configuration, reload};
 
 /// A plan and a binding with the people of a development daemon.
-struct Order {
+pub(super) struct Order {
     plan: &'static str,
     binding: String,
 }
@@ -29,7 +29,7 @@ fn names(role: &str, count: usize) -> Vec<String> {
     (1..=count).map(|n| if n == 1 { role.to_owned() } else { format!("{role}-{n}") }).collect()
 }
 
-fn order(data: &Path, id: &str, backends: &[(&str, &str)], parameters: &[(&str, &str)]) -> Order {
+pub(super) fn order(data: &Path, id: &str, backends: &[(&str, &str)], parameters: &[(&str, &str)]) -> Order {
     let plan = shipped(id).unwrap();
     let parsed = Plan::parse(plan).unwrap();
     let mut binding = format!("plan = \"{}\"\ntenant = \"demo\"\n[parameters]\n", hex::encode(digest(plan)));
@@ -89,7 +89,7 @@ async fn input(daemon: &Daemon, ceremony: &Ceremony, held: &mut Vec<String>) -> 
             input.kcv = Some(kcv(algorithm, &component));
             input.component = Some(Zeroizing::new(component));
         }
-        (Step::HandOutComponents { .. }, Act::Prove) => {
+        (Step::HandOutComponents { .. } | Step::HandOutShares { .. }, Act::Prove) => {
             input.component = held.last().cloned().map(Zeroizing::new);
             // Whoever has not seen theirs says so.
             input.lost = input.component.is_none();
@@ -109,7 +109,7 @@ async fn input(daemon: &Daemon, ceremony: &Ceremony, held: &mut Vec<String>) -> 
 }
 
 /// Takes the next turn.
-async fn take(daemon: &Daemon, id: &str, held: &mut Vec<String>) -> Result<StepTaken, ClientError> {
+pub(super) async fn take(daemon: &Daemon, id: &str, held: &mut Vec<String>) -> Result<StepTaken, ClientError> {
     let ceremony = show(daemon, id).await;
     let (who, input) = input(daemon, &ceremony, held).await;
     let taken: Result<StepTaken, _> = client(daemon, &who).post(&format!("/v1/ceremonies/{id}/turns"), &input).await;
@@ -130,15 +130,21 @@ async fn sign(daemon: &Daemon, id: &str, name: &str) -> Result<Ceremony, ClientE
     daemon.client(name).post(&format!("/v1/ceremonies/{id}/signatures"), &signed).await
 }
 
-async fn open(daemon: &Daemon, order: &Order) -> Result<Ceremony, ClientError> {
+pub(super) async fn open(daemon: &Daemon, order: &Order) -> Result<Ceremony, ClientError> {
     daemon.client("officer").post("/v1/ceremonies", &order.request()).await
 }
 
 async fn hold(daemon: &Daemon, id: &str) {
+    hold_all(daemon, id).await;
+}
+
+/// Takes every turn that is left; what was shown.
+pub(super) async fn hold_all(daemon: &Daemon, id: &str) -> Vec<String> {
     let mut held = Vec::new();
     while show(daemon, id).await.next.is_some() {
         take(daemon, id, &mut held).await.unwrap();
     }
+    held
 }
 
 async fn approve(daemon: &Daemon, proposal: &str, name: &str) {
@@ -320,8 +326,8 @@ async fn a_plan_that_cannot_be_held_is_refused_by_its_step() {
 /// or half, and no component is shown twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_dies_at_any_turn_goes_on() {
-    // What a copy needs is tried with tokens, and so is what a device holds already.
-    for (plan, _) in PLANS.iter().filter(|(plan, _)| !["adopt-key", "copy-key"].contains(plan)) {
+    // What a copy needs is tried with tokens, and so is what a device holds already; a store that is sealed anew, by itself.
+    for (plan, _) in PLANS.iter().filter(|(plan, _)| !["adopt-key", "copy-key", "share-storage-key"].contains(plan)) {
         let turns = Turn::all(&Plan::parse(shipped(plan).unwrap()).unwrap()).len();
         let mut daemon = Daemon::start();
         if ["disperse-city", "rotate-version", "compromise-and-destroy"].contains(plan) {

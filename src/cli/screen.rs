@@ -48,7 +48,7 @@ impl Screen {
     }
 
     /// Shows a component until its custodian has written it down.
-    pub(super) fn show_component(&self, heading: &str, component: &str, kcv: &str) -> anyhow::Result<()> {
+    pub(super) fn show_component(&self, heading: &str, component: &str, kcv: Option<&str>) -> anyhow::Result<()> {
         let mut rows = Zeroizing::new(String::with_capacity(component.len() * 2));
         for (at, group) in component.split(' ').enumerate() {
             rows.push_str(if at == 0 {
@@ -60,7 +60,7 @@ impl Screen {
             });
             rows.push_str(group);
         }
-        let value = format!("    check value {kcv}");
+        let value = kcv.map(|kcv| format!("    check value {kcv}\n")).unwrap_or_default();
         let lines = [
             heading,
             "",
@@ -69,7 +69,6 @@ impl Screen {
             &rows,
             "",
             &value,
-            "",
             "Press Enter when it is written down; you will type it back.",
         ];
         self.show(&lines)?;
