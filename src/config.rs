@@ -1,5 +1,7 @@
 //! The one configuration file.
 
+mod error;
+
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 use toml::de::DeTable;
+
+pub use error::ConfigError;
+use error::syntax;
 
 use crate::policy::{Network, PolicySource, Surroundings, Window};
 use crate::routing::{BackendConfig, PinConfig, RoutingConfig, WrongTable, take_backends};
@@ -219,31 +224,6 @@ pub struct QuotaTable {
     pub items_per_day: u64,
 }
 
-/// A configuration that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Cannot be read.
-    #[error("{path}: {error}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// Not TOML, or not what a configuration holds.
-    #[error("{path}: {error}{help}")]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Counted from one.
-        line: Option<usize>,
-        /// With line and key.
-        error: Box<toml::de::Error>,
-        /// What belongs there, if more is known.
-        help: String,
-    },
-}
-
 fn production() -> String {
     "production".to_owned()
 }
@@ -273,29 +253,11 @@ fn read<'t>(text: &'t str, path: &Path) -> Result<Spanned<DeTable<'t>>, ConfigEr
 
 fn backends(root: &mut Spanned<DeTable<'_>>, text: &str, path: &Path) -> Result<Vec<BackendConfig>, ConfigError> {
     take_backends(root.get_mut()).map_err(|WrongTable { error, help }| match syntax(text, path)(error) {
-        ConfigError::Syntax { path, line, error, .. } => ConfigError::Syntax { path, line, error, help },
+        ConfigError::Syntax { path, line, error, secret, .. } => {
+            ConfigError::Syntax { path, line, error, secret, help }
+        }
         other => other,
     })
-}
-
-/// An error that shows the line.
-fn syntax(text: &str, path: &Path) -> impl Fn(toml::de::Error) -> ConfigError {
-    move |mut error| {
-        error.set_input(Some(text));
-        let line = error.span().and_then(|span| Some(text.get(..span.start)?.matches('\n').count() + 1));
-        ConfigError::Syntax { path: path.to_owned(), line, error: Box::new(error), help: String::new() }
-    }
-}
-
-impl ConfigError {
-    /// Where it is, without the words that stand there: one may be a PIN that was put in the wrong place.
-    pub fn place(&self) -> String {
-        match self {
-            Self::Syntax { path, line: Some(line), .. } => format!("{}: line {line} is wrong", path.display()),
-            Self::Syntax { path, .. } => format!("{} is wrong", path.display()),
-            Self::Read { .. } => self.to_string(),
-        }
-    }
 }
 
 impl Config {
@@ -409,6 +371,14 @@ pin = { file = "room-1.pin" }
         let path = folder.path().join("claviger.toml");
         std::fs::write(&path, text).unwrap();
         Config::load_backends(&path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_pin_in_the_wrong_place_is_not_told_again() {
+        for wrong in ["pin = \"4711\"", "pim = 4711 # the PIN", "pin = { flie = \"4711\" }"] {
+            let error = error(&ROOM.replace("pin = { file = \"room-1.pin\" }", wrong));
+            assert!(error.contains("line 8, ") && !error.contains("4711"), "{error}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use claviger_card_schemes::{CardScheme, ProfileError, Schemes};
 use claviger_locked_memory::Protection;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::api;
@@ -69,6 +69,7 @@ pub struct Daemon {
     listener: TcpListener,
     door: watch::Sender<Arc<Door>>,
     config: Config,
+    hangups: std::io::Result<Signal>,
 }
 
 impl Daemon {
@@ -78,6 +79,8 @@ impl Daemon {
     /// # Errors
     /// [`StartError`].
     pub async fn start(path: &Path, launcher: Arc<Launcher>) -> Result<Self, StartError> {
+        // Before anybody hears that it serves: a hangup that nobody waits for ends the process.
+        let hangups = signal(SignalKind::hangup());
         let config = Config::load(path)?;
         is_strict(path, &config)?;
         let relaxed = config.policies == "dev";
@@ -103,7 +106,7 @@ impl Daemon {
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| StartError::Listen { address: config.listen, error })?;
-        Ok(Self { path: path.to_owned(), service, listener, door, config })
+        Ok(Self { path: path.to_owned(), service, listener, door, config, hangups })
     }
 
     /// Where it listens; the port is a real one even if the configuration left it open.
@@ -131,7 +134,8 @@ impl Daemon {
         let state = api::State { service: self.service, limits: self.config.limits.clone(), metrics: recorder() };
         let doors = self.door.subscribe();
         let (limits, started) = (self.config.limits.clone(), self.config);
-        let reloading = tokio::spawn(reload_at_hangups(self.path, started, Arc::clone(&state.service), self.door));
+        let (service, door) = (Arc::clone(&state.service), self.door);
+        let reloading = tokio::spawn(reload_at_hangups(self.hangups, self.path, started, service, door));
         let service = Arc::clone(&state.service);
         let turned_away: Turned = Arc::new(move |from, why| service.failed_login(from, why));
         serve(self.listener, doors, api::router(state), &limits, turned_away, stop).await;
@@ -140,8 +144,14 @@ impl Daemon {
 }
 
 /// Reads the configuration again whenever the process is told to. A wrong one changes nothing.
-async fn reload_at_hangups(path: PathBuf, started: Config, service: Arc<Service>, door: watch::Sender<Arc<Door>>) {
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+async fn reload_at_hangups(
+    hangups: std::io::Result<Signal>,
+    path: PathBuf,
+    started: Config,
+    service: Arc<Service>,
+    door: watch::Sender<Arc<Door>>,
+) {
+    let Ok(mut hangups) = hangups else {
         tracing::error!("SIGHUP cannot be listened for: the configuration is read at start only");
         return;
     };

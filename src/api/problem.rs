@@ -166,9 +166,29 @@ impl IntoResponse for Refusal {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, serde_json::to_vec(&*self.0).unwrap_or_default()).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.1.unwrap_or(5)));
+        let usual = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
+        if let Some(seconds) = self.1.or(usual) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_ask_again_hears_when() {
+        let after = |error: ServiceError| {
+            let response = Refusal::from(error).into_response();
+            let header = response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+            (response.status().as_u16(), header)
+        };
+        assert_eq!(after(ServiceError::TooMany { what: "calls", seconds: 3 }), (429, Some("3".to_owned())));
+        let quota = ServiceError::Quota { tenant: "demo".to_owned(), most: 1, seconds: 7200 };
+        assert_eq!(after(quota), (429, Some("7200".to_owned())));
+        assert_eq!(after(ServiceError::Sealed), (503, Some("5".to_owned())));
+        assert_eq!(after(ServiceError::NoKey), (404, None));
     }
 }

@@ -18,6 +18,7 @@ mod usage;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::io::{self, BufRead};
 
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +111,17 @@ pub struct VerdictTree {
     pub items: u64,
     /// Its root, hexadecimal.
     pub root: String,
+}
+
+/// The lines of a log; not the last one if it is torn, as one that is being written just now.
+pub fn whole_lines(mut log: impl BufRead) -> impl Iterator<Item = io::Result<String>> {
+    std::iter::from_fn(move || {
+        let mut line = String::new();
+        match log.read_line(&mut line) {
+            Ok(_) => line.strip_suffix('\n').map(|line| Ok(line.to_owned())),
+            Err(error) => Some(Err(error)),
+        }
+    })
 }
 
 /// A record as it stands in the log.

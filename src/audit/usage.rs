@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 
 use serde::Serialize;
 
-use super::Record;
+use super::{Record, whole_lines};
 
 /// Whose, on which day (UTC), doing what.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +33,7 @@ pub struct Used {
 /// If a line cannot be read, or is no record.
 pub fn usage(log: impl BufRead, from: &str, until: &str) -> io::Result<BTreeMap<Use, Used>> {
     let mut used: BTreeMap<Use, Used> = BTreeMap::new();
-    for line in log.lines() {
+    for line in whole_lines(log) {
         let line = line?;
         let Record { time, event, .. } = serde_json::from_str(&line).map_err(io::Error::other)?;
         let day = time.get(..10).unwrap_or_default();

@@ -4,7 +4,7 @@ mod prove;
 mod prove_call;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -209,7 +209,7 @@ fn written(proof: &Proof, out: &Path, output: &Output) -> anyhow::Result<ExitCod
 fn records(log: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<(String, Record)>>> {
     let shown = log.display().to_string();
     let file = File::open(log).context(shown)?;
-    Ok(BufReader::new(file).lines().map(|line| {
+    Ok(audit::whole_lines(BufReader::new(file)).map(|line| {
         let line = line?;
         let record = serde_json::from_str(&line)?;
         Ok((line, record))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -165,7 +165,7 @@ struct Enforced {
 
 fn told(log: &Path) -> anyhow::Result<Told> {
     let (mut last, mut in_force) = (BTreeMap::new(), None);
-    for line in BufReader::new(File::open(log)?).lines() {
+    for line in audit::whole_lines(BufReader::new(File::open(log)?)) {
         let Record { seq, time, event, .. } = serde_json::from_str(&line?)?;
         if let Some(policies) = event.in_force {
             in_force = Some(Enforced { record: seq, time: time.clone(), policies });

@@ -175,6 +175,11 @@ async fn an_auditor_checks_the_log_and_passes_it_on() {
     let torn = [std::fs::read(&log).unwrap(), b"{\"seq\":".to_vec()].concat();
     let torn = daemon.file("torn.jsonl", &torn);
     assert!(words(&cli(&["audit", "verify", &torn])).contains("7 bytes after them"));
+    // Whoever reads it while it is written leaves that line out.
+    for command in [["audit", "export"], ["usage", "--daily"]] {
+        let read = cli(&[&command[..], &[&torn]].concat());
+        assert!(read.status.success(), "{}", words(&read));
+    }
     // An end that the auditor took away: the log leads to it still, and not when it was rolled back.
     let kept = daemon.folder.path().join("kept.json");
     std::fs::copy(log.with_extension("head"), &kept).unwrap();

@@ -272,3 +272,12 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
     assert_eq!(listed(&client).await.unwrap().keys.len(), 1);
     assert_eq!(listed(&officer).await.unwrap().keys.len(), 1, "nobody is revoked any more");
 }
+
+/// Whoever is told that it serves may have it read its configuration at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_just_after_the_start_is_heard() {
+    for _ in 0..6 {
+        let daemon = Daemon::start();
+        assert!(reload(&daemon, &configuration(&daemon)).await.contains("done"));
+    }
+}
