@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claviger_hsm_api::{
-    Batch, DriverError, Fault, Finish, KeyAttributes, KeyPath, KeyRank, KeyState, LegValue, NewKey, Recipe, Secret,
-    StoredKey, WrapFormat,
+    Arrival, Batch, DriverError, Fault, Finish, KeyAttributes, KeyPath, KeyRank, KeyState, LegValue, NewKey, Recipe,
+    Secret, StoredKey, WrapFormat,
 };
 
 use jiff::Timestamp;
@@ -53,6 +53,30 @@ impl Router {
             }
         }
         Ok(names.to_vec())
+    }
+
+    /// Whether these backends could come to hold a key in that way: each of them, or any.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn can_take(
+        &self,
+        arrival: Arrival,
+        attributes: &KeyAttributes,
+        backends: &[String],
+        each: bool,
+    ) -> Result<(), RouteError> {
+        let mut refusal = RouteError::no_replica();
+        for name in backends {
+            let backend = self.backend(name)?;
+            match backend.driver.can_take(arrival, attributes).map_err(|error| RouteError::from(error).on(name)) {
+                Ok(()) if each => {}
+                Ok(()) => return Ok(()),
+                Err(error) if each => return Err(error),
+                Err(error) => refusal = refusal.or(error),
+            }
+        }
+        if each && !backends.is_empty() { Ok(()) } else { Err(refusal) }
     }
 
     /// Makes a key in the first of these backends that can.

@@ -117,6 +117,19 @@ pub struct DriverError {
     pub reason: String,
 }
 
+const NO_OTHERS: &str = "this backend holds no keys but those that it was given";
+
+/// How a backend comes to hold a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Arrival {
+    /// It makes it.
+    Generated,
+    /// It is given it in plain.
+    Imported,
+    /// It holds it already.
+    Adopted,
+}
+
 /// A backend: something that holds keys and runs recipes over batches.
 pub trait HsmDriver: Send + Sync {
     /// Who is there.
@@ -164,6 +177,18 @@ pub trait HsmDriver: Send + Sync {
     /// admit; of [`Fault::Unsupported`] if it cannot be run under the keys' ceilings.
     fn run(&self, keys: &[KeyHandle], recipe: &Recipe, batch: &Batch) -> Result<Outcome, DriverError>;
 
+    /// Whether it could come to hold keys with these attributes in that way, as far as that is known before it is tried:
+    /// whoever plans asks first.
+    ///
+    /// # Errors
+    /// A [`DriverError`]; of [`Fault::Unsupported`] if it could not.
+    fn can_take(&self, arrival: Arrival, _: &KeyAttributes) -> Result<(), DriverError> {
+        match arrival {
+            Arrival::Generated | Arrival::Imported => Ok(()),
+            Arrival::Adopted => Err(DriverError::unsupported("driver", "adopt", NO_OTHERS)),
+        }
+    }
+
     /// Makes a key inside.
     ///
     /// # Errors
@@ -189,7 +214,7 @@ pub trait HsmDriver: Send + Sync {
     /// # Errors
     /// A [`DriverError`]; of [`Fault::Caller`] for a key that is not there or may more than it should.
     fn adopt(&self, _: NewKey, _: &str, _: &[Vec<u8>]) -> Result<StoredKey, DriverError> {
-        Err(DriverError::unsupported("driver", "adopt", "this backend holds no keys but those that it was given"))
+        Err(DriverError::unsupported("driver", "adopt", NO_OTHERS))
     }
 
     /// Makes a stored key ready for use.

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use claviger_hsm_api::{
-    Algorithm, Batch, DriverError, Exposure, Finding, HsmDriver, Identity, Kcv, KcvFunction, KcvInput, KcvRule,
-    KeyHandle, KeyRank, KeyState, NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
+    Algorithm, Arrival, Batch, DriverError, Exposure, Finding, HsmDriver, Identity, Kcv, KcvFunction, KcvInput,
+    KcvRule, KeyAttributes, KeyHandle, KeyRank, KeyState, NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
 };
 use claviger_hsm_engine::lowering::{exposure, split};
 use claviger_hsm_engine::{Device, Direction, EngineError, OpenKeys, check_key, key_unwrap, platform, run_on};
@@ -255,6 +255,11 @@ impl HsmDriver for Pkcs11Driver {
             let objects: Vec<&Object<'_>> = objects.iter().collect();
             run_on(device, &objects, recipe, &cuts, batch).map_err(of_engine)
         })
+    }
+
+    fn can_take(&self, arrival: Arrival, attributes: &KeyAttributes) -> Result<(), DriverError> {
+        let skill = if arrival == Arrival::Generated { Skill::Generate } else { Skill::Hold };
+        needs(&*self.proven()?, attributes.algorithm, skill)
     }
 
     fn generate(&self, key: NewKey) -> Result<StoredKey, DriverError> {

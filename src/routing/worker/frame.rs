@@ -4,8 +4,8 @@
 use std::io::{self, Read, Write};
 
 use claviger_hsm_api::{
-    Batch, DriverError, Exposure, Finding, Finish, Identity, KeyHandle, KeyState, LegValue, NewKey, Outcome, Proof,
-    Recipe, StoredKey,
+    Arrival, Batch, DriverError, Exposure, Finding, Finish, Identity, KeyAttributes, KeyHandle, KeyState, LegValue,
+    NewKey, Outcome, Proof, Recipe, StoredKey,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,7 @@ pub(super) enum Task {
     Findings,
     Exposure { recipe: Recipe, ceilings: Vec<Exposure> },
     Run { keys: Vec<KeyHandle>, recipe: Recipe, batch: Batch },
+    CanTake { arrival: Arrival, attributes: KeyAttributes },
     Generate { key: NewKey },
     Import { key: NewKey, secret: Bytes },
     Unwrap { key: NewKey, under: KeyHandle, wrapped: Vec<u8> },

@@ -83,6 +83,7 @@ fn answer(driver: &dyn HsmDriver, task: Task) -> Result<Reply, DriverError> {
             batch.wipe();
             outcome.map(Reply::Outcome)
         }
+        Task::CanTake { arrival, attributes } => driver.can_take(arrival, &attributes).map(|()| Reply::Done),
         Task::Generate { key } => driver.generate(key).map(Reply::Stored),
         Task::Import { key, secret } => driver.import(key, Secret::copy_of(&secret.0)).map(Reply::Stored),
         Task::Unwrap { key, under, wrapped } => driver.unwrap(key, &under, &wrapped).map(Reply::Stored),

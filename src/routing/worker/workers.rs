@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use claviger_hsm_api::{
-    Batch, DriverError, Exposure, Fault, Finding, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof,
-    Recipe, Secret, StoredKey,
+    Arrival, Batch, DriverError, Exposure, Fault, Finding, HsmDriver, Identity, KeyAttributes, KeyHandle, KeyState,
+    NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
 };
 use zeroize::Zeroizing;
 
@@ -300,6 +300,10 @@ impl HsmDriver for Workers {
             }
         }
         Err(last)
+    }
+
+    fn can_take(&self, arrival: Arrival, attributes: &KeyAttributes) -> Result<(), DriverError> {
+        self.ask(Task::CanTake { arrival, attributes: attributes.clone() }).map(drop)
     }
 
     fn generate(&self, key: NewKey) -> Result<StoredKey, DriverError> {

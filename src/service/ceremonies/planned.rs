@@ -1,10 +1,12 @@
 //! What a plan says about keys, as the service asks for them.
 
+use claviger_hsm_api::Arrival;
 use claviger_key_ceremonies::{Binding, Plan, PlanError, PlannedKey, Step};
 
 use super::CeremonyError;
 use crate::keyring::{Origin, Validity};
 use crate::operation::{KeyRef, KeyRequest};
+use crate::routing::RouteError;
 use crate::service::{Service, ServiceError};
 
 impl Service {
@@ -32,8 +34,21 @@ impl Service {
         let new = |key: &str, origin| {
             let request = key_request(plan, binding, key)?;
             let draft = self.draft(&request, origin)?;
-            self.router()?.destinations(&draft.record, &request.backends)?;
-            Ok::<_, ServiceError>(())
+            let router = self.router()?;
+            let there = router.destinations(&draft.record, &request.backends)?;
+            let arrival = match origin {
+                Origin::Generated => Arrival::Generated,
+                Origin::Adopted => Arrival::Adopted,
+                Origin::Components | Origin::Dispersed => Arrival::Imported,
+            };
+            // A device may have to be asked.
+            let each = !request.backends.is_empty();
+            let can = || router.can_take(arrival, &draft.record.key.attributes, &there, each);
+            let at = |error: RouteError| {
+                let at = format!("backend {}", there.join(", "));
+                CeremonyError::Plan(PlanError { at, reason: error.to_string() }).into()
+            };
+            tokio::task::block_in_place(can).map_err(at)
         };
         let old = |key: &str| match plan.key(key) {
             Some(planned) if planned.exists => self.referenced(&key_ref(plan, binding, key)?).map(|_| ()),

@@ -57,7 +57,7 @@ pub(super) fn order(data: &Path, id: &str, backends: &[(&str, &str)], parameters
 }
 
 impl Order {
-    fn request(&self) -> OpenCeremony {
+    pub(super) fn request(&self) -> OpenCeremony {
         OpenCeremony { plan: self.plan.to_owned(), binding: self.binding.clone() }
     }
 }
@@ -313,6 +313,8 @@ async fn a_plan_that_cannot_be_held_is_refused_by_its_step() {
         ("disperse-city", &[], &[], "step 2: tenant `demo` has no active key of role DTK"),
         ("disperse-city", &[], &[("city", "1150")], "step 2: "),
         ("compromise-and-destroy", &[], &[], "step 1: "),
+        // The daemon's own memory is no device that was given keys by others.
+        ("adopt-key", &[], &[], "step 2: backend embedded: driver: adopt: this backend holds no keys"),
     ] {
         let told = check(&order(&data, plan, backends, parameters)).await;
         assert!(told.starts_with(detail), "{plan}: {told}");

@@ -6,7 +6,7 @@ use claviger_client::{ImportKey, Key, KeyFilter, KeyList, NewKey};
 use claviger_key_ceremonies::{Plan, shipped};
 
 use super::{Player, Room, now};
-use crate::daemon::{Daemon, components, words};
+use crate::daemon::{Daemon, components, problem, words};
 use crate::purse::card_key;
 use crate::token_keys::{DTK, dtk};
 use crate::tokens::Token;
@@ -75,6 +75,32 @@ fn four_plans_are_held_on_softhsm_and_on_nss() {
             origins
         });
         assert_eq!(origins, [("components", 2), ("generated", 2)].into());
+    }
+}
+
+/// What a token cannot do is said before the ceremony, and in which step: neither of the two has SM4.
+#[test]
+fn a_plan_that_a_token_cannot_carry_is_refused_by_its_step() {
+    for token in [Token::softhsm(), Token::nss()] {
+        let daemon = Daemon::with_backends(&token.backend("room", "on-prem", ""));
+        let (data, sm4) = (daemon.data(), [("algorithm", "sm4")]);
+        for (plan, parameters, refused) in [
+            ("generate-root", &sm4[..], Some("step 2: backend room: ")),
+            ("receive-components", &sm4, Some("step 2: backend room: ")),
+            ("rotate-version", &sm4, Some("step 1: backend room: ")),
+            ("generate-root", &[("algorithm", "3des")], None),
+        ] {
+            let order = super::attacks::order(&data, plan, &[("home", "room")], parameters);
+            let checked: Result<claviger_client::Health, _> =
+                now(daemon.client("officer").post("/v1/ceremonies/check", &order.request()));
+            match refused {
+                Some(step) => {
+                    let told = problem(checked).detail;
+                    assert!(told.starts_with(step) && told.contains("sm4"), "{plan}: {told}");
+                }
+                None => drop(checked.unwrap()),
+            }
+        }
     }
 }
 
