@@ -54,6 +54,7 @@ pub use error::ServiceError;
 use failed_logins::FailedLogins;
 pub use inquiries::Standing;
 pub use job::BATCH;
+pub use keys::factor;
 pub use outcome::{Moving, Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};
 pub use quotas::{CallerLimits, QuotaConfig};

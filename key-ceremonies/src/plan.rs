@@ -166,6 +166,11 @@ impl Step {
         }
     }
 
+    /// The key that it is about, if it is about one.
+    pub fn key(&self) -> Option<&str> {
+        self.keys().first().copied()
+    }
+
     /// The keys that it speaks of, its own first.
     fn keys(&self) -> Vec<&str> {
         match self {

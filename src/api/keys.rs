@@ -16,7 +16,7 @@ use super::transactions::read_record;
 use super::{Refusal, State, body, bytes, execute};
 use crate::keyring::{Entry, Validity};
 use crate::operation::{KeyRef, KeyRequest, Operation};
-use crate::service::{Caller, Outcome, ServiceError};
+use crate::service::{Caller, Outcome, ServiceError, factor};
 
 /// Makes a key inside a backend.
 #[utoipa::path(post, path = "/v1/keys", tag = "keys", request_body = NewKey,
@@ -199,14 +199,6 @@ fn key_request(key: NewKey) -> Result<KeyRequest, Refusal> {
         places: key.places.iter().map(|text| word("places", text)).collect::<Result<_, _>>()?,
         movable: key.movable,
     })
-}
-
-/// A dispersion factor in its canonical spelling.
-fn factor(text: &str) -> Result<String, Refusal> {
-    match hex::decode(text) {
-        Ok(bytes) if hex::encode_upper(&bytes) == text => Ok(text.to_owned()),
-        _ => Err(Refusal::field("factors", "must be upper-case hexadecimal digits in pairs")),
-    }
 }
 
 fn one(outcome: Outcome) -> Result<Json<Key>, Refusal> {

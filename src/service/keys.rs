@@ -296,3 +296,14 @@ pub(super) fn shows(made: &Made, kcv: Option<&str>) -> Result<(), ServiceError> 
 pub(super) fn key_event(record: &KeyRecord) -> Event {
     Event { tenant: record.key.name.tenant().to_owned(), keys: vec![record.label()], ..Event::default() }
 }
+
+/// A dispersion factor in its canonical spelling.
+///
+/// # Errors
+/// [`ServiceError::Field`].
+pub fn factor(text: &str) -> Result<String, ServiceError> {
+    match hex::decode(text) {
+        Ok(bytes) if hex::encode_upper(&bytes) == text => Ok(text.to_owned()),
+        _ => Err(ServiceError::field("factors", "must be upper-case hexadecimal digits in pairs")),
+    }
+}

@@ -7,7 +7,7 @@ use super::CeremonyError;
 use crate::keyring::{Origin, Validity};
 use crate::operation::{KeyRef, KeyRequest};
 use crate::routing::RouteError;
-use crate::service::{Service, ServiceError};
+use crate::service::{Service, ServiceError, factor};
 
 impl Service {
     /// Whether this daemon could hold a ceremony: its people and backends are known, its keys are keys of their schemes, and
@@ -102,15 +102,11 @@ pub(super) fn key_request(plan: &Plan, binding: &Binding, id: &str) -> Result<Ke
 /// A key of the plan by all that tells it from others.
 pub(super) fn key_ref(plan: &Plan, binding: &Binding, id: &str) -> Result<KeyRef, ServiceError> {
     let key = planned(plan, id)?;
-    let factor = |text: &String| match hex::decode(text) {
-        Ok(bytes) if hex::encode_upper(&bytes) == *text => Ok(text.clone()),
-        _ => Err(ServiceError::field("factors", "must be upper-case hexadecimal digits in pairs")),
-    };
     Ok(KeyRef {
         name: claviger_hsm_api::KeyName::new(&binding.tenant, &key.scheme, &key.role)?,
         version: word("version", &key.version)?,
         algorithm: word("algorithm", &key.algorithm)?,
-        factors: key.factors.iter().map(factor).collect::<Result<_, _>>()?,
+        factors: key.factors.iter().map(|text| factor(text)).collect::<Result<_, _>>()?,
     })
 }
 

@@ -137,7 +137,7 @@ impl Service {
         let to = shown.map(|shown| shown.label.clone()).ok_or(ServiceError::Internal)?;
         let reason = "the custodian has not seen the component: another is drawn".to_owned();
         self.add(ceremony, Happened::Back { to, reason }).await?;
-        let key = key_of(&ceremony.transcript.plan().steps[turn.step]).to_owned();
+        let key = ceremony.transcript.plan().steps[turn.step].key().unwrap_or_default().to_owned();
         ceremony.components.remove(&(key, turn.person.unwrap_or_default()));
         Ok(())
     }
@@ -327,7 +327,7 @@ impl Service {
 
     /// What a step has made or changed since then, if it has.
     fn was_done(&self, ceremony: &Live, step: &Step, since: jiff::Timestamp) -> Option<Arc<Entry>> {
-        let entry = self.planned_entry(ceremony, key_of(step)).ok()?;
+        let entry = self.planned_entry(ceremony, step.key()?).ok()?;
         let done = match step {
             Step::ReplicateKey { to, .. } => {
                 let to = ceremony.transcript.binding().backends.get(to)?;
@@ -337,22 +337,6 @@ impl Service {
             _ => entry.record.created >= since,
         };
         done.then_some(entry)
-    }
-}
-
-/// The key that a step is about.
-fn key_of(step: &Step) -> &str {
-    match step {
-        Step::Confirm { .. } | Step::HandOutShares { .. } | Step::SealWithShares { .. } => "",
-        Step::GenerateKey { key, .. }
-        | Step::HandOutComponents { key, .. }
-        | Step::EnterComponents { key, .. }
-        | Step::JoinComponents { key, .. }
-        | Step::CompareKcv { key, .. }
-        | Step::DisperseKey { key, .. }
-        | Step::ReplicateKey { key, .. }
-        | Step::SetState { key, .. }
-        | Step::AdoptKey { key, .. } => key,
     }
 }
 
