@@ -75,11 +75,11 @@ impl Player {
         } else if screen.contains("Type the component's check value") {
             let (_, kcv) = self.sheet.clone().unwrap();
             self.leave(&format!("{kcv}\r"), "Type the component's check value");
-        } else if let Some(at) = screen.find("types the check value of key ") {
-            if screen.contains("Type the check value that was given") {
-                let key: String = screen[at + 29..].chars().take_while(|c| !c.is_whitespace()).collect();
-                self.leave(&format!("{}\r", given(&key)), "Type the check value that was given");
-            }
+        } else if let Some(at) = screen.find("types the check value of key ")
+            && screen.contains("Type the check value that was given")
+        {
+            let key: String = screen[at + 29..].chars().take_while(|c| !c.is_whitespace()).collect();
+            self.leave(&format!("{}\r", given(&key)), "Type the check value that was given");
         }
     }
 

@@ -194,7 +194,7 @@ async fn examples_work() {
             Ok(_) => posted += 1,
             // The development daemon is open already.
             Err(ClientError::Problem(problem)) if path.starts_with("/v1/unseal") => {
-                assert_eq!(problem.code, "seal_unusable")
+                assert_eq!(problem.code, "seal_unusable");
             }
             // It has one backend, which holds the key already and no keys of its own.
             Err(ClientError::Problem(problem)) if path == "/v1/keys/adopt" => assert_eq!(problem.code, "unsupported"),

@@ -72,7 +72,7 @@ async fn show(daemon: &Daemon, id: &str) -> Ceremony {
 }
 
 /// What a careful person brings to the next turn; components are those of `sheets`.
-async fn input(daemon: &Daemon, ceremony: &Ceremony, held: &mut Vec<String>) -> (String, TakeStep) {
+async fn input(daemon: &Daemon, ceremony: &Ceremony, held: &[String]) -> (String, TakeStep) {
     let next = ceremony.next.clone().unwrap();
     let transcript = Transcript::parse(&ceremony.transcript).unwrap();
     let turn = transcript.course().next().unwrap().clone();
@@ -251,7 +251,7 @@ async fn nobody_takes_anothers_turn_and_three_wrong_ones_end_it() {
     take(&daemon, &id, &mut Vec::new()).await.unwrap();
     // The same again, and another's part.
     assert_eq!(problem(daemon.client("witness").post::<StepTaken>(&path, &confirm()).await).code, "ceremony_order");
-    let (_, mine) = input(&daemon, &show(&daemon, &id).await, &mut Vec::new()).await;
+    let (_, mine) = input(&daemon, &show(&daemon, &id).await, &[]).await;
     assert_eq!(problem(daemon.client("custodian-2").post::<StepTaken>(&path, &mine).await).code, "ceremony_order");
     let component = mine.component.clone().unwrap();
     let mistyped = format!("{}{}", &component[..30], if component.ends_with("00") { "11" } else { "00" });

@@ -119,8 +119,8 @@ async fn a_daemon_that_dies_while_it_shares_goes_on() {
     assert_eq!(again.len(), 5, "all are made anew");
     assert!(again.iter().all(|share| !shown.contains(share)));
     let daemon = restarted(daemon);
-    for who in 0..3 {
-        bring(&daemon, who, &again[who]).await.unwrap();
+    for (who, share) in again.iter().enumerate().take(3) {
+        bring(&daemon, who, share).await.unwrap();
     }
     mac(&daemon).await.unwrap();
 }
