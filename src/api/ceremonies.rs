@@ -2,7 +2,9 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, Request, State as Shared};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use claviger_client::{
     CancelCeremony, Ceremony, CeremonyFilter, CeremonyList, CeremonyTurn, Health, OpenCeremony, SignCeremony,
     StepTaken, TakeStep,
@@ -10,6 +12,7 @@ use claviger_client::{
 use claviger_hsm_api::Algorithm;
 use claviger_key_ceremonies::{Act, Ending, SHARE_LEN, Signed, Step, Transcript, Turn, Written};
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use super::problem::Problems;
 use super::{Refusal, State, body, execute};
@@ -93,14 +96,14 @@ pub(super) async fn take_step(
     caller: Caller,
     Path(id): Path<String>,
     request: Request,
-) -> Result<Json<StepTaken>, Refusal> {
+) -> Result<Response, Refusal> {
     let TakeStep { turn, confirm, component, kcv, lost } = body(request, &state.limits).await?;
     let input = StepInput { turn, confirm, component, kcv, lost };
     match ask(&state, caller, CeremonyRequest::Step { id, input }).await? {
         Outcome::Taken(taken) => {
             let (component, component_kcv) = taken.component.unzip();
             let component_kcv = component_kcv.flatten();
-            Ok(Json(StepTaken { ceremony: view(&taken.transcript), component, component_kcv }))
+            Ok(wiped(&StepTaken { ceremony: view(&taken.transcript), component, component_kcv }))
         }
         _ => Err(Refusal::unexpected()),
     }
@@ -137,6 +140,17 @@ pub(super) async fn cancel_ceremony(
         return Err(Refusal::field("reason", format!("has at most {REASON} characters")));
     }
     one(ask(&state, caller, CeremonyRequest::Cancel { id, reason }).await?)
+}
+
+/// An answer that may hold a component: overwritten once it is sent.
+fn wiped(taken: &StepTaken) -> Response {
+    // As long as it will be: what is moved while it grows stays behind.
+    let room = 2 * taken.ceremony.transcript.len() + (16 << 10);
+    let mut body = Zeroizing::new(Vec::with_capacity(room));
+    match serde_json::to_writer(&mut *body, taken) {
+        Ok(()) => ([(header::CONTENT_TYPE, "application/json")], Bytes::from_owner(body)).into_response(),
+        Err(_) => Refusal::unexpected().into_response(),
+    }
 }
 
 async fn ask(state: &State, caller: Caller, request: CeremonyRequest) -> Result<Outcome, Refusal> {

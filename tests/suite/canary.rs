@@ -175,3 +175,36 @@ async fn no_core_holds_a_key() {
     assert!(std::os::unix::process::ExitStatusExt::signal(&ended).is_some());
     assert!(!std::os::unix::process::ExitStatusExt::core_dumped(&ended), "the kernel wrote a core");
 }
+
+/// What custodians see and type is in no log and, once the ceremony is over, nowhere in the daemon's memory: neither as they
+/// wrote it, nor as bytes, nor the key that it became.
+#[tokio::test(flavor = "multi_thread")]
+async fn ceremonies_leave_no_component() {
+    use crate::ceremonies::attacks::{hold_all, open, order};
+    use claviger_key_ceremonies::{SHARE_LEN, Written, read_component};
+
+    let daemon = Daemon::talkative();
+    let mut keys: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut written = Vec::new();
+    for (plan, len) in [("hand-out-root", 16), ("share-storage-key", SHARE_LEN)] {
+        let id = open(&daemon, &order(&daemon.data(), plan, &[], &[])).await.unwrap().id;
+        let shown = hold_all(&daemon, &id).await;
+        let mut joined = vec![0; len];
+        for (number, text) in shown.iter().enumerate() {
+            let component = read_component(text, Written::Letters, len, false).unwrap();
+            joined.iter_mut().zip(component.expose()).for_each(|(sum, byte)| *sum ^= byte);
+            // A share's first two bytes are no secret.
+            keys.push((format!("{plan} {number}, bytes"), component.expose()[len - 16..].to_vec()));
+            // Three groups are enough to know it by.
+            keys.push((format!("{plan} {number}, letters"), text[text.len() - 17..].as_bytes().to_vec()));
+            written.push(text[text.len() - 17..].to_owned());
+        }
+        if plan == "hand-out-root" {
+            keys.push(("the key".to_owned(), joined));
+        }
+    }
+    let log = daemon.said();
+    assert!(log.contains("claviger") && !written.iter().any(|text| log.contains(text.as_str())));
+    let (found, known) = found_in(daemon.process(), &keys, b"claviger");
+    assert!(known && found.is_empty(), "{found:?}");
+}

@@ -1,6 +1,6 @@
 //! Ceremonies as people hold them: each in a terminal of their own, against a real daemon.
 
-mod attacks;
+pub(crate) mod attacks;
 mod on_tokens;
 mod shares;
 

@@ -47,6 +47,27 @@ impl Daemon {
         Self { process, folder }
     }
 
+    /// One that writes everything down that it can.
+    pub(crate) fn talkative() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("dev");
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_claviger"))
+            .args(["dev", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap()])
+            .env("RUST_LOG", "trace")
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(log))
+            .spawn()
+            .unwrap();
+        until_it_serves(&data);
+        Self { process, folder }
+    }
+
+    /// What a talkative one has written.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
     /// The daemon's process id.
     pub(crate) fn process(&self) -> u32 {
         self.process.id()

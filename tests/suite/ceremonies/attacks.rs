@@ -20,7 +20,7 @@ use crate::load::into;
 use crate::reload::{configuration, reload};
 
 /// A plan and a binding with the people of a development daemon.
-pub(super) struct Order {
+pub(crate) struct Order {
     plan: &'static str,
     binding: String,
 }
@@ -29,7 +29,7 @@ fn names(role: &str, count: usize) -> Vec<String> {
     (1..=count).map(|n| if n == 1 { role.to_owned() } else { format!("{role}-{n}") }).collect()
 }
 
-pub(super) fn order(data: &Path, id: &str, backends: &[(&str, &str)], parameters: &[(&str, &str)]) -> Order {
+pub(crate) fn order(data: &Path, id: &str, backends: &[(&str, &str)], parameters: &[(&str, &str)]) -> Order {
     let plan = shipped(id).unwrap();
     let parsed = Plan::parse(plan).unwrap();
     let mut binding = format!("plan = \"{}\"\ntenant = \"demo\"\n[parameters]\n", hex::encode(digest(plan)));
@@ -109,7 +109,7 @@ async fn input(daemon: &Daemon, ceremony: &Ceremony, held: &[String]) -> (String
 }
 
 /// Takes the next turn.
-pub(super) async fn take(daemon: &Daemon, id: &str, held: &mut Vec<String>) -> Result<StepTaken, ClientError> {
+pub(crate) async fn take(daemon: &Daemon, id: &str, held: &mut Vec<String>) -> Result<StepTaken, ClientError> {
     let ceremony = show(daemon, id).await;
     let (who, input) = input(daemon, &ceremony, held).await;
     let taken: Result<StepTaken, _> = client(daemon, &who).post(&format!("/v1/ceremonies/{id}/turns"), &input).await;
@@ -130,7 +130,7 @@ async fn sign(daemon: &Daemon, id: &str, name: &str) -> Result<Ceremony, ClientE
     daemon.client(name).post(&format!("/v1/ceremonies/{id}/signatures"), &signed).await
 }
 
-pub(super) async fn open(daemon: &Daemon, order: &Order) -> Result<Ceremony, ClientError> {
+pub(crate) async fn open(daemon: &Daemon, order: &Order) -> Result<Ceremony, ClientError> {
     daemon.client("officer").post("/v1/ceremonies", &order.request()).await
 }
 
@@ -139,7 +139,7 @@ async fn hold(daemon: &Daemon, id: &str) {
 }
 
 /// Takes every turn that is left; what was shown.
-pub(super) async fn hold_all(daemon: &Daemon, id: &str) -> Vec<String> {
+pub(crate) async fn hold_all(daemon: &Daemon, id: &str) -> Vec<String> {
     let mut held = Vec::new();
     while show(daemon, id).await.next.is_some() {
         take(daemon, id, &mut held).await.unwrap();
