@@ -31,6 +31,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 use claviger_card_schemes::{CardScheme, Schemes};
 use claviger_hsm_api::{KeyName, Secret};
@@ -142,7 +143,7 @@ pub struct Service {
     /// What the store was made with, to tell it from others.
     installation: String,
     under_way: UnderWay,
-    quotas: Quotas,
+    quotas: Arc<Quotas>,
     failed_logins: FailedLogins,
     ceremonies: Ceremonies,
     data: PathBuf,
@@ -173,7 +174,7 @@ impl Service {
         let lock = lock_directory(data)?;
         let audit = Audit::open(&data.join("audit.jsonl")).map_err(ServiceError::AuditLog)?;
         let quotas = Quotas::new(rules.quotas.clone(), &data.join("audit.jsonl"));
-        let quotas = quotas.map_err(|error| ServiceError::Directory(error.to_string()))?;
+        let quotas = Arc::new(quotas.map_err(|error| ServiceError::Directory(error.to_string()))?);
         let store = Store::open(&data.join("claviger.db")).await?;
         let installation = store.installation().await?;
         let keyring = Keyring::load(store.clone()).await?;
@@ -470,10 +471,14 @@ async fn blocking<T: Send + 'static>(
     run: impl FnOnce() -> Result<T, ServiceError> + Send + 'static,
 ) -> Result<T, ServiceError> {
     // A panic is a fault of ours; that it happened is written down like any other outcome.
-    let run = move || {
+    begin_blocking(run).await.unwrap_or(Err(ServiceError::Internal))
+}
+
+/// The same, begun at once.
+fn begin_blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    tokio::task::spawn_blocking(move || {
         let result = run();
         claviger_locked_memory::wipe_stack();
         result
-    };
-    tokio::task::spawn_blocking(run).await.unwrap_or(Err(ServiceError::Internal))
+    })
 }

@@ -16,6 +16,7 @@ use super::problem::Problems;
 use super::stream::{self, Upload};
 use super::verdicts::Verification;
 use super::{MOST_ITEMS, Refusal, State, body, content_type, execute, read_row};
+use crate::audit::Place;
 use crate::operation::Operation;
 use crate::service::{Caller, Outcome, ServiceError, VerifyJob};
 
@@ -71,9 +72,13 @@ pub(super) async fn verify(
     let reader = match content_type(&request).as_str() {
         "application/json" => {
             let records: VerifyRecords = body(request, limits).await?;
-            let job = open(scheme).await?;
-            let result = tokio::task::spawn_blocking(move || verify_records(job, records)).await;
-            return Ok(Json(result.unwrap_or(Err(ServiceError::Stopped))?).into_response());
+            let mut job = open(scheme).await?;
+            let (place, written) = job.place();
+            let working = tokio::task::spawn_blocking(move || verify_records(job, records, place));
+            let written = written.wait().await;
+            let result = working.await.unwrap_or(Err(ServiceError::Stopped))?;
+            written.map_err(ServiceError::from)?;
+            return Ok(Json(result).into_response());
         }
         "text/csv" => Reader::Csv(CsvReader::new(Columns::of_records(), limits.line_bytes, before)),
         ARROW => Reader::Arrow(ArrowReader::new(Columns::of_records(), limits.body_bytes, before)),
@@ -102,7 +107,12 @@ pub(super) async fn verify(
     Ok((said, verdicts).into_response())
 }
 
-fn verify_records(mut job: VerifyJob, VerifyRecords { records }: VerifyRecords) -> Result<VerifyResult, ServiceError> {
+/// The result may leave once the other end of the place says so.
+fn verify_records(
+    mut job: VerifyJob,
+    VerifyRecords { records }: VerifyRecords,
+    place: Place,
+) -> Result<VerifyResult, ServiceError> {
     if records.len() > MOST_ITEMS {
         return Err(ServiceError::field("records", format!("has more than {MOST_ITEMS}: send a file")));
     }
@@ -126,7 +136,7 @@ fn verify_records(mut job: VerifyJob, VerifyRecords { records }: VerifyRecords) 
         }
     }
     let id = job.id().to_owned();
-    let counts = job.close(Ok(()))?;
+    let counts = job.close_at(place)?;
     Ok(VerifyResult { job: id, verdicts, counts })
 }
 

@@ -135,14 +135,20 @@ impl Head {
         self.seq
     }
 
-    /// Appends the next record to `lines`.
-    pub(super) fn extend(&mut self, event: Event, time: String, lines: &mut Vec<u8>) -> serde_json::Result<u64> {
-        let mut record = Record { seq: self.seq + 1, time, prev: self.hash.clone(), event, hash: String::new() };
-        record.hash = hash(&record)?;
+    /// Appends the next record to `lines`. After an error neither these nor the head are of use.
+    pub(super) fn extend(&mut self, event: Event, time: String, lines: &mut Vec<u8>) -> serde_json::Result<()> {
+        let begin = lines.len();
+        let prev = std::mem::take(&mut self.hash);
+        let record = Record { seq: self.seq + 1, time, prev, event, hash: String::new() };
         serde_json::to_writer(&mut *lines, &record)?;
-        lines.push(b'\n');
-        (self.seq, self.hash) = (record.seq, record.hash);
-        Ok(self.seq)
+        self.seq = record.seq;
+        self.hash = hex::encode(Sha256::digest(&lines[begin..]));
+        // The hash is the last member: the line needs not be made again for it.
+        lines.pop();
+        lines.extend_from_slice(b",\"hash\":\"");
+        lines.extend_from_slice(self.hash.as_bytes());
+        lines.extend_from_slice(b"\"}\n");
+        Ok(())
     }
 }
 

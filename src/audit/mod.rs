@@ -2,8 +2,8 @@
 //!
 //! A record is a line of JSON; its `hash` is SHA-256 over the line before it was added, which holds the
 //! hash of the record before. A record is on disk before the answer that it speaks of leaves: waiting
-//! records are written together and synchronised once. If the log cannot be written, nothing is
-//! answered. A record never holds a secret, nor a MAC.
+//! records are written together and synchronised once, and while several callers are at work the writer lets their records
+//! gather for a little. If the log cannot be written, nothing is answered. A record never holds a secret, nor a MAC.
 //!
 //! While the daemon is unsealed, a second at most after a record a checkpoint follows that signs it, and stands beside the
 //! log as well: a log that was written anew, or cut, is found out by it.
@@ -13,6 +13,7 @@ mod checkpoint;
 mod growth;
 mod leaf;
 mod proof;
+mod queue;
 mod tree;
 mod usage;
 mod writer;
@@ -29,7 +30,7 @@ pub use leaf::{Blinding, Leaf, Salts};
 pub use proof::{Proof, ProofError};
 pub use tree::Tree;
 pub use usage::{Use, Used, usage};
-pub use writer::{Audit, AuditError};
+pub use writer::{Audit, AuditError, Place, Written};
 
 /// What happened, as callers of [`Audit::append`] say it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,12 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::chain::{ChainError, Head, Verified, verify};
+use super::queue::{Bringers, Coming, NotTaken, Queue};
 use super::{Blinding, Event, Signer};
 
 /// The log cannot take a record; the answer that it speaks of must not leave.
@@ -16,18 +17,46 @@ use super::{Blinding, Event, Signer};
 #[error("the audit log cannot be written: {0}")]
 pub struct AuditError(String);
 
-type Waiting = (Event, oneshot::Sender<Result<u64, AuditError>>);
+type Answer = Result<u64, AuditError>;
+
+/// A record, and who is answered on it.
+type Waiting = (Event, Place);
 
 /// How long a record may stand unsigned.
 const CHECKPOINT: Duration = Duration::from_secs(1);
-/// Records waiting to be written, at most; beyond it callers are refused rather than kept.
-const QUEUE: usize = 4096;
 
 /// The audit log, open for appending.
 #[derive(Clone)]
 pub struct Audit {
-    queue: mpsc::SyncSender<Waiting>,
+    queue: Arc<Bringers<Waiting>>,
     signer: Arc<OnceLock<Signer>>,
+}
+
+/// A place in the log for a record that is still to come, from whatever thread brings it: whoever is to wait for the record
+/// need not wait for the thread first, and is woken once. Meanwhile the writer knows that it comes.
+pub struct Place {
+    answer: oneshot::Sender<Answer>,
+    _coming: Coming,
+}
+
+/// Where it is said that a record is on disk.
+pub struct Written(oneshot::Receiver<Answer>);
+
+impl Place {
+    fn answer(self, answer: Answer) {
+        // Whoever asked may have gone; the record stays.
+        let _ = self.answer.send(answer);
+    }
+}
+
+impl Written {
+    /// The number of the record once it is on disk.
+    ///
+    /// # Errors
+    /// [`AuditError`], also if the place was given up; then the record may or may not be there, and the answer must not leave.
+    pub async fn wait(self) -> Result<u64, AuditError> {
+        self.0.await.unwrap_or_else(|_| Err(stopped()))
+    }
 }
 
 impl Audit {
@@ -40,11 +69,12 @@ impl Audit {
         let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
         let Verified { head, signed, .. } = verify(path)?;
         drop_half_line(&mut file, path)?;
-        let (queue, waiting) = mpsc::sync_channel::<Waiting>(QUEUE);
+        let (bringers, queue) = Queue::new();
         let signer = Arc::new(OnceLock::new());
-        let log = Log { file, path: path.to_owned(), head, signed, signer: Arc::clone(&signer) };
-        std::thread::Builder::new().name("audit".to_owned()).spawn(move || log.write_all(&waiting))?;
-        Ok(Self { queue, signer })
+        let lines = Vec::new();
+        let log = Log { file, path: path.to_owned(), head, signed, signer: Arc::clone(&signer), lines };
+        std::thread::Builder::new().name("audit".to_owned()).spawn(move || log.write_all(queue))?;
+        Ok(Self { queue: Arc::new(bringers), signer })
     }
 
     /// Has checkpoints signed from now on.
@@ -63,10 +93,9 @@ impl Audit {
     /// # Errors
     /// [`AuditError`]; then the record may or may not be there, and the answer must not leave.
     pub async fn append(&self, event: Event) -> Result<u64, AuditError> {
-        if cfg!(feature = "unguarded") {
-            return Ok(0);
-        }
-        self.enqueue(event)?.await.unwrap_or_else(|_| Err(stopped()))
+        let (place, written) = self.place();
+        self.append_at(place, event);
+        written.wait().await
     }
 
     /// The same from a thread that may wait.
@@ -74,26 +103,39 @@ impl Audit {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn append_blocking(&self, event: Event) -> Result<u64, AuditError> {
+        let (place, written) = self.place();
+        self.append_at(place, event);
+        written.0.blocking_recv().unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// A place for a record, and where it is said that the record is on disk.
+    pub fn place(&self) -> (Place, Written) {
+        let (answer, written) = oneshot::channel();
+        (Place { answer, _coming: self.queue.come() }, Written(written))
+    }
+
+    /// Appends a record at its place, without waiting for it.
+    pub fn append_at(&self, place: Place, event: Event) {
         if cfg!(feature = "unguarded") {
-            return Ok(0);
+            return place.answer(Ok(0));
         }
-        self.enqueue(event)?.blocking_recv().unwrap_or_else(|_| Err(stopped()))
+        if let Err((error, place)) = self.enqueue(event, place) {
+            place.answer(Err(error));
+        }
     }
 
     /// Appends a record without waiting for it: for what nobody is answered on.
     pub fn append_detached(&self, event: Event) {
-        if let Err(error) = self.enqueue(event) {
+        if let Err((error, _)) = self.enqueue(event, self.place().0) {
             tracing::error!(%error, "a record is lost");
         }
     }
 
-    fn enqueue(&self, event: Event) -> Result<oneshot::Receiver<Result<u64, AuditError>>, AuditError> {
-        let (answer, written) = oneshot::channel();
-        match self.queue.try_send((event, answer)) {
-            Ok(()) => Ok(written),
-            Err(mpsc::TrySendError::Full(_)) => Err(AuditError("too many records are waiting".to_owned())),
-            Err(mpsc::TrySendError::Disconnected(_)) => Err(stopped()),
-        }
+    fn enqueue(&self, event: Event, place: Place) -> Result<(), (AuditError, Place)> {
+        self.queue.bring((event, place)).map_err(|(why, (_, place))| match why {
+            NotTaken::Full => (AuditError("too many records are waiting".to_owned()), place),
+            NotTaken::Stopped => (stopped(), place),
+        })
     }
 }
 
@@ -109,24 +151,24 @@ struct Log {
     /// The last record that a checkpoint signs.
     signed: u64,
     signer: Arc<OnceLock<Signer>>,
+    /// What is to be written next; kept for its memory.
+    lines: Vec<u8>,
 }
 
 impl Log {
     /// After the first failure the chain's end is unknown, so the writer stops and every later record fails.
-    fn write_all(mut self, waiting: &mpsc::Receiver<Waiting>) {
+    fn write_all(mut self, mut queue: Queue<Waiting>) {
         let mut signed_at = Instant::now();
+        let mut group = Vec::new();
         loop {
-            let done = match waiting.recv_timeout(CHECKPOINT) {
-                Ok(first) => self.write(std::iter::once(first).chain(waiting.try_iter().take(QUEUE))),
-                Err(mpsc::RecvTimeoutError::Timeout) => Ok(()),
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    // What nobody is answered on any more is signed all the same.
-                    if let Err(failure) = self.checkpoint() {
-                        tracing::error!(%failure, "the end of the audit log is not signed");
-                    }
-                    return;
+            if !queue.take(&mut group, CHECKPOINT) {
+                // What nobody is answered on any more is signed all the same.
+                if let Err(failure) = self.checkpoint() {
+                    tracing::error!(%failure, "the end of the audit log is not signed");
                 }
-            };
+                return;
+            }
+            let done = if group.is_empty() { Ok(()) } else { self.write(&mut group) };
             let done = done.and_then(|()| match signed_at.elapsed() >= CHECKPOINT {
                 true => {
                     signed_at = Instant::now();
@@ -141,22 +183,25 @@ impl Log {
         }
     }
 
-    fn write(&mut self, waiting: impl Iterator<Item = Waiting>) -> Result<(), AuditError> {
-        let mut lines = Vec::new();
-        let mut answers = Vec::new();
-        let mut failure = None;
-        for (event, answer) in waiting {
-            match self.head.extend(event, jiff::Timestamp::now().to_string(), &mut lines) {
-                Ok(seq) => answers.push((seq, answer)),
-                Err(error) => failure = Some(AuditError(error.to_string())),
+    fn write(&mut self, group: &mut Vec<Waiting>) -> Result<(), AuditError> {
+        let first = self.head.records() + 1;
+        let now = jiff::Timestamp::now().to_string();
+        let mut places = Vec::with_capacity(group.len());
+        let mut lines = std::mem::take(&mut self.lines);
+        let mut done = Ok(());
+        for (event, place) in group.drain(..) {
+            places.push(place);
+            if done.is_ok() {
+                done = self.head.extend(event, now.clone(), &mut lines);
             }
         }
-        let failure = failure.or_else(|| self.put(&lines).err());
-        for (seq, answer) in answers {
-            // The caller may have gone; its record stays.
-            let _ = answer.send(failure.clone().map_or(Ok(seq), Err));
+        let done = done.map_err(|error| AuditError(error.to_string())).and_then(|()| self.put(&lines));
+        lines.clear();
+        self.lines = lines;
+        for (seq, place) in (first..).zip(places) {
+            place.answer(done.clone().map(|()| seq));
         }
-        failure.map_or(Ok(()), Err)
+        done
     }
 
     /// Signs the end, if there is anything after the last checkpoint, and puts it beside the log as well.

@@ -102,24 +102,30 @@ impl Service {
         event: Event,
         result: Result<T, ServiceError>,
     ) -> Result<T, ServiceError> {
-        let mut event = Event {
-            event: "decision".to_owned(),
-            principal: caller.principal.to_string(),
-            action: permit.action().to_owned(),
-            decision: "allow".to_owned(),
-            policies: permit.policies().to_vec(),
-            outcome: result.as_ref().map_or_else(ServiceError::code, |_| "done").to_owned(),
-            ..event
-        };
-        if let Some((id, _)) = caller.approved(permit.action()) {
-            event.approval.clone_from(id);
-        }
+        let outcome = result.as_ref().map_or_else(ServiceError::code, |_| "done").to_owned();
+        let event = Event { outcome, ..permitted(caller, permit, event) };
         if result.is_ok() {
             self.quotas.used(&event.tenant, event.counts.values().sum());
         }
         self.audit.append(event).await?;
         result
     }
+}
+
+/// A request that was let through; how it went is still to be said.
+pub(super) fn permitted(caller: &Caller, permit: &Permit, event: Event) -> Event {
+    let mut event = Event {
+        event: "decision".to_owned(),
+        principal: caller.principal.to_string(),
+        action: permit.action().to_owned(),
+        decision: "allow".to_owned(),
+        policies: permit.policies().to_vec(),
+        ..event
+    };
+    if let Some((id, _)) = caller.approved(permit.action()) {
+        event.approval.clone_from(id);
+    }
+    event
 }
 
 /// A request that was not let through.

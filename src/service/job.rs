@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Caller, Service, ServiceError};
-use crate::audit::{Event, VerdictTree};
+use crate::audit::{Event, Place, VerdictTree};
 use crate::keyring::Entry;
 use crate::policy::{DEFAULT, Denial, Permit};
 
@@ -122,15 +122,29 @@ impl Record {
         Ok(())
     }
 
-    pub(super) fn close(mut self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError> {
+    pub(super) fn close(self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError> {
+        let service = Arc::clone(&self.service);
+        let (event, counts) = self.closing(outcome);
+        service.audit.append_blocking(event)?;
+        Ok(counts)
+    }
+
+    /// The same, but that the record is on disk is said at the other end of its place.
+    pub(super) fn close_at(self, place: Place) -> BTreeMap<String, u64> {
+        let service = Arc::clone(&self.service);
+        let (event, counts) = self.closing(Ok(()));
+        service.audit.append_at(place, event);
+        counts
+    }
+
+    fn closing(mut self, outcome: Result<(), &ServiceError>) -> (Event, BTreeMap<String, u64>) {
         self.closed = true;
         let event = match outcome {
             Ok(()) => self.event("job-closed", "done"),
             Err(error) => self.event("job-aborted", error.code()),
         };
         let counts = event.counts.clone();
-        self.service.audit.append_blocking(event)?;
-        Ok(counts)
+        (event, counts)
     }
 
     fn event(&self, event: &str, outcome: &str) -> Event {

@@ -6,9 +6,10 @@ use claviger_card_schemes::{CardScheme, Field, FieldSet, Role};
 use claviger_hsm_api::{Algorithm, Batch, KeyName, KeyVersion, LegValue, Recipe};
 use zeroize::Zeroizing;
 
+use super::decide::permitted;
 use super::job::JOB_ID;
-use super::{Caller, Service, ServiceError, blocking};
-use crate::audit::{Event, Leaf, VerdictTree};
+use super::{Caller, Service, ServiceError, begin_blocking};
+use crate::audit::{Audit, Event, Leaf, VerdictTree};
 use crate::keyring::Entry;
 use crate::operation::KeyRef;
 use crate::policy::Permit;
@@ -90,42 +91,49 @@ impl Service {
         read: impl FnOnce(&claviger_hsm_api::Outcome, &str) -> T,
     ) -> Result<T, ServiceError> {
         let router = self.router()?;
-        let mut event = event_of(&keys);
-        let permit = Arc::new(permit);
-        let inside = Arc::clone(&permit);
-        let result = blocking(move || {
-            let (recipe, mut batch) = prepared?;
-            let ran = router.run(&inside, &keys, &recipe, &batch);
-            let leaves = ran.as_ref().map(|ran| leaves(&batch, &ran.outcome)).unwrap_or_default();
-            batch.wipe();
-            Ok((ran?, leaves))
-        })
-        .await;
-        let result = match result {
-            Ok((ran, leaves)) => {
+        let (permit, keys) = (Arc::new(permit), Arc::new(keys));
+        let mut event = permitted(caller, &permit, event_of(&keys));
+        let (audit, quotas) = (self.audit.clone(), Arc::clone(&self.quotas));
+        let (place, written) = self.audit.place();
+        let (inside, with) = (Arc::clone(&permit), Arc::clone(&keys));
+        // The thread that runs it also brings it to the log: so this task is woken once, when both are done.
+        let running = begin_blocking(move || {
+            let result = prepared.and_then(|(recipe, mut batch)| {
+                let ran = router.run(&inside, &with, &recipe, &batch);
+                let leaves = ran.as_ref().map(|ran| leaves(&batch, &ran.outcome)).unwrap_or_default();
+                batch.wipe();
+                let ran = ran?;
                 event.counts = counts(&ran.outcome);
                 event.backends = vec![ran.on];
-                self.plant(&mut event, leaves).map(|()| read(&ran.outcome, &event.job))
-            }
-            Err(error) => Err(error),
+                plant(&audit, &mut event, leaves)?;
+                quotas.used(&event.tenant, event.counts.values().sum());
+                Ok((ran.outcome, event.job.clone()))
+            });
+            result.as_ref().map_or_else(ServiceError::code, |_| "done").clone_into(&mut event.outcome);
+            audit.append_at(place, event);
+            result
+        });
+        let written = written.wait().await;
+        let Ok(result) = running.await else {
+            // It panicked, and what came of it is not in the log.
+            return self.settle(caller, &permit, event_of(&keys), Err(ServiceError::Internal)).await;
         };
-        self.settle(caller, &permit, event, result).await
+        written?;
+        result.map(|(outcome, job)| read(&outcome, &job))
     }
 }
 
-impl Service {
-    /// Puts the tree of a call's verdicts into its record, if it has any.
-    fn plant(&self, event: &mut Event, mut leaves: Vec<Leaf>) -> Result<(), ServiceError> {
-        if leaves.is_empty() {
-            return Ok(());
-        }
-        let mut job = [0; JOB_ID];
-        getrandom::fill(&mut job).map_err(|_| ServiceError::Stopped)?;
-        event.job = hex::encode(job);
-        let blinding = self.audit.blinding(&event.job).ok_or(ServiceError::Sealed)?;
-        event.verdicts = Some(VerdictTree::of(&mut leaves, &blinding));
-        Ok(())
+/// Puts the tree of a call's verdicts into its record, if it has any.
+fn plant(audit: &Audit, event: &mut Event, mut leaves: Vec<Leaf>) -> Result<(), ServiceError> {
+    if leaves.is_empty() {
+        return Ok(());
     }
+    let mut job = [0; JOB_ID];
+    getrandom::fill(&mut job).map_err(|_| ServiceError::Stopped)?;
+    event.job = hex::encode(job);
+    let blinding = audit.blinding(&event.job).ok_or(ServiceError::Sealed)?;
+    event.verdicts = Some(VerdictTree::of(&mut leaves, &blinding));
+    Ok(())
 }
 
 /// What was found of each row of a call that verifies: the row is what its columns hold, upper-case hexadecimal with colons

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::job::{BATCH, Record};
 use super::perform::{event_of, no_key};
 use super::{Caller, Service, ServiceError, blocking};
-use crate::audit::{Event, Growth, Leaf};
+use crate::audit::{Event, Growth, Leaf, Place, Written};
 use crate::keyring::{Entry, Purpose};
 use crate::policy::{Permit, Resource};
 use crate::routing::RouteError;
@@ -27,6 +27,8 @@ pub struct VerifyJob {
     keys: Arc<Keys>,
     verifier: TacVerifier,
     verdicts: Verdicts,
+    /// The closing record's, of a job that is closed soon.
+    place: Option<(Place, Written)>,
 }
 
 /// The tree of the verdicts, and the leaves of the records that wait for theirs.
@@ -56,6 +58,7 @@ impl VerifyJob {
         before: u64,
         streamed: bool,
     ) -> Result<Self, ServiceError> {
+        let place = (!streamed).then(|| service.audit.place());
         let scheme = service.enter_scheme(caller, tenant, scheme).await?;
         let role = scheme.tac_role().ok_or_else(|| ServiceError::field("scheme", "has no TAC"))?.name();
         let name = KeyName::new(tenant, scheme.id(), role)?;
@@ -74,7 +77,7 @@ impl VerifyJob {
         let keys = Arc::new(Keys { permit, entries, generation });
         let blinding = service.audit.blinding(record.job()).ok_or(ServiceError::Sealed)?;
         let verdicts = Verdicts { tree: Growth::new(&blinding, before), leaves: Vec::new() };
-        Ok(Self { record, caller: caller.clone(), action, name, scheme, keys, verifier, verdicts })
+        Ok(Self { record, caller: caller.clone(), action, name, scheme, keys, verifier, verdicts, place })
     }
 
     /// Its id in the audit log.
@@ -190,6 +193,21 @@ impl VerifyJob {
     pub fn close(mut self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError> {
         self.record.verdicts(self.verdicts.tree.head().map_err(lost)?);
         self.record.close(outcome)
+    }
+
+    /// A place in the log for the closing record, and where it is said that it is on disk.
+    pub fn place(&mut self) -> (Place, Written) {
+        self.place.take().unwrap_or_else(|| self.record.service().audit.place())
+    }
+
+    /// The same as [`close`](Self::close) for a job that ended well, without waiting: once the other end of the place says that the closing record is
+    /// on disk, the verdicts may leave.
+    ///
+    /// # Errors
+    /// If the tree of verdicts is lost.
+    pub fn close_at(mut self, place: Place) -> Result<BTreeMap<String, u64>, ServiceError> {
+        self.record.verdicts(self.verdicts.tree.head().map_err(lost)?);
+        Ok(self.record.close_at(place))
     }
 }
 
