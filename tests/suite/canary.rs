@@ -196,7 +196,7 @@ async fn ceremonies_leave_no_component() {
             // A share's first two bytes are no secret.
             keys.push((format!("{plan} {number}, bytes"), component.expose()[len - 16..].to_vec()));
             // Three groups are enough to know it by.
-            keys.push((format!("{plan} {number}, letters"), text[text.len() - 17..].as_bytes().to_vec()));
+            keys.push((format!("{plan} {number}, letters"), text.as_bytes()[text.len() - 17..].to_vec()));
             written.push(text[text.len() - 17..].to_owned());
         }
         if plan == "hand-out-root" {
