@@ -10,10 +10,10 @@ mod wire;
 pub use http::{Answer, Client, ClientError, Connection};
 pub use wire::{
     APPROVAL, AdoptKey, AuthenticateCard, Backend, BackendList, BringShare, Caller, CallerList, CancelCeremony,
-    CardApdu, CardCommand, CardKeySet, Ceremony, CeremonyFilter, CeremonyList, CeremonyTurn, CipherItem, CipherResult,
-    ComputeKcv, Decrypt, DisperseKey, Encrypt, Grant, GrantList, Health, ImportKey, JobBlinding, KcvResult, Key,
-    KeyFilter, KeyList, KeyMove, KeyReference, MacGenerate, MacItem, MacResult, MacVerify, MoveKey, NewKey,
-    OpenCeremony, Personalise, PersonaliseParameters, PersonaliseResult, Problem, Proposal, ProposalFilter,
+    CardApdu, CardCommand, CardKeySet, Ceremony, CeremonyAfter, CeremonyFilter, CeremonyList, CeremonyTurn, CipherItem,
+    CipherResult, ComputeKcv, Decrypt, DisperseKey, Encrypt, Grant, GrantList, Health, ImportKey, JobBlinding,
+    KcvResult, Key, KeyFilter, KeyList, KeyMove, KeyReference, MacGenerate, MacItem, MacResult, MacVerify, MoveKey,
+    NewKey, OpenCeremony, Personalise, PersonaliseParameters, PersonaliseResult, Problem, Proposal, ProposalFilter,
     ProposalLine, ProposalList, ProposalVote, PsamDebit, PsamResult, Purse, PurseResult, RandomBytes, RandomRequest,
     ReplicateKey, Scheme, SchemeItem, SchemeLayout, SchemeRole, SchemeTransaction, SetKeyState, SetTerminal,
     SharesBrought, Sign, SignCeremony, SignResult, SignatureItem, StepTaken, TakeStep, Unseal, Valid, Verdict,

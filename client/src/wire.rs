@@ -16,8 +16,8 @@ pub use cards::{
     WriteKey,
 };
 pub use ceremonies::{
-    CancelCeremony, Ceremony, CeremonyFilter, CeremonyList, CeremonyTurn, OpenCeremony, SignCeremony, StepTaken,
-    TakeStep,
+    CancelCeremony, Ceremony, CeremonyAfter, CeremonyFilter, CeremonyList, CeremonyTurn, OpenCeremony, SignCeremony,
+    StepTaken, TakeStep,
 };
 pub use generic::{
     CipherItem, CipherResult, Decrypt, Encrypt, MacGenerate, MacItem, MacResult, MacVerify, Sign, SignResult,

@@ -6,8 +6,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use claviger_client::{
-    CancelCeremony, Ceremony, CeremonyFilter, CeremonyList, CeremonyTurn, Health, OpenCeremony, SignCeremony,
-    StepTaken, TakeStep,
+    CancelCeremony, Ceremony, CeremonyAfter, CeremonyFilter, CeremonyList, CeremonyTurn, Health, OpenCeremony,
+    SignCeremony, StepTaken, TakeStep,
 };
 use claviger_hsm_api::Algorithm;
 use claviger_key_ceremonies::{Act, Ending, SHARE_LEN, Signed, Step, Transcript, Turn, Written};
@@ -63,16 +63,20 @@ pub(super) async fn list_ceremonies(
     }
 }
 
-/// One ceremony: whose turn it is, and everything that has happened.
+/// One ceremony: whose turn it is, and everything that has happened. With `after`, once there is more than that, or after
+/// some seconds.
 #[utoipa::path(get, path = "/v1/ceremonies/{id}", tag = "ceremonies",
-    params(("id" = String, Path, description = "The ceremony's id", example = "5f0c3a9d21e87b465f0c3a9d21e87b46")),
+    params(("id" = String, Path, description = "The ceremony's id", example = "5f0c3a9d21e87b465f0c3a9d21e87b46"),
+        CeremonyAfter),
     responses((status = 200, description = "The ceremony", body = Ceremony), Problems))]
 pub(super) async fn show_ceremony(
     Shared(state): Shared<State>,
     caller: Caller,
     Path(id): Path<String>,
+    query: Result<Query<CeremonyAfter>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Ceremony>, Refusal> {
-    one(ask(&state, caller, CeremonyRequest::Show { id }).await?)
+    let Query(CeremonyAfter { after }) = query.map_err(Refusal::query)?;
+    one(ask(&state, caller, CeremonyRequest::Show { id, after }).await?)
 }
 
 /// Says that the caller is there: the transcript has it, and they sign it at the end.

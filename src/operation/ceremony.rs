@@ -15,6 +15,8 @@ pub enum CeremonyRequest {
     Show {
         /// Its id.
         id: String,
+        /// The head of the transcript that the caller has: it is answered once there is more, or after a while.
+        after: Option<String>,
     },
     /// Whether one could be held.
     Check {

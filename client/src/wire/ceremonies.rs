@@ -109,6 +109,17 @@ pub struct CeremonyFilter {
     pub tenant: String,
 }
 
+/// What of a ceremony the caller knows.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CeremonyAfter {
+    /// The `head` that it was shown: it is answered once there is another, or after some seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(required = false, example = "00")]
+    pub after: Option<String>,
+}
+
 /// What somebody brings to their turn; what the turn does not ask for is left out.
 #[derive(Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]

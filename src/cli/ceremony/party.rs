@@ -3,10 +3,11 @@
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
-use claviger_client::{Ceremony, CeremonyTurn, Client, ClientError, Connection, SignCeremony, StepTaken, TakeStep};
+use claviger_client::{
+    Ceremony, CeremonyAfter, CeremonyTurn, Client, ClientError, Connection, SignCeremony, StepTaken, TakeStep,
+};
 use claviger_key_ceremonies::{Event, PersonalKey, Signed, Transcript, Written, digest, words};
 use jiff::Timestamp;
 use x509_parser::prelude::GeneralName;
@@ -14,9 +15,6 @@ use x509_parser::prelude::GeneralName;
 use super::{leave, of_ceremony};
 use crate::cli::output::Output;
 use crate::cli::screen::Screen;
-
-/// How often a terminal asks whose turn it is.
-const ASK: Duration = Duration::from_millis(500);
 
 /// Somebody with a certificate.
 pub(super) struct Participant {
@@ -93,7 +91,8 @@ impl<'a> Party<'a> {
                 Some(mine) => self.take(&path, mine, &next).await?,
                 None => {
                     self.wait_for(&next);
-                    tokio::time::sleep(ASK).await;
+                    ceremony = self.changed(&path, &ceremony).await?;
+                    continue;
                 }
             }
             ceremony = self.client.get(&path, &()).await?;
@@ -132,6 +131,11 @@ impl<'a> Party<'a> {
         }
         self.told = entries.len();
         Ok(())
+    }
+
+    /// The same ceremony once something has happened in it, or after a while.
+    async fn changed(&self, path: &str, ceremony: &Ceremony) -> anyhow::Result<Ceremony> {
+        Ok(self.client.get(path, &CeremonyAfter { after: Some(ceremony.head.clone()) }).await?)
     }
 
     fn wait_for(&mut self, next: &CeremonyTurn) {
@@ -220,8 +224,7 @@ impl<'a> Party<'a> {
                 self.output.say(format!("waiting for the signatures of {}", ceremony.unsigned.join(", ")));
             }
             while !ceremony.unsigned.is_empty() {
-                tokio::time::sleep(ASK).await;
-                ceremony = self.client.get(path, &()).await?;
+                ceremony = self.changed(path, &ceremony).await?;
             }
             self.tell(&ceremony)?;
         }

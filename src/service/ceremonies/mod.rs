@@ -10,6 +10,7 @@ mod steps;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_hsm_api::Secret;
 use claviger_key_ceremonies::{
@@ -27,6 +28,8 @@ use crate::audit::Event;
 use crate::operation::CeremonyRequest;
 use crate::policy::Resource;
 
+/// How long somebody who waits for a change is kept: less than a stopping daemon waits.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// How far a signer's clock may be from the daemon's.
 const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
 
@@ -90,6 +93,8 @@ impl From<TranscriptError> for ServiceError {
 #[derive(Default)]
 pub(super) struct Ceremonies {
     live: tokio::sync::Mutex<HashMap<String, Live>>,
+    /// Tells those who wait that something has happened in one of them.
+    changed: tokio::sync::Notify,
 }
 
 /// A ceremony, and the components that wait to be joined.
@@ -125,7 +130,7 @@ impl Service {
                 let taken = self.take_step(caller, action, &id, input).await;
                 return taken.map(|taken| Outcome::Taken(Box::new(taken)));
             }
-            CeremonyRequest::Show { id } => self.show_ceremony(caller, action, &id).await,
+            CeremonyRequest::Show { id, after } => self.show_ceremony(caller, action, &id, after.as_deref()).await,
             CeremonyRequest::Open { plan, binding } => self.open_ceremony(caller, action, plan, binding).await,
             CeremonyRequest::Join { id } => self.join_ceremony(caller, action, &id).await,
             CeremonyRequest::Sign { id, at, signed } => self.sign_ceremony(caller, action, &id, at, signed).await,
@@ -206,15 +211,37 @@ impl Service {
         self.settle(caller, &permit, Event { tenant, ..Event::default() }, listed).await
     }
 
-    async fn show_ceremony(&self, caller: &Caller, action: &'static str, id: &str) -> Result<Transcript, ServiceError> {
+    async fn show_ceremony(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &str,
+        after: Option<&str>,
+    ) -> Result<Transcript, ServiceError> {
         let tenant = self.tenant_of_ceremony(caller, action, id).await?;
         let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
-        let shown = async {
-            let mut live = self.ceremonies.live.lock().await;
-            Ok(self.live(&mut live, id).await?.transcript.clone())
-        };
-        let shown = shown.await;
+        let shown = self.once_changed(id, after).await;
         self.settle(caller, &permit, Event { tenant, ceremony: id.to_owned(), ..Event::default() }, shown).await
+    }
+
+    /// A ceremony's transcript once it has another head, or after a while: terminals that asked again and again would fill the
+    /// audit log.
+    async fn once_changed(&self, id: &str, after: Option<&str>) -> Result<Transcript, ServiceError> {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            // From before it is looked at: no change goes unheard.
+            let changed = self.ceremonies.changed.notified();
+            let transcript = {
+                let mut live = self.ceremonies.live.lock().await;
+                self.live(&mut live, id).await?.transcript.clone()
+            };
+            if after.is_none_or(|after| after != transcript.head()) {
+                return Ok(transcript);
+            }
+            if tokio::time::timeout_at(until, changed).await.is_err() {
+                return Ok(transcript);
+            }
+        }
     }
 
     /// Writes down that the caller is there, if the binding names them and it is not written yet.
@@ -354,6 +381,7 @@ impl Service {
         let line = next.add(at, event)?.to_owned();
         self.store.add_ceremony_line(&ceremony.id, next.entries().len() as u64, &line).await?;
         ceremony.transcript = next;
+        self.ceremonies.changed.notify_waiters();
         if ceremony.transcript.course().ending().is_some() {
             ceremony.components.clear();
             ceremony.shares = None;

@@ -11,6 +11,7 @@ use claviger_key_ceremonies::{
     Act, Event, PLANS, PersonalKey, Plan, Signed, Statement, Step, Transcript, Turn, Vote, digest, shipped,
 };
 use jiff::Timestamp;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -289,6 +290,30 @@ async fn signatures_are_those_of_people_who_were_there() {
     assert_eq!(problem(sign(&daemon, &id, "witness-2").await).code, "bad_signature", "nobody of the binding");
     let signed = sign(&daemon, &id, "officer").await.unwrap();
     assert!(signed.unsigned.is_empty());
+}
+
+/// Terminals that wait are told at once, and do not fill the log meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_hears_of_a_change_and_asks_once() {
+    let daemon = Daemon::start();
+    let opened = open(&daemon, &order(&daemon.data(), "generate-root", &[], &[])).await.unwrap();
+    let asked = |daemon: &Daemon| {
+        let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
+        log.lines().filter(|line| line.contains("\"show_ceremony\"")).count()
+    };
+    let before = asked(&daemon);
+    let (path, after) = (format!("/v1/ceremonies/{}", opened.id), json!({ "after": opened.head }));
+    let officer = daemon.client("officer");
+    let waiting = tokio::spawn(async move { officer.get::<Ceremony>(&path, &after).await.unwrap() });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(!waiting.is_finished(), "nothing has happened yet");
+    let begun = std::time::Instant::now();
+    let confirm = TakeStep { turn: "1".to_owned(), confirm: Some(true), ..TakeStep::default() };
+    let turns = format!("/v1/ceremonies/{}/turns", opened.id);
+    let _: StepTaken = daemon.client("witness").post(&turns, &confirm).await.unwrap();
+    let changed = waiting.await.unwrap();
+    assert!(changed.head != opened.head && begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(asked(&daemon), before + 1);
 }
 
 /// A plan that this daemon cannot hold is refused before it begins, and the step is named.
