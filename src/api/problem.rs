@@ -48,7 +48,12 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (409, "approval_differs", "what was approved is not what is asked for: kcv was `B8743B` and is `070A16`", None),
     (409, "ceremony_order", "the next turn is 2.1", None),
     (409, "ceremony_over", "the ceremony is cancelled", None),
-    (409, "terminal_held", "the store was restored from a backup: the terminal's counter must first be set", None),
+    (
+        409,
+        "terminal_held",
+        "the store was restored from a backup: an officer must first say the last number that the terminal used",
+        None,
+    ),
     (409, "key_unusable", "the key is suspended", None),
     (409, "keys_changed", "the keys have changed since", None),
     (409, "exposure_above_ceiling", "the recipe would give card-key, above the key's ceiling of nothing", None),

@@ -76,7 +76,7 @@ pub(super) enum Terminals {
         /// The terminal's id, 12 hexadecimal digits
         #[arg(long)]
         terminal: String,
-        /// The number
+        /// The number, decimal: 4711 if the last ttc was 00001267
         #[arg(long)]
         last: u32,
     },

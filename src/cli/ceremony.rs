@@ -4,16 +4,18 @@ mod checking;
 mod party;
 mod rehearsal;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use claviger_client::{Ceremony as View, CeremonyFilter, CeremonyList, Client, OpenCeremony};
+use claviger_client::{Ceremony as View, CeremonyFilter, CeremonyList, Client, Health, OpenCeremony};
 use claviger_key_ceremonies::shipped;
 
 use super::Global;
 use super::output::Output;
+use super::screen::tidy_up_when_told_to_end;
 use party::{Participant, Party};
 
 /// Hold key ceremonies, and check what was held
@@ -36,7 +38,8 @@ pub(super) enum Ceremony {
     Plan(checking::PlanCommand),
     /// Print a binding for a plan, with the people of these certificates
     #[command(after_help = "Example:
-  claviger ceremony binding generate-root --tenant shenzhen --backend home=room-1 --set version=02 \\
+  claviger ceremony binding generate-root --tenant shenzhen --backend home=room-1 --set scheme=cjt166 --set role=DTK \\
+      --set algorithm=3des --set version=02 \\
       --person officer=li.pem --person witness=zhou.pem > binding.toml")]
     Binding(checking::MakeBinding),
     /// Open a ceremony and take part in it
@@ -133,6 +136,7 @@ impl Ceremony {
             Self::Run(run) => run.run(global, output).await,
             Self::Join(join) => {
                 let participant = Participant::new(global.client()?, &global.connection()?)?;
+                tidy_up_when_told_to_end(None);
                 Party::one(participant, output).hold(&join.id, join.out.as_deref()).await
             }
             Self::List(list) => list.run(&global.client()?, output).await,
@@ -154,11 +158,18 @@ impl Run {
     async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
         let (plan, binding) = (plan_text(&self.plan)?, read(&self.binding)?);
         let client = global.client()?;
-        let opened: View = client.post("/v1/ceremonies", &OpenCeremony { plan, binding }).await?;
+        if !std::io::stdin().is_terminal() {
+            bail!("whoever opens a ceremony takes part in it, at a terminal");
+        }
+        let request = OpenCeremony { plan, binding };
+        // What cannot be held is not proposed to others.
+        let _: Health = client.post("/v1/ceremonies/check", &request).await?;
+        let opened: View = client.post("/v1/ceremonies", &request).await?;
         output.say(format!(
             "ceremony {} is open; everybody joins with `claviger ... ceremony join {}`",
             opened.id, opened.id
         ));
+        tidy_up_when_told_to_end(None);
         // What follows is nothing that was approved by itself.
         let participant = Participant::new(client.approved(None), &global.connection()?)?;
         Party::one(participant, output).hold(&opened.id, self.out.as_deref()).await

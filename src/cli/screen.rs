@@ -1,6 +1,7 @@
 //! What one person alone sees and types: on the terminal's other screen, which keeps nothing once it is left.
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use claviger_key_ceremonies::{TypedComponent, Written};
@@ -9,10 +10,14 @@ use crossterm::terminal::{
     Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use crossterm::{cursor, execute, queue};
+use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 /// Characters of a check value at most.
 const LONGEST_KCV: usize = 64;
+/// And at least.
+const SHORTEST_KCV: usize = 6;
 
 /// The other screen, while it is shown.
 pub(super) struct Screen(());
@@ -30,6 +35,7 @@ impl Screen {
                 "this turn needs a terminal: what is shown or typed in it must stay on no other screen, and in no file"
             );
         }
+        forget_typed();
         enable_raw_mode().context("the terminal cannot be set")?;
         let screen = Self(());
         execute!(std::io::stdout(), EnterAlternateScreen, Clear(ClearType::All), cursor::MoveTo(0, 0))?;
@@ -114,11 +120,13 @@ impl Screen {
 
     /// Has a check value typed.
     pub(super) fn type_kcv(&self, heading: &str, what: &str) -> anyhow::Result<String> {
-        let mut typed = String::new();
+        let (mut typed, mut said) = (String::new(), String::new());
         loop {
-            self.show(&[heading, "", what, "", &typed])?;
+            self.show(&[heading, "", what, "", &typed, "", &said])?;
+            said.clear();
             match key()? {
-                KeyCode::Enter if !typed.is_empty() => return Ok(typed),
+                KeyCode::Enter if typed.len() >= SHORTEST_KCV => return Ok(typed),
+                KeyCode::Enter => said = format!("At least {SHORTEST_KCV} digits of it."),
                 KeyCode::Backspace => drop(typed.pop()),
                 KeyCode::Esc => return Err(Left.into()),
                 KeyCode::Char(c) if c.is_ascii_hexdigit() && typed.len() < LONGEST_KCV => {
@@ -153,4 +161,64 @@ fn key() -> anyhow::Result<KeyCode> {
             }
         }
     }
+}
+
+/// Whether what is typed shows on the terminal's own screen; as it was once this ends.
+pub(super) struct Quiet(Option<Termios>);
+
+impl Quiet {
+    /// Shows nothing of what is typed.
+    pub(super) fn begin() -> Self {
+        Self::set(false)
+    }
+
+    /// Shows it again, for a question; what was typed before is forgotten.
+    pub(super) fn interrupted() -> Self {
+        forget_typed();
+        Self::set(true)
+    }
+
+    fn set(echo: bool) -> Self {
+        let stdin = rustix::stdio::stdin();
+        let Ok(before) = tcgetattr(stdin) else { return Self(None) };
+        let mut now = before.clone();
+        now.local_modes.set(LocalModes::ECHO, echo);
+        let _ = tcsetattr(stdin, OptionalActions::Now, &now);
+        Self(Some(before))
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, before);
+        }
+    }
+}
+
+/// What was typed before somebody was asked answers nothing.
+fn forget_typed() {
+    let _ = tcflush(rustix::stdio::stdin(), QueueSelector::IFlush);
+}
+
+/// Once the program is to end, leaves the terminal as it was found, and nothing behind in `folder`.
+pub(super) fn tidy_up_when_told_to_end(folder: Option<PathBuf>) {
+    let before = tcgetattr(rustix::stdio::stdin()).ok();
+    tokio::spawn(async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
+            return;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if let Some(before) = before {
+            let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
+        }
+        if let Some(folder) = folder {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+        std::process::exit(130);
+    });
 }

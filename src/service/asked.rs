@@ -104,6 +104,8 @@ impl Service {
         let labelled = |label: &str| known.iter().find(|entry| entry.record.label() == label);
         let key = says("key").unwrap_or_default();
         match statement.action.as_str() {
+            // What a ceremony needs is looked for when it is opened, and whether it goes on when it is ended.
+            "open_ceremony" | "cancel_ceremony" => true,
             "generate_key" | "adopt_key" => labelled(key).is_none(),
             "disperse_key" => {
                 let factors = says("factors").unwrap_or_default();

@@ -29,9 +29,7 @@ pub enum StoreError {
     #[error("the record was changed by somebody else in the meantime")]
     Conflict,
     /// A terminal of a restored store, whose counter nobody has set yet.
-    #[error(
-        "the store was restored from a backup: the terminal's counter must first be set above the last one it used"
-    )]
+    #[error("the store was restored from a backup: an officer must first say the last number that the terminal used")]
     Held,
     /// Written by a newer Claviger.
     #[error("the store has schema {found}, this version knows up to {known}")]

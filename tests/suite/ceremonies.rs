@@ -281,6 +281,38 @@ fn every_shipped_plan_is_rehearsed_from_terminals() {
     }
 }
 
+/// Whoever types while others are at work has answered nothing, signed nothing, and shown nothing.
+#[test]
+fn what_is_typed_while_nobody_is_asked_is_forgotten() {
+    let rehearsal = Rehearsal::start("generate-root");
+    let mut officer = rehearsal.room.join("officer");
+    officer.terminal.expect("waiting for ");
+    officer.terminal.type_in("0123456789ABCDEF\ryes\r");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!officer.terminal.everything_visible().contains("0123456789"), "{}", officer.terminal.screen());
+    let mut witness = rehearsal.room.join("witness");
+    witness.terminal.expect(QUESTIONS[0]);
+    witness.terminal.type_in("yes\r");
+    officer.terminal.expect(QUESTIONS[1]);
+    std::thread::sleep(Duration::from_millis(700));
+    let course = rehearsal.room.transcript();
+    assert_eq!(course.course().next().unwrap().label, "2", "it waits for an answer that was asked for");
+    assert!(!course.course().is_begun());
+    officer.terminal.type_in("yes\r");
+    witness.terminal.expect("types the check value of key");
+    // A rehearsal that is ended in the middle leaves nothing.
+    let mut alone = Terminal::claviger(&["ceremony", "rehearse", "generate-root", "--alone"], &rehearsal.room.folder);
+    alone.expect(QUESTIONS[0]);
+    let folder = std::fs::read_dir(std::env::temp_dir()).unwrap().filter_map(|entry| {
+        let path = entry.unwrap().path().join("rehearsal");
+        path.join("dev.json").exists().then_some(path)
+    });
+    let before: Vec<PathBuf> = folder.collect();
+    alone.type_in("\u{3}");
+    assert_eq!(alone.end(), 130);
+    assert!(before.iter().any(|path| !path.exists()), "{before:?}");
+}
+
 #[test]
 fn a_ceremony_is_listed_and_reported() {
     let mut rehearsal = Rehearsal::start("generate-root");

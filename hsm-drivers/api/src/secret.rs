@@ -37,6 +37,12 @@ pub enum ComponentError {
         /// Counted from one.
         number: usize,
     },
+    /// The same as another: the two cancel each other out.
+    #[error("component {number} is the same as another: the two cancel each other out")]
+    Equal {
+        /// Counted from one.
+        number: usize,
+    },
     /// Fewer than two.
     #[error("a key needs at least two components, so that nobody holds it alone")]
     TooFew,
@@ -86,6 +92,10 @@ impl Secret {
             }
             if bytes.iter().fold(0, |sum, byte| sum | byte) == 0 {
                 return Err(ComponentError::Zero { number });
+            }
+            let same = |other: &Secret| other.expose().iter().zip(bytes).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0;
+            if components[..number - 1].iter().any(same) {
+                return Err(ComponentError::Equal { number });
             }
             joined.expose_mut().iter_mut().zip(bytes).for_each(|(sum, byte)| *sum ^= byte);
         }

@@ -1,5 +1,6 @@
 //! Plans, bindings and transcripts, without a ceremony.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -204,11 +205,13 @@ impl Verify {
         let (course, rehearsal) = (transcript.course(), transcript.is_rehearsal());
         let unsigned: Vec<&str> = course.unsigned().collect();
         let state = course.ending().map_or("open", Ending::as_str);
-        let whole = course.ending().is_some() && unsigned.is_empty();
+        let whole = course.ending() == Some(Ending::Finished) && unsigned.is_empty();
+        let sha256 = hex::encode(digest(&text));
         let facts = json!({
             "ceremony": opening.ceremony, "plan": transcript.plan().id, "state": state, "rehearsal": rehearsal,
             "lines": transcript.entries().len(), "present": course.present().collect::<Vec<_>>(), "unsigned": unsigned,
-            "head": transcript.head(),
+            "sha256": sha256, "certificates": transcript.binding().people.iter()
+                .map(|person| (person.name.clone(), person.certificate.clone())).collect::<BTreeMap<_, _>>(),
         });
         output.result(&facts, || {
             let mut said = format!(
@@ -219,12 +222,18 @@ impl Verify {
                 transcript.plan().version,
                 opening.ceremony,
                 opening.daemon,
-                transcript.head(),
+                sha256,
                 words(&digest(&text)),
             );
             for name in course.present() {
                 let signed = if unsigned.contains(&name) { "was there and has NOT signed" } else { "signed" };
-                let _ = write!(said, "\n{name} {signed}");
+                let certificate = transcript.binding().person(name).map_or("", |person| person.certificate.as_str());
+                let _ = write!(said, "\n{name} {signed}, by certificate {certificate}");
+            }
+            if self.binding.is_none() {
+                said.push_str(
+                    "\nWhose certificates these are the transcript does not show: compare them with the binding (--binding).",
+                );
             }
             said
         });

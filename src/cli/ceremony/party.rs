@@ -14,7 +14,7 @@ use x509_parser::prelude::GeneralName;
 
 use super::{leave, of_ceremony};
 use crate::cli::output::Output;
-use crate::cli::screen::Screen;
+use crate::cli::screen::{Quiet, Screen};
 
 /// Somebody with a certificate.
 pub(super) struct Participant {
@@ -56,23 +56,41 @@ pub(super) struct Party<'a> {
     /// Lines of the transcript that were told.
     told: usize,
     waiting: String,
+    /// Why the last entry was not good, for the screen on which it is made again.
+    refused: String,
 }
 
 impl<'a> Party<'a> {
     /// One person.
     pub(super) fn one(person: Participant, output: &'a Output) -> Self {
         let client = person.client.clone();
-        Self { people: vec![person], client, alone: false, output, told: 0, waiting: String::new() }
+        Self {
+            people: vec![person],
+            client,
+            alone: false,
+            output,
+            told: 0,
+            waiting: String::new(),
+            refused: String::new(),
+        }
     }
 
     /// Everybody's part, of whom `client` is one.
     pub(super) fn all(people: Vec<Participant>, client: Client, output: &'a Output) -> Self {
-        Self { people, client, alone: true, output, told: 0, waiting: String::new() }
+        Self { people, client, alone: true, output, told: 0, waiting: String::new(), refused: String::new() }
     }
 
     /// Nobody's part: others join elsewhere.
     pub(super) fn watching(client: Client, output: &'a Output) -> Self {
-        Self { people: Vec::new(), client, alone: false, output, told: 0, waiting: String::new() }
+        Self {
+            people: Vec::new(),
+            client,
+            alone: false,
+            output,
+            told: 0,
+            waiting: String::new(),
+            refused: String::new(),
+        }
     }
 
     /// Takes part until the ceremony is over and everybody here has signed.
@@ -82,7 +100,12 @@ impl<'a> Party<'a> {
         for person in &self.people {
             ceremony = person.client.post(&format!("{path}/join"), &()).await?;
         }
+        if let Some(out) = out.filter(|out| out.exists()) {
+            bail!("{} is there already, and is not written over", out.display());
+        }
         self.greet(&ceremony);
+        // What is typed while nobody is asked is not shown, and answers nothing.
+        let _quiet = Quiet::begin();
         loop {
             self.tell(&ceremony)?;
             let Some(next) = ceremony.next.clone() else { break };
@@ -147,10 +170,11 @@ impl<'a> Party<'a> {
 
     /// Takes the turn of somebody who sits here.
     async fn take(&mut self, path: &str, who: usize, next: &CeremonyTurn) -> anyhow::Result<()> {
-        let person = &self.people[who];
         let turns = format!("{path}/turns");
+        let refused = std::mem::take(&mut self.refused);
+        let person = &self.people[who];
         let whose = if self.alone { format!("{}: ", person.name) } else { String::new() };
-        let heading = format!("{whose}turn {}, {}", next.turn, next.words);
+        let heading = format!("{whose}turn {}, {}{refused}", next.turn, next.words);
         let mut step = TakeStep { turn: next.turn.clone(), ..TakeStep::default() };
         let bytes = next.bytes.unwrap_or_default();
         match next.act.as_str() {
@@ -190,6 +214,7 @@ impl<'a> Party<'a> {
             Ok(_) => Ok(()),
             Err(ClientError::Problem(refused)) if refused.code == "step_refused" => {
                 self.output.say(format!("refused: {}", refused.detail));
+                self.refused = format!("\nREFUSED: {}", refused.detail);
                 Ok(())
             }
             // Another of the same role was quicker.
@@ -239,6 +264,7 @@ impl<'a> Party<'a> {
 /// Asks a person on a terminal, or whoever feeds this: nothing of it is secret.
 fn ask(heading: &str, question: &str) -> anyhow::Result<bool> {
     let stdin = std::io::stdin();
+    let _aloud = Quiet::interrupted();
     if stdin.is_terminal() {
         eprintln!("\n{heading}");
     }

@@ -18,6 +18,7 @@ use super::party::{Participant, Party};
 use super::{plan_text, read};
 use crate::cli::dev::{Directory, Settings};
 use crate::cli::output::Output;
+use crate::cli::screen::tidy_up_when_told_to_end;
 use crate::daemon::Daemon;
 
 /// Whose keys a rehearsal makes.
@@ -48,6 +49,8 @@ impl Rehearse {
         let text = plan_text(&self.plan)?;
         let plan = Plan::parse(&text)?;
         let folder = tempfile::tempdir()?;
+        // Thrown away even by whoever leaves in the middle.
+        tidy_up_when_told_to_end(Some(folder.path().to_owned()));
         let directory = Directory::at(&self.dir.clone().unwrap_or_else(|| folder.path().join("rehearsal")));
         // A backend for each that the plan names, so that what is copied is copied.
         let names: BTreeSet<&str> = plan.backend_names().collect();

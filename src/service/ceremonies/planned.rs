@@ -34,6 +34,12 @@ impl Service {
         let new = |key: &str, origin| {
             let request = key_request(plan, binding, key)?;
             let draft = self.draft(&request, origin)?;
+            if self.referenced(&key_ref(plan, binding, key)?).is_ok() {
+                return wrong(
+                    format!("key `{key}`"),
+                    "a key of this name, algorithm, version and factors exists already",
+                );
+            }
             let router = self.router()?;
             let there = router.destinations(&draft.record, &request.backends)?;
             let arrival = match origin {

@@ -279,6 +279,14 @@ impl Service {
         let typed = typed(input, written, request.algorithm.key_len(), odd_parity)?;
         let value = self.kcv_of(&request, &typed)?;
         same_kcv(input, &value)?;
+        let others = ceremony.components.iter().filter(|((of, _), _)| of == key).map(|(_, other)| other);
+        // Two of the same are none, and of three one would be the key.
+        if others.into_iter().any(|other| bool::from(other.expose().ct_eq(typed.expose()))) {
+            return Err(ServiceError::field(
+                "component",
+                "is the same as another custodian's: the two cancel each other out",
+            ));
+        }
         ceremony.components.insert((key.to_owned(), turn.person.unwrap_or_default()), typed);
         Ok(Done { lines: vec![line("component kcv", &value)], ..Done::default() })
     }
@@ -349,9 +357,14 @@ pub(super) fn typed(input: &StepInput, written: Written, len: usize, odd_parity:
 fn same_kcv(input: &StepInput, value: &str) -> Result<(), ServiceError> {
     match &input.kcv {
         None => Err(ServiceError::field("kcv", "is missing")),
-        Some(given) if given.len() >= SHORTEST_KCV && value.starts_with(&given.to_ascii_uppercase()) => Ok(()),
+        Some(given) if given.len() >= SHORTEST_KCV && agree(&given.to_ascii_uppercase(), value) => Ok(()),
         Some(_) => Err(ServiceError::field("kcv", "is another than this shows")),
     }
+}
+
+/// Whether one of them begins with the other: a letter may give more of it than is kept.
+fn agree(given: &str, value: &str) -> bool {
+    value.starts_with(given) || given.starts_with(value)
 }
 
 pub(super) fn line(name: &str, value: &str) -> (String, String) {

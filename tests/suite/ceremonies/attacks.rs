@@ -185,7 +185,7 @@ async fn in_production_two_others_approve_the_plan_and_nothing_else_is_held() {
     let shown: claviger_client::Proposal =
         daemon.client("officer-2").get(&format!("/v1/approvals/{proposal}"), &()).await.unwrap();
     let line = |name: &str| shown.lines.iter().find(|line| line.name == name).unwrap().value.clone();
-    assert_eq!(line("plan"), "receive-components version 1");
+    assert_eq!((shown.state.as_str(), line("plan")), ("open", "receive-components version 1".to_owned()));
     assert_eq!(line("key received"), "demo/cjt166/DTK 3des 01");
     assert_eq!(line("step 3"), "officer has the components joined to key received");
     assert_eq!(line("plan hash").split(' ').count(), 24);
@@ -290,6 +290,26 @@ async fn signatures_are_those_of_people_who_were_there() {
     assert_eq!(problem(sign(&daemon, &id, "witness-2").await).code, "bad_signature", "nobody of the binding");
     let signed = sign(&daemon, &id, "officer").await.unwrap();
     assert!(signed.unsigned.is_empty());
+}
+
+/// Two components that are the same are none, and of three one would be the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_components_are_refused() {
+    let daemon = Daemon::start();
+    let id = open(&daemon, &order(&daemon.data(), "receive-components", &[], &[])).await.unwrap().id;
+    let mut held = Vec::new();
+    take(&daemon, &id, &mut held).await.unwrap();
+    let (_, first) = input(&daemon, &show(&daemon, &id).await, &held).await;
+    take(&daemon, &id, &mut held).await.unwrap();
+    let again = TakeStep { turn: "2.2".to_owned(), component: first.component, kcv: first.kcv, ..TakeStep::default() };
+    let path = format!("/v1/ceremonies/{id}/turns");
+    let refused = problem(daemon.client("custodian-2").post::<StepTaken>(&path, &again).await);
+    assert!(refused.detail.contains("the same as another custodian's"), "{refused:?}");
+    let same = vec![Zeroizing::new("11".repeat(16)), Zeroizing::new("22".repeat(16)), Zeroizing::new("11".repeat(16))];
+    let import =
+        claviger_client::ImportKey { key: crate::token_keys::dtk(), components: same, kcv: None, odd_parity: false };
+    let refused = problem(daemon.client("officer").post::<Key>("/v1/keys/import", &import).await);
+    assert!(refused.detail.contains("component 3 is the same as another"), "{refused:?}");
 }
 
 /// Terminals that wait are told at once, and do not fill the log meanwhile.

@@ -44,7 +44,9 @@ fn hold(daemon: &Daemon, plan: &str, backends: &[(&str, &str)], parameters: &[(&
     opener.terminal.expect_written("ceremony join ");
     let id = opener.terminal.written().split("ceremony join ").nth(1).unwrap()[..32].to_owned();
     let room = Room { folder: folder.to_owned(), data: data.clone(), id, plan: plan.to_owned() };
-    room.play([("officer".to_owned(), opener)].into());
+    for (who, player) in &mut room.play([("officer".to_owned(), opener)].into()) {
+        assert_eq!(player.terminal.end(), 0, "{plan}: {who}\n{}", player.terminal.everything_visible());
+    }
     let transcript = folder.join(format!("{}.jsonl", room.id));
     let shown = daemon.cli("auditor", &["ceremony", "show", &room.id, "--transcript", transcript.to_str().unwrap()]);
     assert!(shown.status.success(), "{}", words(&shown));
