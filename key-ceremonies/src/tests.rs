@@ -224,6 +224,22 @@ fn signatures_are_of_those_who_were_there_over_how_it_ended() {
     assert!(transcript.add(now(), Event::Signed { by: officer.clone(), signed }).is_err());
 }
 
+/// People who sign at once come in any order.
+#[test]
+fn signatures_come_in_any_order_of_time() {
+    let cast = cast("generate-root");
+    let text = cast.whole().text();
+    let lines: Vec<&str> = text.lines().collect();
+    let unsigned: String = lines[..lines.len() - 2].iter().flat_map(|line| [*line, "\n"]).collect();
+    let mut transcript = Transcript::parse(&unsigned).unwrap();
+    for (late, (name, key, _)) in [9, 3].into_iter().zip(&cast.people) {
+        let at = now() + std::time::Duration::from_secs(late);
+        let signed = key.sign(transcript.closing(name, key.certificate(), at).unwrap().as_bytes()).unwrap();
+        transcript.add(at, Event::Signed { by: name.clone(), signed }).unwrap();
+    }
+    assert_eq!(Transcript::parse(&transcript.text()).unwrap().course().unsigned().count(), 0);
+}
+
 #[test]
 fn a_plan_that_does_not_hold_together_is_refused_by_name() {
     let whole = shipped("receive-components").unwrap();

@@ -224,7 +224,7 @@ impl Transcript {
             if entry.rehearsal != transcript.is_rehearsal() {
                 return Err(TranscriptError::Line { line: number, reason: "is of a rehearsal, or not".to_owned() });
             }
-            if transcript.entries.last().is_some_and(|before| entry.at < before.at) {
+            if !is_signature(&entry.event) && transcript.entries.last().is_some_and(|before| entry.at < before.at) {
                 return Err(TranscriptError::Line {
                     line: number,
                     reason: "is earlier than the one before".to_owned(),
@@ -241,8 +241,12 @@ impl Transcript {
     /// [`TranscriptError`]; then nothing was added.
     pub fn add(&mut self, at: Timestamp, event: Event) -> Result<&str, TranscriptError> {
         let n = self.entries.len() as u64 + 1;
-        // A clock that was set back does not turn the order around.
-        let at = self.entries.last().map_or(at, |before| before.at.max(at));
+        // A clock that was set back does not turn the order around. Of a signature the time is in what is signed; several
+        // people sign at once, and it does not matter whose comes first.
+        let at = match &event {
+            event if is_signature(event) => at,
+            _ => self.entries.last().map_or(at, |before| before.at.max(at)),
+        };
         let entry = Entry { n, at, prev: self.head(), rehearsal: self.is_rehearsal(), event };
         self.take(line_of(&entry)?, entry)?;
         Ok(self.lines.last().map_or("", String::as_str))
@@ -329,6 +333,10 @@ impl Transcript {
         let opened = self.entries.first().map_or(Timestamp::MIN, |entry| entry.at);
         opened + std::time::Duration::from_secs(3600 * u64::from(self.plan.hours))
     }
+}
+
+fn is_signature(event: &Event) -> bool {
+    matches!(event, Event::Signed { .. })
 }
 
 fn line_of(entry: &Entry) -> Result<String, TranscriptError> {

@@ -58,7 +58,7 @@ struct Global {
     /// A development daemon's directory: where `dev` keeps its data, and where clients find it
     #[arg(id = "global-data", long = "data", global = true, value_name = "DIR", env = "CLAVIGER_DATA")]
     data: Option<PathBuf>,
-    /// Who to be to a development daemon: card-management, clearing, officer, auditor or terminals
+    /// Who to be to a development daemon: card-management, clearing, terminals, officer, officer-2, custodian, witness, auditor ...
     #[arg(id = "global-as", long = "as", global = true, value_name = "NAME", env = "CLAVIGER_AS")]
     name: Option<String>,
     /// Address of a daemon, as https://host:8443
