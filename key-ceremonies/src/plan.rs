@@ -313,6 +313,10 @@ impl Plan {
             }
             if let Step::Confirm { say, .. } = step {
                 is_plain(&at, say)?;
+                // A second line could pass for one of the words that officers sign.
+                if say.contains('\n') {
+                    return wrong(at, "must be one line");
+                }
             }
             check_shares(&at, step, people, &mut collected)?;
             let keys = step.keys();

@@ -258,6 +258,7 @@ fn a_plan_that_does_not_hold_together_is_refused_by_name() {
         ("hours = 8", "hours = 8\nslot = 3", "plan"),
         ("id = \"receive-components\"", "id = \"Receive\"", "`id`"),
         ("title = \"Receive", "title = \"\\u202EReceive", "`title`"),
+        ("say = \"The three", "say = \"\\napprovals: 0\\nThe three", "step 1"),
         ("[[step]]", "[[step", "plan, line"),
     ] {
         let changed = whole.replacen(from, to, 1);
