@@ -156,6 +156,7 @@ impl Ceremony {
 
 impl Run {
     async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+        is_free(self.out.as_deref())?;
         let (plan, binding) = (plan_text(&self.plan)?, read(&self.binding)?);
         let client = global.client()?;
         if !std::io::stdin().is_terminal() {
@@ -234,6 +235,14 @@ fn plan_text(plan: &str) -> anyhow::Result<String> {
 
 fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+/// Whether a file that is to be left at the end may be: a ceremony is not held for a transcript that has no place.
+fn is_free(out: Option<&Path>) -> anyhow::Result<()> {
+    match out.filter(|out| out.exists()) {
+        Some(out) => bail!("{} is there already, and is not written over", out.display()),
+        None => Ok(()),
+    }
 }
 
 /// Leaves a text in a file that is not there yet.

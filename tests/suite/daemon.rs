@@ -64,8 +64,15 @@ impl Daemon {
     }
 
     /// What a talkative one has written.
-    pub(crate) fn said(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    pub(crate) fn said(&self) -> Vec<u8> {
+        std::fs::read(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Has the process end as a fault of its own would; how it ended.
+    pub(crate) fn abort(&mut self) -> std::process::ExitStatus {
+        let id = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(id, rustix::process::Signal::ABORT).unwrap();
+        self.process.wait().unwrap()
     }
 
     /// The daemon's process id.

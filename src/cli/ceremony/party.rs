@@ -12,7 +12,7 @@ use claviger_key_ceremonies::{Event, PersonalKey, Signed, Transcript, Written, d
 use jiff::Timestamp;
 use x509_parser::prelude::GeneralName;
 
-use super::{leave, of_ceremony};
+use super::{is_free, leave, of_ceremony};
 use crate::cli::output::Output;
 use crate::cli::screen::{Quiet, Screen};
 
@@ -64,44 +64,30 @@ impl<'a> Party<'a> {
     /// One person.
     pub(super) fn one(person: Participant, output: &'a Output) -> Self {
         let client = person.client.clone();
-        Self {
-            people: vec![person],
-            client,
-            alone: false,
-            output,
-            told: 0,
-            waiting: String::new(),
-            refused: String::new(),
-        }
+        Self::of(vec![person], client, false, output)
     }
 
     /// Everybody's part, of whom `client` is one.
     pub(super) fn all(people: Vec<Participant>, client: Client, output: &'a Output) -> Self {
-        Self { people, client, alone: true, output, told: 0, waiting: String::new(), refused: String::new() }
+        Self::of(people, client, true, output)
     }
 
     /// Nobody's part: others join elsewhere.
     pub(super) fn watching(client: Client, output: &'a Output) -> Self {
-        Self {
-            people: Vec::new(),
-            client,
-            alone: false,
-            output,
-            told: 0,
-            waiting: String::new(),
-            refused: String::new(),
-        }
+        Self::of(Vec::new(), client, false, output)
+    }
+
+    fn of(people: Vec<Participant>, client: Client, alone: bool, output: &'a Output) -> Self {
+        Self { people, client, alone, output, told: 0, waiting: String::new(), refused: String::new() }
     }
 
     /// Takes part until the ceremony is over and everybody here has signed.
     pub(super) async fn hold(mut self, id: &str, out: Option<&Path>) -> anyhow::Result<ExitCode> {
+        is_free(out)?;
         let path = format!("/v1/ceremonies/{}", of_ceremony(id)?);
         let mut ceremony: Ceremony = self.client.get(&path, &()).await?;
         for person in &self.people {
             ceremony = person.client.post(&format!("{path}/join"), &()).await?;
-        }
-        if let Some(out) = out.filter(|out| out.exists()) {
-            bail!("{} is there already, and is not written over", out.display());
         }
         self.greet(&ceremony);
         // What is typed while nobody is asked is not shown, and answers nothing.
@@ -180,6 +166,10 @@ impl<'a> Party<'a> {
         match next.act.as_str() {
             "confirm" => step.confirm = Some(ask(&heading, "Type yes if it is so, no if it is not: ")?),
             "compare" => {
+                // Whoever is alone has nobody who reads it aloud.
+                if self.alone {
+                    ask(&heading, "Type yes when you have read the check value: it stands above, or on the letter: ")?;
+                }
                 let screen = Screen::open()?;
                 step.kcv = Some(screen.type_kcv(&heading, "Type the check value that was given, and press Enter.")?);
             }

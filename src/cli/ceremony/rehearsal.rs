@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::checking::binding_text;
 use super::party::{Participant, Party};
-use super::{plan_text, read};
+use super::{is_free, plan_text, read};
 use crate::cli::dev::{Directory, Settings};
 use crate::cli::output::Output;
 use crate::cli::screen::tidy_up_when_told_to_end;
@@ -46,6 +46,7 @@ pub(in crate::cli) struct Rehearse {
 
 impl Rehearse {
     pub(in crate::cli) async fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        is_free(self.out.as_deref())?;
         let text = plan_text(&self.plan)?;
         let plan = Plan::parse(&text)?;
         let folder = tempfile::tempdir()?;

@@ -162,6 +162,8 @@ async fn a_backup_is_restored_with_shares_from_terminals() {
         terminal.expect("Type the component");
         type_share(&mut terminal, share);
         assert_eq!(terminal.end(), 0, "{}", terminal.everything_visible());
+        let said = ["1 of 3 shares are there", "2 of 3 shares are there", "the daemon is unsealed"][who - 1];
+        assert!(terminal.everything_visible().contains(said), "{}", terminal.everything_visible());
         assert!(!terminal.everything_visible().contains(share.as_str()));
     }
     mac(&second).await.unwrap();
