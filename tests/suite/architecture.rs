@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("claviger-hsm-conformance", &["claviger-hsm-api"]),
     ("claviger-card-schemes", &["claviger-hsm-api", "claviger-hsm-engine"]),
     ("claviger-client", &[]),
+    ("claviger-key-blocks", &[]),
     ("claviger-key-ceremonies", &["claviger-hsm-api"]),
     (
         "claviger",
