@@ -182,3 +182,27 @@ fn cmac_of<C: KeyInit + CmacCipher>(key: &[u8], parts: &[&[u8]]) -> Result<Zeroi
     parts.iter().for_each(|part| mac.update(part));
     Ok(Zeroizing::new(mac.finalize().into_bytes().to_vec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_of_ones_goes_on_with_zeros() {
+        let key = BlockKey::new(Cipher::Aes, &[5; 32]).unwrap();
+        let mut stream = [0; 40];
+        key.ctr([0xFF; 16], &mut stream).unwrap();
+        let mut blocks = [[0xFF; 16], [0; 16], 1u128.to_be_bytes()].concat();
+        key.encrypt(&mut blocks).unwrap();
+        assert_eq!(stream, blocks[..40]);
+    }
+
+    #[test]
+    fn partial_blocks_are_refused() {
+        let key = BlockKey::new(Cipher::TripleDes, &[5; 24]).unwrap();
+        for result in [key.encrypt(&mut [0; 9]), key.decrypt(&mut [0; 7]), key.cbc_encrypt(&[0; 8], &mut [0; 15])] {
+            assert_eq!(result.unwrap_err().field(), Field::Payload);
+        }
+        assert!(key.cbc_encrypt(&[0; 7], &mut [0; 8]).is_err() && key.cbc_mac(&[]).is_err());
+    }
+}

@@ -28,6 +28,11 @@ const PARSERS: &[(&str, &str, &str)] = &[
     ("votes of officers", "key-ceremonies/src/signature.rs", "vote"),
     ("Arrow files", "src/cli/transactions/arrow_file.rs", "arrow_file"),
     ("policies", "src/policy/sets.rs", "policies"),
+    ("headers of key blocks", "key-blocks/src/tr31/header.rs", "key_block"),
+    ("optional blocks", "key-blocks/src/tr31/optional.rs", "key_block"),
+    ("opened key blocks", "key-blocks/src/tr31/block.rs", "key_block"),
+    ("structures of SDF and SKF devices", "key-blocks/src/sm2/structure.rs", "key_block"),
+    ("DER of SM2 envelopes", "key-blocks/src/sm2/asn1.rs", "key_block"),
     ("frames of workers", "src/routing/worker/frame.rs", "worker_frames"),
 ];
 
@@ -89,6 +94,7 @@ fn nothing_else_parses() {
         "client/src",
         "card-schemes/src",
         "hsm-drivers/api/src",
+        "key-blocks/src",
         "key-ceremonies/src",
         "hsm-drivers/software/src",
         "hsm-drivers/pkcs11/src",
@@ -110,6 +116,7 @@ fn nothing_else_parses() {
             "PolicySet = ",
             "postcard::from_bytes",
             "postcard::take_from_bytes",
+            "SliceReader::new",
         ];
         let listed = PARSERS.iter().any(|(_, file, _)| *file == path) || ours.contains(&path.as_str());
         assert!(listed || !parses.iter().any(|call| text.contains(call)), "{path} parses and is on no list");
