@@ -25,7 +25,7 @@ CBC, MAC, CTR = 0, 1, 2
 
 
 def derived_key(alg: str, kbpk: bytes, purpose: int) -> bytes:
-    """TR-31:2018 A.4.2.2: CMACs of counter, purpose, 00, algorithm and bits."""
+    """Derivation binding of TR-31:2018: CMACs of counter, purpose, 00, algorithm and bits."""
     require((alg, len(kbpk)) in DERIVATION_IDS, "no such protection key")
     ids = (purpose << 40) + (DERIVATION_IDS[alg, len(kbpk)] << 16) + len(kbpk) * 8
     counters = range(1, -(-len(kbpk) // MAC_SIZE) + 1)

@@ -79,8 +79,8 @@ impl Sm2Ciphertext {
         }
     }
 
-    /// From ECCCipher of GM/T 0018: `x (64) || y (64) || M (32) || L (4) || C (L)`, and nothing after it. GM/T 0016 has the same
-    /// under the name ECCCIPHERBLOB.
+    /// From ECCCipher of GM/T 0018: `x (64) || y (64) || M (32) || L (4) || C (L)`, and nothing after it. GM/T 0016 has
+    /// the same under the name ECCCIPHERBLOB.
     ///
     /// # Errors
     /// `structure`, `point` or `ciphertext`.
@@ -106,7 +106,8 @@ impl Sm2Ciphertext {
         Self::from_parts(&x, &y, hash, reader.take(len)?.to_vec())
     }
 
-    /// From the DER of `SM2Cipher` (GM/T 0009-2012, 7.2): `SEQUENCE { x INTEGER, y INTEGER, C3 OCTET STRING, C2 OCTET STRING }`.
+    /// From the DER of `SM2Cipher` (GM/T 0009-2012, 7.2): `SEQUENCE { x INTEGER, y INTEGER, C3 OCTET STRING, C2 OCTET
+    /// STRING }`.
     ///
     /// # Errors
     /// `structure`, `point` or `ciphertext`.

@@ -34,7 +34,7 @@ impl EnvelopedKey {
     pub fn seal(recipient: &Sm2PublicKey, key: &Sm2PrivateKey, random: &mut Random<'_>) -> Result<Self, KeyBlockError> {
         let mut symmetric_key = Zeroizing::new([0; 16]);
         random(&mut symmetric_key[..])?;
-        let mut private_key = key.expose();
+        let mut private_key = key.bytes();
         BlockKey::new(Cipher::Sm4, &symmetric_key[..])?.encrypt(&mut private_key[..])?;
         let symmetric_key = Sm2Ciphertext::seal(recipient, &symmetric_key[..], random)?;
         Ok(Self { public_key: key.public_key(), symmetric_key, private_key: *private_key })
@@ -64,8 +64,9 @@ impl EnvelopedKey {
         &self.public_key
     }
 
-    /// From ENVELOPEDKEYBLOB of GM/T 0016 (SKF): `Version (4) || ulSymmAlgID (4) || ulBits (4) || cbEncryptedPriKey (64) || PubKey ||
-    /// ECCCipherBlob`, where PubKey is `bits (4) || x (64) || y (64)`.
+    /// From ENVELOPEDKEYBLOB of GM/T 0016 (SKF): `Version (4) || ulSymmAlgID (4) || ulBits (4) || cbEncryptedPriKey (64) ||
+    /// PubKey || ECCCipherBlob`, where PubKey is `bits (4) || x (64) || y (64)`. Of cbEncryptedPriKey the left half is zeros
+    /// and the right one SM4-ECB.
     ///
     /// # Errors
     /// The field that is not so.
@@ -87,9 +88,9 @@ impl EnvelopedKey {
         [head, right_aligned(&self.private_key).to_vec(), self.public_key_structure(order), ciphertext].concat()
     }
 
-    /// From EnvelopedKeyBlob of GM/T 0018 (SDF): `first (4) || ulSymmAlgID (4) || ECCCipherBlob || PubKey || cbEncryptedPriKey
-    /// (64)`, with PubKey as in [`EnvelopedKey::from_skf`]. Devices differ in what stands `first`: a version (1), or the
-    /// algorithm of the pair (SGD_SM2_3, 0x00020800).
+    /// From EnvelopedKeyBlob of GM/T 0018 (SDF): `first (4) || ulSymmAlgID (4) || ECCCipherBlob || PubKey ||
+    /// cbEncryptedPriKey (64)`, with the last two as in [`EnvelopedKey::from_skf`]. Devices differ in what stands `first`: a
+    /// version (1), or the algorithm of the pair (SGD_SM2_3, 0x00020800).
     ///
     /// # Errors
     /// The field that is not so.
@@ -110,8 +111,8 @@ impl EnvelopedKey {
         [head, ciphertext, self.public_key_structure(order), right_aligned(&self.private_key).to_vec()].concat()
     }
 
-    /// From the DER of `SM2EnvelopedKey` (GM/T 0009-2012, 7.4): `SEQUENCE { AlgorithmIdentifier, SM2Cipher, public key BIT STRING
-    /// 04 || x || y, encrypted private key BIT STRING }`. The algorithm's parameters may be absent or NULL.
+    /// From the DER of `SM2EnvelopedKey` (GM/T 0009-2012, 7.4): `SEQUENCE { AlgorithmIdentifier, SM2Cipher, public key BIT
+    /// STRING 04 || x || y, encrypted private key BIT STRING }`. The algorithm's parameters may be absent or NULL.
     ///
     /// # Errors
     /// The field that is not so.

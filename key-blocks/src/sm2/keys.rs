@@ -5,6 +5,7 @@ use ::sm2::{PublicKey, Scalar, SecretKey};
 use zeroize::Zeroizing;
 
 use crate::error::{Field, KeyBlockError};
+use crate::key_bytes::KeyBytes;
 
 /// A point of the curve other than infinity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,11 @@ impl Sm2PrivateKey {
     }
 
     /// 32 bytes, big endian.
-    pub fn expose(&self) -> Zeroizing<[u8; 32]> {
+    pub fn to_bytes(&self) -> KeyBytes {
+        KeyBytes::copy_of(&self.bytes()[..])
+    }
+
+    pub(super) fn bytes(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.0.to_bytes().into())
     }
 

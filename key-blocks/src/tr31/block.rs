@@ -88,8 +88,8 @@ impl<'a> KeyBlock<'a> {
         &self.header
     }
 
-    /// Checks the MAC and then takes the key out. `kbpk` is triple DES of 16 or 24 bytes for versions A, B and C, AES of 16, 24
-    /// or 32 for D and E, SM4 for the project-local form.
+    /// Checks the MAC and then takes the key out. `kbpk` is triple DES of 16 or 24 bytes for versions A, B and C, AES of
+    /// 16, 24 or 32 for D and E, SM4 for the project-local form.
     ///
     /// # Errors
     /// `kbpk` for another length; `mac` if it does not hold, which a wrong KBPK shows as too; `key length` if what was

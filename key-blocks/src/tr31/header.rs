@@ -38,10 +38,7 @@ impl Header {
 
     /// Which purse key it is, if Claviger wrote that down.
     pub fn purse_key(&self) -> Option<&PurseKey> {
-        self.optional_blocks.iter().find_map(|block| match block {
-            OptionalBlock::PurseKey(key) => Some(key),
-            OptionalBlock::Other { .. } => None,
-        })
+        self.optional_blocks.iter().find_map(OptionalBlock::purse_key)
     }
 
     /// The header at the start of a whole block, its version and its characters.
@@ -120,7 +117,7 @@ impl Header {
             if block.id() == PADDING && at + 1 != self.optional_blocks.len() {
                 return refused("is padding, which stands last");
             }
-            if matches!(block, OptionalBlock::PurseKey(_)) && !matches!(self.usage, Usage::Proprietary(_)) {
+            if block.purse_key().is_some() && !matches!(self.usage, Usage::Proprietary(_)) {
                 return refused("names a purse key, whose usage is proprietary");
             }
         }

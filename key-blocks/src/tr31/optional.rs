@@ -13,18 +13,13 @@ pub enum ExtendedLength {
     Pairs,
 }
 
-/// One optional block.
+/// One optional block: Claviger's own, which is typed, or any other, kept as it came (KC and KP check values, KS, IK, CT,
+/// HM, LB, TS, the padding PB and the rest).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OptionalBlock {
-    /// Claviger's own.
-    PurseKey(PurseKey),
-    /// Any other, kept as it came: KC and KP check values, KS, IK, CT, HM, LB, TS, the padding PB and the rest.
-    Other {
-        /// Two letters or digits.
-        id: String,
-        /// Printable ASCII.
-        data: String,
-    },
+pub struct OptionalBlock {
+    id: String,
+    data: String,
+    purse_key: Option<PurseKey>,
 }
 
 /// The id of the block that fills up the others.
@@ -34,10 +29,10 @@ pub(super) const PADDING: &str = "PB";
 const SHORT: usize = 0xFF;
 
 impl OptionalBlock {
-    /// A block; of Claviger's own id and format, a typed one.
+    /// `id` is two letters or digits, `data` printable ASCII.
     ///
     /// # Errors
-    /// `optional blocks`, if the id is not two letters or digits, or the data not printable ASCII; `purse key`.
+    /// `optional blocks`, if they are not; `purse key`, if it is Claviger's own and says nothing that a purse key is.
     pub fn new(id: &str, data: &str) -> Result<Self, KeyBlockError> {
         if id.len() != 2 || !id.bytes().all(|c| c.is_ascii_alphanumeric()) {
             return Err(KeyBlockError::new(Field::OptionalBlocks, "have ids of two letters or digits"));
@@ -45,34 +40,27 @@ impl OptionalBlock {
         if !data.bytes().all(|c| matches!(c, b' '..=b'~')) {
             return Err(KeyBlockError::new(Field::OptionalBlocks, "hold printable ASCII only"));
         }
-        if id == PurseKey::ID
-            && let Some(read) = PurseKey::parse(data)
-        {
-            return read.map(Self::PurseKey);
-        }
-        Ok(Self::Other { id: id.to_owned(), data: data.to_owned() })
+        let purse_key = if id == PurseKey::ID { PurseKey::parse(data).transpose()? } else { None };
+        Ok(Self { id: id.to_owned(), data: data.to_owned(), purse_key })
     }
 
     /// Its two characters.
     pub fn id(&self) -> &str {
-        match self {
-            Self::PurseKey(_) => PurseKey::ID,
-            Self::Other { id, .. } => id,
-        }
+        &self.id
     }
 
     /// What it says.
-    pub fn data(&self) -> String {
-        match self {
-            Self::PurseKey(key) => key.data(),
-            Self::Other { data, .. } => data.clone(),
-        }
+    pub fn data(&self) -> &str {
+        &self.data
+    }
+
+    /// Which purse key it says that is, if it is Claviger's own.
+    pub fn purse_key(&self) -> Option<&PurseKey> {
+        self.purse_key.as_ref()
     }
 
     pub(super) fn text(&self, extended: ExtendedLength) -> Result<String, KeyBlockError> {
-        // Whoever wrote the variant by hand is held to the same rules.
-        let checked = Self::new(self.id(), &self.data())?;
-        let (id, data) = (checked.id(), checked.data());
+        let (id, data) = (&self.id, &self.data);
         let short = id.len() + 2 + data.len();
         if short <= SHORT {
             return Ok(format!("{id}{short:02X}{data}"));
@@ -104,6 +92,12 @@ impl OptionalBlock {
             _ => refused("has an id that is not two letters or digits, or holds other than printable ASCII"),
         })?;
         Ok((block, len))
+    }
+}
+
+impl From<PurseKey> for OptionalBlock {
+    fn from(key: PurseKey) -> Self {
+        Self { id: PurseKey::ID.to_owned(), data: key.data(), purse_key: Some(key) }
     }
 }
 

@@ -1,4 +1,5 @@
-//! How a key block's payload is encrypted and authenticated: TR-31:2018 A.3 (variants) and A.4 (derivation), ISO 20038:2017.
+//! How a key block's payload is encrypted and authenticated: variant binding (A, C) and derivation binding (B, D) of
+//! TR-31:2018, and ISO 20038:2017 (E). `tests/vectors/tr31.json` has the keys on the way too.
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;

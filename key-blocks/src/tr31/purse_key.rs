@@ -2,8 +2,8 @@
 
 use crate::error::{Field, KeyBlockError};
 
-/// Which purse key a block holds. X9.143 has no usages for the roles of a purse, so such keys have a proprietary usage, and
-/// this says what it means: a load key does not become a purchase key on its way.
+/// Which purse key a block holds. X9.143 has no usages for the roles of a purse, so such keys have a proprietary usage,
+/// and this says what it means: a load key does not become a purchase key on its way.
 ///
 /// It is optional block `91`, of the range that X9.143 leaves to proprietary use, with the data
 /// `CLAVIGER/1/SCHEME/ROLE/LEVEL`, as in `CLAVIGER/1/cjt166/DTK/1`. The block stands in the header, so it is authenticated.
@@ -17,20 +17,21 @@ pub struct PurseKey {
 const MARK: &str = "CLAVIGER/1/";
 const WRONG: KeyBlockError = KeyBlockError::new(
     Field::PurseKey,
-    "is a scheme of at most 40 lower-case letters, digits and hyphens, a role of at most 24 upper-case letters, digits and `_`, and a level",
+    "is a scheme (lower-case letters, digits, inner hyphens), a role (upper-case letters, digits, `_`) and a level",
 );
 
 impl PurseKey {
     /// The id of the optional block.
     pub const ID: &str = "91";
 
-    /// `scheme` and `role` as in the name of a key; `level` is how many dispersion steps are already in the key, 0 at the root.
+    /// `scheme` and `role` as in the name of a key, at most 40 and 24 characters; `level` is how many dispersion steps are
+    /// already in the key, 0 at the root.
     ///
     /// # Errors
     /// `purse key`, for words that no scheme or role has.
     pub fn new(scheme: &str, role: &str, level: u8) -> Result<Self, KeyBlockError> {
-        let good_scheme = (1..=40).contains(&scheme.len())
-            && scheme.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-');
+        let lower = |word: &str| !word.is_empty() && word.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let good_scheme = scheme.len() <= 40 && scheme.split('-').all(lower);
         let good_role = role.starts_with(|c: char| c.is_ascii_uppercase())
             && role.len() <= 24
             && role.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_');

@@ -4,7 +4,7 @@ use crate::cipher::Cipher;
 use crate::error::{Field, KeyBlockError};
 use crate::tr31::optional::ExtendedLength;
 
-/// How a block is protected (TR-31:2018 A.2, ISO 20038:2017).
+/// How a block is protected (TR-31:2018, ISO 20038:2017).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// Variants of a triple DES key, of 2005. Only ever read.
@@ -99,8 +99,8 @@ impl Form {
     }
 
     /// **No published standard.** Version D with SM4 in place of AES: the KBPK is an SM4 key, keys are derived under
-    /// algorithm id 0005, and algorithm `S`, which is DSA elsewhere, is SM4. No Chinese adaptation of TR-31 is known, so this
-    /// is Claviger's own; both sides must have agreed on it. Case `tr31-like-sm4-local` of `tests/vectors/tr31.json`.
+    /// algorithm id 0005, and algorithm `S`, which is DSA elsewhere, is SM4. No Chinese adaptation of TR-31 is known, so
+    /// this is Claviger's own; both sides must have agreed on it. Case `tr31-like-sm4-local` of `tests/vectors/tr31.json`.
     pub fn sm4_local(extended_length: ExtendedLength) -> Self {
         Self { extended_length, sm4_local: true }
     }
@@ -129,8 +129,8 @@ impl Form {
 pub enum KeyPadding {
     /// Up to a whole block only.
     Minimal,
-    /// As long as the longest key of the algorithm, then up to a whole block (X9.143:2021 7.3.1): 24 bytes for DES and triple
-    /// DES, 32 for AES. Keys of other algorithms are padded minimally.
+    /// As long as the longest key of the algorithm, then up to a whole block (X9.143:2021 7.3.1): 24 bytes for DES and
+    /// triple DES, 32 for AES. Keys of other algorithms are padded minimally.
     Obfuscated,
     /// As long as a key of so many bytes, then up to a whole block; longer keys are padded minimally.
     AsIf(usize),

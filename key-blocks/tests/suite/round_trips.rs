@@ -43,7 +43,7 @@ fn any_header(proprietary: bool) -> impl Strategy<Value = Header> {
                 .filter_map(|(id, data)| Some(OptionalBlock::new(id, &data?).unwrap()))
                 .collect();
             if proprietary {
-                optional_blocks.push(OptionalBlock::PurseKey(PurseKey::new(&scheme, &role, level).unwrap()));
+                optional_blocks.push(PurseKey::new(&scheme, &role, level).unwrap().into());
             }
             let usage = if proprietary { Usage::Proprietary(number) } else { usage };
             Header {
