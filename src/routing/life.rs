@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use claviger_hsm_api::{
     Arrival, Batch, DriverError, Fault, Finish, KeyAttributes, KeyPath, KeyRank, KeyState, LegValue, NewKey, Recipe,
-    Secret, StoredKey, WrapFormat,
+    Secret, StoredKey, WrapFormat, WrappedKey,
 };
 
 use jiff::Timestamp;
@@ -85,7 +85,7 @@ impl Router {
     /// [`RouteError`].
     pub fn generate(&self, permit: &Permit, key: &NewKey, backends: &[String]) -> Result<Made, RouteError> {
         self.may_make(permit, "generate", &key.id)?;
-        self.in_first(backends, |backend| backend.driver.generate(key.clone()))
+        self.in_first(backends, |backend| Ok(backend.driver.generate(key.clone())?))
     }
 
     /// Brings a plain key in: into each of these backends, or into the first that can hold it.
@@ -103,7 +103,7 @@ impl Router {
         self.may_make(permit, "import", &key.id)?;
         let import = |backend: &Backend| backend.driver.import(key.clone(), Secret::copy_of(secret.expose()));
         if !each {
-            return self.in_first(backends, import);
+            return self.in_first(backends, |backend| Ok(import(backend)?));
         }
         let mut made: Option<Made> = None;
         for name in backends {
@@ -126,16 +126,43 @@ impl Router {
         made.ok_or_else(RouteError::no_replica)
     }
 
+    /// Takes a key in that came under another: in the first of these backends that holds that one and can open it.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn unwrap(
+        &self,
+        permit: &Permit,
+        key: &NewKey,
+        under: &Arc<Entry>,
+        wrapped: &WrappedKey,
+        backends: &[String],
+    ) -> Result<Made, RouteError> {
+        self.may_make(permit, "unwrap", &key.id)?;
+        permitted(permit, under.id())?;
+        under.record.admits(Purpose::Process, Timestamp::now())?;
+        let holding: Vec<String> =
+            backends.iter().filter(|name| under.replica_on(name).is_some()).cloned().collect();
+        if holding.is_empty() {
+            return Err(RouteError::no_replica().of(std::slice::from_ref(under)));
+        }
+        let handle = |backend: &Backend| match under.replica_on(&backend.name) {
+            Some(replica) => self.opened.handle(backend, under, replica),
+            None => Err(RouteError::no_replica()),
+        };
+        self.in_first(&holding, |backend| Ok(backend.driver.unwrap(key.clone(), &handle(backend)?, wrapped)?))
+    }
+
     fn in_first(
         &self,
         backends: &[String],
-        make: impl Fn(&Backend) -> Result<StoredKey, DriverError>,
+        make: impl Fn(&Backend) -> Result<StoredKey, RouteError>,
     ) -> Result<Made, RouteError> {
         let mut refusal = RouteError::no_replica();
         for name in backends {
             let backend = self.backend(name)?;
             let _place = backend.enter(Lane::Ceremony)?;
-            match make(&backend).map_err(RouteError::from) {
+            match make(&backend) {
                 Ok(stored) => return self.proved(&backend, stored),
                 // Another kind of backend may be able to; one that fails is not passed over in silence.
                 Err(error @ RouteError::Unsupported(_)) => refusal = refusal.or(error),
@@ -232,7 +259,7 @@ impl Router {
             });
             match wrapped {
                 Ok(wrapped) => {
-                    let stored = to.driver.unwrap(key.record.key.clone(), &there, &wrapped)?;
+                    let stored = to.driver.unwrap(key.record.key.clone(), &there, &WrappedKey::KeyWrap(wrapped))?;
                     if stored.kcv != key.record.kcv {
                         let reason = "the copy does not show the key's check value";
                         return Err(RouteError::Failed(DriverError::wrong_key("router", "replicate", reason)));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Batch, Exposure, Kcv, KcvRule, KeyAttributes, KeyName, KeyState, KeyVersion, MalformedBatch, Outcome, Recipe,
-    RecipeRefused, Secret,
+    RecipeRefused, Secret, WrappedKey,
 };
 
 /// Who answers.
@@ -118,6 +118,7 @@ pub struct DriverError {
 }
 
 const NO_OTHERS: &str = "this backend holds no keys but those that it was given";
+const NO_BLOCKS: &str = "this backend opens no key blocks, envelopes or keys in ECB";
 
 /// How a backend comes to hold a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +127,8 @@ pub enum Arrival {
     Generated,
     /// It is given it in plain.
     Imported,
+    /// It is given it as another party wrapped it, and opens it itself.
+    Unwrapped,
     /// It holds it already.
     Adopted,
 }
@@ -186,7 +189,14 @@ pub trait HsmDriver: Send + Sync {
         match arrival {
             Arrival::Generated | Arrival::Imported => Ok(()),
             Arrival::Adopted => Err(DriverError::unsupported("driver", "adopt", NO_OTHERS)),
+            Arrival::Unwrapped if self.opens_blocks() => Ok(()),
+            Arrival::Unwrapped => Err(DriverError::unsupported("driver", "unwrap", NO_BLOCKS)),
         }
+    }
+
+    /// Whether it opens keys as other parties send them, beside those of other backends.
+    fn opens_blocks(&self) -> bool {
+        false
     }
 
     /// Makes a key inside.
@@ -202,11 +212,14 @@ pub trait HsmDriver: Send + Sync {
     /// [`Fault::Unsupported`] for an algorithm that the backend does not have.
     fn import(&self, key: NewKey, secret: Secret) -> Result<StoredKey, DriverError>;
 
-    /// Takes a key in that was wrapped by RFC 3394 under an AES key which this backend holds too.
+    /// Takes a key in that came under another which this backend holds too: by RFC 3394 from another backend, which every
+    /// driver opens, or in one of the forms that other parties send. What a key block says of the key was compared with
+    /// `key` before; here it is seen to be authentic, and the key to be of the length and with the check values that it says.
     ///
     /// # Errors
-    /// A [`DriverError`]; of [`Fault::Caller`] if the blob is not of that wrapping key.
-    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &[u8]) -> Result<StoredKey, DriverError>;
+    /// A [`DriverError`]; of [`Fault::Caller`] if it is not of that key, naming the field; of [`Fault::Unsupported`] for a
+    /// form that the backend does not open.
+    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &WrappedKey) -> Result<StoredKey, DriverError>;
 
     /// Registers a key that the device holds already, by its label there or its id in hexadecimal. `others` are the
     /// opaque parts of the keys that are kept of this backend: what one of them stands for is no key's to take.
@@ -285,6 +298,13 @@ impl DriverError {
     /// An error that is the backend's fault.
     pub fn backend(driver: &'static str, function: &'static str, reason: impl ToString) -> Self {
         Self::new(Fault::Backend, driver, function, reason)
+    }
+}
+
+impl DriverError {
+    /// That a backend does not open keys as other parties send them.
+    pub fn opens_no_blocks(driver: &'static str) -> Self {
+        Self::unsupported(driver, "unwrap", NO_BLOCKS)
     }
 }
 

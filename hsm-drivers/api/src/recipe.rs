@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Algorithm, KcvRule, NewKey};
+use crate::{Algorithm, BlockHeader, EnvelopeForm, KcvRule, NewKey};
 
 /// One or more legs over one batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -172,6 +172,15 @@ pub enum Finish {
         /// The layout.
         format: WrapFormat,
     },
+    /// Puts out the key itself in an SM2 envelope (GM/T 0018, 0016, 0009).
+    Envelop {
+        /// Whose it will be: `X || Y`, 64 bytes, big endian.
+        recipient: Vec<u8>,
+        /// The layout.
+        form: EnvelopeForm,
+    },
+    /// Puts out the public half of an SM2 key: `X || Y`, 64 bytes, big endian.
+    PublicKey,
     /// Keeps the key inside as a stored key of its own; for a batch of one row, since a key has one name.
     Store {
         /// What the child will be.
@@ -209,6 +218,8 @@ pub enum WrapFormat {
     /// AES key wrap (RFC 3394, KW of SP 800-38F) with the default initial value: eight bytes longer than the
     /// key. Under AES only, and only for keys of whole 8-byte units, at least two.
     KeyWrap,
+    /// An X9.143 or ISO 20038 key block, as text; the key looks as long as the longest of its algorithm.
+    KeyBlock(Box<BlockHeader>),
 }
 
 /// How a MAC is made.
@@ -360,7 +371,11 @@ impl Leg {
             Finish::Wrap { format: WrapFormat::Ecb { prefix, .. }, .. } => inputs.extend(&prefix.0),
             Finish::Sign { message, .. } => inputs.extend(&message.0),
             Finish::VerifySignature { message, signature, .. } => inputs.extend(message.0.iter().chain([signature])),
-            Finish::Kcv { .. } | Finish::Store { .. } | Finish::Wrap { format: WrapFormat::KeyWrap, .. } => {}
+            Finish::Kcv { .. }
+            | Finish::Store { .. }
+            | Finish::Envelop { .. }
+            | Finish::PublicKey
+            | Finish::Wrap { format: WrapFormat::KeyWrap | WrapFormat::KeyBlock(_), .. } => {}
         }
         inputs.into_iter().filter_map(Input::output).collect()
     }
@@ -392,7 +407,12 @@ impl Finish {
     pub fn protects(&self) -> bool {
         matches!(
             self,
-            Self::Mac { .. } | Self::Encrypt { .. } | Self::Wrap { .. } | Self::Store { .. } | Self::Sign { .. }
+            Self::Mac { .. }
+                | Self::Encrypt { .. }
+                | Self::Wrap { .. }
+                | Self::Envelop { .. }
+                | Self::Store { .. }
+                | Self::Sign { .. }
         )
     }
 
@@ -424,6 +444,8 @@ impl Finish {
             Self::Decrypt { .. } => "decrypt",
             Self::Kcv { .. } => "kcv",
             Self::Wrap { .. } => "wrap",
+            Self::Envelop { .. } => "envelop",
+            Self::PublicKey => "public-key",
             Self::Store { .. } => "store",
             Self::Sign { .. } => "sign",
             Self::VerifySignature { .. } => "verify-signature",

@@ -7,7 +7,7 @@
 
 use crate::{
     Batch, DriverError, Exportability, Exposure, Finish, KeyAttributes, KeyColumn, KeyHandle, KeyPath, KeyRank, Leg,
-    ModeOfUse, NewKey, Recipe, Step, When,
+    ModeOfUse, NewKey, Recipe, Step, When, WrapFormat,
 };
 
 /// Why keys do not admit a recipe.
@@ -59,9 +59,15 @@ pub enum RecipeRefused {
         "a stored child must have its parent's algorithm, usage and mode, the rank of its path, and no wider ceiling or exportability"
     )]
     Child,
-    /// The key may not leave, wrapped or not.
-    #[error("the key is not exportable")]
+    /// The key may not leave, or not in that form.
+    #[error("the key is not exportable in that form")]
     NotExportable,
+    /// A key block that would not say what the key is, or would allow more than the key may.
+    #[error("field {field} of the key block is not the key's")]
+    Block {
+        /// Of its header.
+        field: &'static str,
+    },
 }
 
 impl NewKey {
@@ -75,21 +81,6 @@ impl NewKey {
             KeyRank::Dispersion { .. } if self.kcv_rule.take > 3 => Err(RecipeRefused::Oracle { finish: "kcv" }),
             _ => Ok(()),
         }
-    }
-}
-
-impl KeyAttributes {
-    /// Whether keys may be unwrapped under this one.
-    ///
-    /// # Errors
-    /// [`RecipeRefused::Usage`].
-    pub fn check_unwrapper(&self) -> Result<(), RecipeRefused> {
-        let by_usage = self.usage.as_str().starts_with('K') && self.rank == KeyRank::Plain;
-        let by_mode = matches!(self.mode, ModeOfUse::DecryptOnly | ModeOfUse::Both | ModeOfUse::Any);
-        if by_usage && by_mode {
-            return Ok(());
-        }
-        Err(RecipeRefused::Usage { usage: self.usage, mode: self.mode, finish: "unwrap under" })
     }
 }
 
@@ -107,8 +98,8 @@ impl Recipe {
             }
             if let Some(path) = leg.finish.other_path().filter(|path| path.slot == slot) {
                 path.check(key)?;
-                match leg.finish {
-                    Finish::Wrap { .. } => check_wrapper(key, path)?,
+                match &leg.finish {
+                    Finish::Wrap { format, .. } => check_wrapper(key, path, format)?,
                     _ => leg.check_finish(path, key)?,
                 }
             }
@@ -193,11 +184,13 @@ impl Leg {
         match &self.finish {
             Finish::Kcv { rule } if at_card || rule.take <= 3 => return Ok(()),
             Finish::Store { child } => return check_child(key, path, &child.attributes),
-            Finish::Wrap { .. } => {
-                let free = key.exportability != Exportability::None;
+            Finish::Wrap { format, .. } => {
                 let of_a_card = at_card && path.dispersions() > 0;
-                return if free || of_a_card { Ok(()) } else { Err(RecipeRefused::NotExportable) };
+                return if of_a_card { Ok(()) } else { check_leaving(key, format) };
             }
+            Finish::Envelop { .. } if key.exportability == Exportability::Sensitive => return Ok(()),
+            Finish::Envelop { .. } => return Err(RecipeRefused::NotExportable),
+            Finish::PublicKey => return Ok(()),
             _ if !at_card => return Err(RecipeRefused::Oracle { finish }),
             _ => {}
         }
@@ -210,7 +203,11 @@ impl Leg {
             Finish::VerifySignature { .. } => {
                 matches!(key.mode, M::SignOnly | M::VerifyOnly | M::GenerateAndVerify | M::Any)
             }
-            Finish::Kcv { .. } | Finish::Store { .. } | Finish::Wrap { .. } => false,
+            Finish::Kcv { .. }
+            | Finish::Store { .. }
+            | Finish::Wrap { .. }
+            | Finish::Envelop { .. }
+            | Finish::PublicKey => false,
         };
         let by_usage = match key.usage.as_str().as_bytes() {
             // The standard's own letters; its numbers are the schemes' roles, which profiles restrict.
@@ -241,9 +238,30 @@ fn check_child(key: &KeyAttributes, path: &KeyPath, child: &KeyAttributes) -> Re
     if dispersed && same && no_wider && child.rank == rank { Ok(()) } else { Err(RecipeRefused::Child) }
 }
 
-/// A wrapping key is a key-encryption key, or a scheme's role (a card's master protects WRITE KEY).
-fn check_wrapper(key: &KeyAttributes, under: &KeyPath) -> Result<(), RecipeRefused> {
-    let by_usage = matches!(key.usage.as_str().as_bytes(), [b'K' | b'0'..=b'9', _]);
+/// A stored key leaves in a form that its exportability allows; a block says of it what it is, or less.
+fn check_leaving(key: &KeyAttributes, format: &WrapFormat) -> Result<(), RecipeRefused> {
+    match format {
+        // What is not authenticated with the key is no key block.
+        WrapFormat::Ecb { .. } if key.exportability != Exportability::Sensitive => Err(RecipeRefused::NotExportable),
+        _ if key.exportability == Exportability::None => Err(RecipeRefused::NotExportable),
+        WrapFormat::KeyBlock(header) if header.usage != key.usage => Err(RecipeRefused::Block { field: "usage" }),
+        WrapFormat::KeyBlock(header) if !key.mode.allows(header.mode) => Err(RecipeRefused::Block { field: "mode" }),
+        WrapFormat::KeyBlock(header) if !key.exportability.allows(header.exportability) => {
+            Err(RecipeRefused::Block { field: "exportability" })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A wrapping key is a key-encryption key, or a scheme's role (a card's master protects WRITE KEY); one for key blocks
+/// makes blocks and nothing else.
+fn check_wrapper(key: &KeyAttributes, under: &KeyPath, format: &WrapFormat) -> Result<(), RecipeRefused> {
+    let by_usage = match format {
+        WrapFormat::KeyBlock(_) => key.usage.as_str() == "K1",
+        WrapFormat::Ecb { .. } | WrapFormat::KeyWrap => {
+            key.usage.as_str() == "K0" || matches!(key.usage.as_str().as_bytes(), [b'0'..=b'9', _])
+        }
+    };
     let by_mode = matches!(key.mode, ModeOfUse::EncryptOnly | ModeOfUse::Both | ModeOfUse::Any);
     if under.steps_left > 0 {
         return Err(RecipeRefused::Oracle { finish: "wrap" });

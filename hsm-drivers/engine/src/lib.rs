@@ -13,6 +13,7 @@ mod cipher;
 mod columns;
 mod derive;
 mod device;
+mod exchange;
 mod group;
 mod input;
 mod kcv;
@@ -29,13 +30,14 @@ mod wrap;
 
 pub use derive::KeyRows;
 pub use device::{Derived, Device, Direction};
+pub use exchange::open_wrapped;
 pub use kcv::kcv;
 pub use kernels::{KERNELS, platform};
 pub use key_check::{NoKey, check_key};
 pub use on_device::run_on;
 pub use open_keys::OpenKeys;
 pub use run::{EngineError, KeepChild, PlainKey, run};
-pub use wrap::{key_unwrap, unwrap_key};
+pub use wrap::key_unwrap;
 
 /// Fills `bytes` from the operating system's generator.
 ///

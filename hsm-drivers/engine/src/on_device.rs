@@ -330,7 +330,7 @@ impl<'d, D: Device> Row<'_, 'd, D> {
                 let key = self.holder.walk(own, path, &parent, false)?;
                 out.stored(row, device.keep(key, &block, child)?);
             }
-            Finish::Sign { .. } | Finish::VerifySignature { .. } => {
+            Finish::Sign { .. } | Finish::VerifySignature { .. } | Finish::Envelop { .. } | Finish::PublicKey => {
                 return Err(EngineError::NoBlockCipher(path.algorithm));
             }
         }

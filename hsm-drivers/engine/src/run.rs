@@ -1,7 +1,7 @@
 //! Runs a recipe over a batch.
 
 use claviger_hsm_api::{
-    Algorithm, Batch, Column, DriverError, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch, NewKey, Outcome,
+    Algorithm, Batch, BlockVersion, Column, DriverError, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch, NewKey, Outcome,
     Recipe, RecipeRefused, Secret, StoredKey, When,
 };
 use subtle::ConstantTimeEq;
@@ -9,10 +9,11 @@ use subtle::ConstantTimeEq;
 use crate::bulk::{BulkRun, Tail, split};
 use crate::cipher::{decrypt, encrypt};
 use crate::derive::KeyRows;
+use crate::exchange::envelope;
 use crate::input::Inputs;
 use crate::kcv::kcvs;
 use crate::mac::{Span, macs, truncate};
-use crate::signature::{sign, verify};
+use crate::signature::{public_point, sign, verify};
 use crate::wrap::wrap;
 
 /// A key in plain, in locked memory.
@@ -38,6 +39,32 @@ pub enum EngineError {
     /// Only AES keys do this.
     #[error("AES key wrap is under an AES key, not {0}")]
     NoKeyWrap(Algorithm),
+    /// Nothing that was sent under this key.
+    #[error("the blob is not of this wrapping key")]
+    Foreign,
+    /// A key block, an envelope or a key in ECB that is not good.
+    #[error(transparent)]
+    KeyBlock(#[from] claviger_key_blocks::KeyBlockError),
+    /// What came does not say that the key is what it is to be.
+    #[error("`{field}` of what came is not what the key is to be")]
+    Header {
+        /// Which.
+        field: &'static str,
+    },
+    /// The key that protects it is of another cipher.
+    #[error("key blocks of version {version} are not made under {under}")]
+    BlockVersion {
+        /// Of the block.
+        version: BlockVersion,
+        /// The cipher.
+        under: Algorithm,
+    },
+    /// X9.143 has no letter for it.
+    #[error("key blocks hold no keys of {0}")]
+    NoBlockAlgorithm(Algorithm),
+    /// Two letters or digits.
+    #[error("`key version` of a key block is two letters or digits")]
+    KeyVersion,
     /// Only HMAC keys do this.
     #[error("{0} is no HMAC key")]
     NoHmac(Algorithm),
@@ -265,6 +292,18 @@ impl Task<'_> {
             Finish::Wrap { format, .. } => {
                 let under = other.ok_or(EngineError::SecondKey)?;
                 wrap(keys, under, format, &span, |row, wrapped| out.bytes(row, wrapped))?;
+            }
+            Finish::Envelop { recipient, form } => {
+                for row in *chosen {
+                    let key = keys.key(*row as usize);
+                    out.bytes(*row, &envelope(recipient, *form, keys.algorithm(), key)?);
+                }
+            }
+            Finish::PublicKey => {
+                for row in *chosen {
+                    let point = public_point(keys, *row)?;
+                    out.bytes(*row, point.get(1..).ok_or(EngineError::NoSm2Key)?);
+                }
             }
             Finish::Store { child } => {
                 if inputs.batch.rows != 1 {

@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 use crate::derive::KeyRows;
+use crate::exchange::block;
 use crate::group::{Blocks, CipherGroup};
 use crate::mac::Span;
 use crate::padding::pad;
@@ -25,6 +26,12 @@ pub(crate) fn wrap(
         WrapFormat::Ecb { prefix, padding } => {
             for rows in span.rows.chunks(LANES) {
                 ecb(keys, under, (prefix, *padding), &Span { rows, ..*span }, &mut each)?;
+            }
+        }
+        WrapFormat::KeyBlock(header) => {
+            for row in span.rows {
+                let (kbpk, key) = (under.key(*row as usize), keys.key(*row as usize));
+                each(*row, block(header, under.algorithm(), kbpk, keys.algorithm(), key)?.as_bytes());
             }
         }
         WrapFormat::KeyWrap => {
@@ -102,7 +109,7 @@ fn key_wrap(key: &[u8], algorithm: Algorithm, under: &[u8]) -> Result<Vec<u8>, E
 ///
 /// # Errors
 /// [`EngineError::NoKeyWrap`] under another cipher; [`EngineError::Batch`] for a blob of no such length.
-pub fn unwrap_key(under: &PlainKey, wrapped: &[u8]) -> Result<Option<Secret>, EngineError> {
+pub(crate) fn unwrap_key(under: &PlainKey, wrapped: &[u8]) -> Result<Option<Secret>, EngineError> {
     let aes = matches!(under.algorithm, Algorithm::Aes128 | Algorithm::Aes192 | Algorithm::Aes256);
     let group = CipherGroup::new(under.algorithm, under.secret.expose()).filter(|_| aes);
     let group = group.ok_or(EngineError::NoKeyWrap(under.algorithm))?;

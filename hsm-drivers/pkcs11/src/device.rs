@@ -162,6 +162,7 @@ impl<'a> Device for OnSession<'a> {
         let cipher = self.cipher(under)?;
         let mechanism = match format {
             WrapFormat::Ecb { .. } => cipher.ecb,
+            WrapFormat::KeyBlock(_) => return Err(missing("key blocks")),
             WrapFormat::KeyWrap => cipher.key_wrap.ok_or_else(|| missing("AES key wrap"))?,
         };
         let library = &self.lent.connection.library;

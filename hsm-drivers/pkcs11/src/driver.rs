@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use claviger_hsm_api::{
     Algorithm, Arrival, Batch, DriverError, Exposure, Finding, HsmDriver, Identity, Kcv, KcvFunction, KcvInput,
     KcvRule, KeyAttributes, KeyHandle, KeyRank, KeyState, NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
+    WrappedKey,
 };
 use claviger_hsm_engine::lowering::{exposure, split};
 use claviger_hsm_engine::{Device, Direction, EngineError, OpenKeys, check_key, key_unwrap, platform, run_on};
@@ -258,7 +259,11 @@ impl HsmDriver for Pkcs11Driver {
     }
 
     fn can_take(&self, arrival: Arrival, attributes: &KeyAttributes) -> Result<(), DriverError> {
-        let skill = if arrival == Arrival::Generated { Skill::Generate } else { Skill::Hold };
+        let skill = match arrival {
+            Arrival::Generated => Skill::Generate,
+            Arrival::Imported | Arrival::Adopted => Skill::Hold,
+            Arrival::Unwrapped => return Err(DriverError::opens_no_blocks(NAME)),
+        };
         needs(&*self.proven()?, attributes.algorithm, skill)
     }
 
@@ -294,8 +299,9 @@ impl HsmDriver for Pkcs11Driver {
         })
     }
 
-    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &[u8]) -> Result<StoredKey, DriverError> {
-        under.attributes.check_unwrapper()?;
+    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &WrappedKey) -> Result<StoredKey, DriverError> {
+        wrapped.check_opener(&under.attributes)?;
+        let WrappedKey::KeyWrap(wrapped) = wrapped else { return Err(DriverError::opens_no_blocks(NAME)) };
         let opened = self.find_open(under)?;
         if !matches!(opened.algorithm, Algorithm::Aes128 | Algorithm::Aes192 | Algorithm::Aes256) {
             return Err(DriverError::caller(NAME, "unwrap", "AES key wrap is under an AES key"));

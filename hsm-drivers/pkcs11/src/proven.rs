@@ -136,6 +136,7 @@ impl Proven {
                 let fits = end.algorithm.key_len() == 16 && end.last.is_some();
                 bare && fits && as_computed && self.has(under.algorithm, Skill::WrapEcb)
             }
+            WrapFormat::KeyBlock(_) => false,
             WrapFormat::KeyWrap => {
                 // Of HMAC keys nobody knows the length here, and single DES is kept twice as long as it is.
                 let known = end.algorithm.block_len().is_some() && end.algorithm != Algorithm::Des;
@@ -190,7 +191,7 @@ impl Capabilities for Proven {
             },
             Finish::Wrap { format, .. } => other.is_some_and(|under| self.wraps(end, under, format)),
             Finish::Store { .. } => end.last.is_some() && has(Skill::Derive),
-            Finish::Sign { .. } | Finish::VerifySignature { .. } => false,
+            Finish::Sign { .. } | Finish::VerifySignature { .. } | Finish::Envelop { .. } | Finish::PublicKey => false,
         }
     }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use claviger_hsm_api::{
     Batch, DriverError, Exposure, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe, Secret,
-    StoredKey,
+    StoredKey, WrappedKey,
 };
-use claviger_hsm_engine::{EngineError, OpenKeys, PlainKey, check_key, fill_random, kcv, platform, run, unwrap_key};
+use claviger_hsm_engine::{EngineError, OpenKeys, PlainKey, check_key, fill_random, kcv, open_wrapped, platform, run};
 
 use crate::probe::probe;
 use crate::sealing::{seal, unseal};
@@ -101,13 +101,14 @@ impl HsmDriver for SoftwareDriver {
         self.keep(key, secret)
     }
 
-    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &[u8]) -> Result<StoredKey, DriverError> {
-        under.attributes.check_unwrapper()?;
-        let under = self.find(under)?;
-        let refused = |error: EngineError| DriverError::caller(NAME, "unwrap", error);
-        let unwrapped = unwrap_key(&under, wrapped).map_err(refused)?;
-        let secret =
-            unwrapped.ok_or_else(|| DriverError::caller(NAME, "unwrap", "the blob is not of this wrapping key"))?;
+    fn opens_blocks(&self) -> bool {
+        true
+    }
+
+    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &WrappedKey) -> Result<StoredKey, DriverError> {
+        wrapped.check_opener(&under.attributes)?;
+        let secret = open_wrapped(&*self.find(under)?, &key, wrapped)
+            .map_err(|error| DriverError::caller(NAME, "unwrap", error))?;
         self.import(key, secret)
     }
 

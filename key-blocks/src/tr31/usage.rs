@@ -2,6 +2,8 @@
 
 use crate::error::{Field, KeyBlockError};
 
+const NO_USAGE: KeyBlockError = KeyBlockError::new(Field::Usage, "is none of X9.143's codes and no two digits");
+
 /// Usages and their codes, written once.
 macro_rules! usages {
     ($($(#[doc = $doc:literal])+ $name:ident = $code:literal,)+) => {
@@ -131,10 +133,18 @@ impl Usage {
         }
     }
 
+    /// From its two characters.
+    ///
+    /// # Errors
+    /// `usage`, if the standard has no such code.
+    pub fn from_code(code: &str) -> Result<Self, KeyBlockError> {
+        code.as_bytes().try_into().map_err(|_| NO_USAGE).and_then(Self::parse)
+    }
+
     pub(super) fn parse(code: [u8; 2]) -> Result<Self, KeyBlockError> {
         if let [tens @ b'0'..=b'9', ones @ b'0'..=b'9'] = code {
             return Ok(Self::Proprietary((tens - b'0') * 10 + (ones - b'0')));
         }
-        Self::known(&code).ok_or(KeyBlockError::new(Field::Usage, "is none of X9.143's codes and no two digits"))
+        Self::known(&code).ok_or(NO_USAGE)
     }
 }

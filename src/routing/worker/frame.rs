@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use claviger_hsm_api::{
     Arrival, Batch, DriverError, Exposure, Finding, Finish, Identity, KeyAttributes, KeyHandle, KeyState, LegValue,
-    NewKey, Outcome, Proof, Recipe, StoredKey,
+    NewKey, Outcome, Proof, Recipe, StoredKey, WrappedKey,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -47,7 +47,7 @@ pub(super) enum Task {
     CanTake { arrival: Arrival, attributes: KeyAttributes },
     Generate { key: NewKey },
     Import { key: NewKey, secret: Bytes },
-    Unwrap { key: NewKey, under: KeyHandle, wrapped: Vec<u8> },
+    Unwrap { key: NewKey, under: KeyHandle, wrapped: WrappedKey },
     Adopt { key: NewKey, object: String, others: Vec<Vec<u8>> },
     Open { key: StoredKey },
     Close { handle: KeyHandle },

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use claviger_hsm_api::{
     Arrival, Batch, DriverError, Exposure, Fault, Finding, HsmDriver, Identity, KeyAttributes, KeyHandle, KeyState,
-    NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
+    NewKey, Outcome, Proof, Recipe, Secret, StoredKey, WrappedKey,
 };
 use zeroize::Zeroizing;
 
@@ -315,12 +315,12 @@ impl HsmDriver for Workers {
         stored(self.ask(Task::Import { key, secret })?)
     }
 
-    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &[u8]) -> Result<StoredKey, DriverError> {
+    fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &WrappedKey) -> Result<StoredKey, DriverError> {
         let known = self.known(under.object)?;
         let slot = self.by_load().into_iter().next().ok_or_else(nobody)?;
         let process = slot.process(&self.crew)?;
         let under = self.handle(slot, &process, under.object, &known)?;
-        let task = Task::Unwrap { key, under, wrapped: wrapped.to_vec() };
+        let task = Task::Unwrap { key, under, wrapped: wrapped.clone() };
         stored(process.ask(task, self.crew.options.deadline)?)
     }
 
