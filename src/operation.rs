@@ -1,6 +1,7 @@
 //! All that can be asked of the service. HTTP, the CLI and the bridge parse into it.
 
 mod ceremony;
+mod exchange;
 
 use claviger_card_schemes::FieldSet;
 use claviger_hsm_api::{Algorithm, Exposure, KcvRule, KeyName, KeyState, KeyVersion, Padding, Secret};
@@ -8,6 +9,7 @@ use claviger_key_ceremonies::{Signed, Vote};
 
 use crate::keyring::{MoveStep, Place, Validity};
 pub use ceremony::{CeremonyRequest, StepInput};
+pub use exchange::{ExportForm, UnwrapRequest};
 
 /// What is asked.
 pub enum Operation {
@@ -53,6 +55,20 @@ pub enum Operation {
         to: String,
         /// The wrapping key that both backends hold.
         under: KeyRef,
+    },
+    /// Takes a key in that another party has wrapped.
+    UnwrapKey(UnwrapRequest),
+    /// Gives a key out to another party.
+    ExportKey {
+        /// Its id.
+        id: String,
+        /// In which form, under what.
+        form: ExportForm,
+    },
+    /// The public half of an SM2 key.
+    ShowPublicKey {
+        /// The key's id.
+        id: String,
     },
     /// Takes a step of a key's move between two backends that hold it.
     MoveKey {
@@ -200,8 +216,10 @@ pub struct KeyRequest {
     pub backends: Vec<String>,
     /// Where it may ever live; where it is made if none is named.
     pub places: Vec<Place>,
-    /// Whether it may ever move to another backend, wrapped.
+    /// Whether it may ever move to another backend, or leave in a key block.
     pub movable: bool,
+    /// Whether it may also leave in forms that do not carry what it is.
+    pub sensitive: bool,
 }
 
 /// A step of a purse transaction.
@@ -406,6 +424,10 @@ impl Operation {
             Self::ImportKey { .. } => "import_key",
             Self::AdoptKey { .. } => "adopt_key",
             Self::ReplicateKey { .. } => "replicate_key",
+            Self::UnwrapKey(request) if request.says_what_it_is() => "unwrap_key",
+            Self::UnwrapKey(_) => "assign_role",
+            Self::ExportKey { .. } => "export_key",
+            Self::ShowPublicKey { .. } => "show_public_key",
             Self::MoveKey { .. } => "move_key",
             Self::ShowMove { .. } => "show_move",
             Self::ListKeys { .. } => "list_keys",

@@ -7,6 +7,7 @@ mod cards;
 mod ceremonies;
 mod decide;
 mod error;
+mod exchange;
 mod failed_logins;
 mod generic;
 mod inquiries;
@@ -52,6 +53,7 @@ use ceremonies::{Ceremonies, InCeremony};
 pub use ceremonies::{CeremonyError, Taken};
 use decide::refused;
 pub use error::ServiceError;
+pub use exchange::Exported;
 use failed_logins::FailedLogins;
 pub use inquiries::Standing;
 pub use job::BATCH;
@@ -300,6 +302,11 @@ impl Service {
             Operation::ReplicateKey { id, to, under } => {
                 self.replicate_key(caller, action, &id, to, under).await.map(Outcome::Key)
             }
+            Operation::UnwrapKey(request) => self.unwrap_key(caller, action, request).await.map(Outcome::Key),
+            Operation::ExportKey { id, form } => {
+                self.export_key(caller, action, &id, form).await.map(Outcome::Exported)
+            }
+            Operation::ShowPublicKey { id } => self.show_public_key(caller, action, &id).await.map(Outcome::Bytes),
             Operation::MoveKey { id, step } => self.move_key(caller, action, &id, step).await.map(Outcome::Moving),
             Operation::ShowMove { id } => self.show_move(caller, action, &id).await.map(Outcome::Moving),
             Operation::ListKeys { tenant } => self.list_keys(caller, action, tenant).await.map(Outcome::Keys),

@@ -3,6 +3,7 @@
 mod approvals;
 mod cards;
 mod ceremonies;
+mod exchange;
 mod generic;
 mod keys;
 mod policy;
@@ -19,6 +20,7 @@ pub use ceremonies::{
     CancelCeremony, Ceremony, CeremonyAfter, CeremonyFilter, CeremonyList, CeremonyTurn, OpenCeremony, SignCeremony,
     StepTaken, TakeStep,
 };
+pub use exchange::{EnvelopeForm, ExportKey, ExportedKey, PublicKey, UnwrapKey, WrappedKey};
 pub use generic::{
     CipherItem, CipherResult, Decrypt, Encrypt, MacGenerate, MacItem, MacResult, MacVerify, Sign, SignResult,
     SignatureItem, Valid, VerifySignature,

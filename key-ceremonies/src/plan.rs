@@ -95,6 +95,8 @@ pub struct PlannedKey {
     #[serde(default)]
     pub movable: bool,
     #[serde(default)]
+    pub sensitive: bool,
+    #[serde(default)]
     pub places: Vec<String>,
     #[serde(default)]
     pub protect_from: Option<String>,

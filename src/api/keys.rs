@@ -182,7 +182,7 @@ where
     text.parse().map_err(|error: T::Err| Refusal::field(field, error))
 }
 
-fn key_request(key: NewKey) -> Result<KeyRequest, Refusal> {
+pub(super) fn key_request(key: NewKey) -> Result<KeyRequest, Refusal> {
     let time = |field: &str, text: Option<String>| text.map(|text| word(field, &text)).transpose();
     Ok(KeyRequest {
         name: KeyName::new(&key.tenant, &key.scheme, &key.role).map_err(ServiceError::from)?,
@@ -198,10 +198,11 @@ fn key_request(key: NewKey) -> Result<KeyRequest, Refusal> {
         backends: key.backends,
         places: key.places.iter().map(|text| word("places", text)).collect::<Result<_, _>>()?,
         movable: key.movable,
+        sensitive: key.sensitive,
     })
 }
 
-fn one(outcome: Outcome) -> Result<Json<Key>, Refusal> {
+pub(super) fn one(outcome: Outcome) -> Result<Json<Key>, Refusal> {
     match outcome {
         Outcome::Key(entry) => Ok(Json(view(&entry))),
         _ => Err(Refusal::unexpected()),

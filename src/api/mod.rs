@@ -9,6 +9,7 @@ mod backups;
 mod cards;
 mod ceremonies;
 mod document;
+mod exchange;
 mod generic;
 mod inquiries;
 mod keys;
@@ -100,6 +101,9 @@ pub fn router(state: State) -> Router {
         .routes(routes!(keys::import))
         .routes(routes!(keys::adopt))
         .routes(routes!(keys::replicate))
+        .routes(routes!(exchange::unwrap))
+        .routes(routes!(exchange::export))
+        .routes(routes!(exchange::show_public_key))
         .routes(routes!(moves::move_key, moves::show_move))
         .routes(routes!(keys::list))
         .routes(routes!(keys::show))

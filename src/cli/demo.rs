@@ -242,6 +242,7 @@ fn new_key(role: &str, algorithm: &str) -> NewKey {
         backends: Vec::new(),
         places: Vec::new(),
         movable: false,
+        sensitive: false,
     }
 }
 

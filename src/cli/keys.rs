@@ -1,5 +1,6 @@
 //! `claviger keys`.
 
+mod exchange;
 mod words;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,25 @@ pub(super) enum Keys {
   claviger --data ./dev --as officer keys replicate --to room-2 --under generic/KEK/01/aes256 --tenant demo \\
       --scheme cjt166 --role DTK --version 01 --algorithm 3des")]
     Replicate(Replicate),
+    /// Take in a key that another party has wrapped
+    #[command(after_help = "Examples:
+  claviger --data ./dev --as officer keys unwrap --under generic/KBPK/01/aes256 --file from-bureau.txt \\
+      --tenant demo --scheme generic --role CMAC --version 01 --algorithm aes128
+  claviger --data ./dev --as officer keys unwrap --form sm2-envelope --under generic/EXCHANGE/01/sm2 \\
+      --file envelope.hex --tenant demo --scheme cjt166 --role DTK --version 02 --algorithm sm4")]
+    Unwrap(exchange::Unwrap),
+    /// Give a key out to another party, wrapped
+    #[command(after_help = "Examples:
+  claviger --data ./dev --as officer keys export --under generic/KBPK/01/aes256 --out to-bureau.txt \\
+      --tenant demo --scheme generic --role CMAC --version 01 --algorithm aes128
+  claviger --data ./dev --as officer keys export --form sm2-envelope --recipient 04... \\
+      --tenant demo --scheme cjt166 --role DTK --version 02 --algorithm sm4")]
+    Export(exchange::Export),
+    /// Show the public half of an SM2 key
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys public-key --tenant demo --scheme generic \\
+      --role EXCHANGE --version 01 --algorithm sm2")]
+    PublicKey(Selection),
     /// Move a key to another backend that holds it: both answer, then the other one answers callers
     #[command(after_help = "Examples:
   claviger --data ./dev --as officer keys move begin --to room-2 --tenant demo \\
@@ -138,9 +158,12 @@ pub(super) struct Description {
     /// Where it may ever live: on-prem, hosted or cloud; may be given several times. Where it is made if none is named
     #[arg(long = "place", value_name = "PLACE")]
     places: Vec<String>,
-    /// Let it move to another backend later, wrapped; this cannot be said afterwards
+    /// Let it move to another backend later, or leave in a key block; this cannot be said afterwards
     #[arg(long)]
     movable: bool,
+    /// Let it also leave in forms that do not carry what it is, ECB and SM2 envelopes; this cannot be said afterwards
+    #[arg(long)]
+    sensitive: bool,
 }
 
 #[derive(Args)]
@@ -266,6 +289,11 @@ impl Keys {
             Self::Import(import) => client.post("/v1/keys/import", &import.body()?).await?,
             Self::Adopt(adopt) => client.post("/v1/keys/adopt", &adopt.body()?).await?,
             Self::Replicate(replicate) => replicate.run(&client).await?,
+            Self::Unwrap(unwrap) => unwrap.run(&client).await?,
+            Self::Export(export) => return export.run(&client, output).await.map(|()| ExitCode::SUCCESS),
+            Self::PublicKey(selection) => {
+                return exchange::public_key(selection, &client, output).await.map(|()| ExitCode::SUCCESS);
+            }
             Self::Show(selection) => {
                 let key = selection.find(&client).await?;
                 output.result(&key, || details(&key));
@@ -308,6 +336,7 @@ impl Description {
             backends: self.backends,
             places: self.places,
             movable: self.movable,
+            sensitive: self.sensitive,
         })
     }
 }
@@ -322,14 +351,19 @@ impl Adopt {
     }
 }
 
+/// A key that others are wrapped under.
+fn reference(tenant: &str, under: &str) -> anyhow::Result<KeyReference> {
+    let [scheme, role, version, algorithm] = under.split('/').collect::<Vec<_>>()[..] else {
+        bail!("--under is SCHEME/ROLE/VERSION/ALGORITHM, as generic/KEK/01/aes256");
+    };
+    let [tenant, scheme, role, version, algorithm] = [tenant, scheme, role, version, algorithm].map(str::to_owned);
+    Ok(KeyReference { tenant, scheme, role, version, algorithm, factors: Vec::new() })
+}
+
 impl Replicate {
     async fn run(self, client: &Client) -> anyhow::Result<Key> {
         let key = self.selection.find(client).await?;
-        let [scheme, role, version, algorithm] = self.under.split('/').collect::<Vec<_>>()[..] else {
-            bail!("--under is SCHEME/ROLE/VERSION/ALGORITHM, as generic/KEK/01/aes256");
-        };
-        let [scheme, role, version, algorithm] = [scheme, role, version, algorithm].map(str::to_owned);
-        let under = KeyReference { tenant: key.tenant, scheme, role, version, algorithm, factors: Vec::new() };
+        let under = reference(&key.tenant, &self.under)?;
         Ok(client.post(&format!("/v1/keys/{}/replicas", key.id), &ReplicateKey { to: self.to, under }).await?)
     }
 }

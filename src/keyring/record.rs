@@ -16,6 +16,8 @@ pub enum Origin {
     Dispersed,
     /// Found in a device that held it before.
     Adopted,
+    /// Came from another party, wrapped.
+    Unwrapped,
 }
 
 impl Origin {
@@ -26,6 +28,7 @@ impl Origin {
             Self::Components => "components",
             Self::Dispersed => "dispersed",
             Self::Adopted => "adopted",
+            Self::Unwrapped => "unwrapped",
         }
     }
 }

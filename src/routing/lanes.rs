@@ -25,9 +25,8 @@ impl Lane {
         match action {
             "verify_transactions" => Self::Clearing,
             "personalise_cards" => Self::Personalisation,
-            "generate_key" | "import_key" | "disperse_key" | "destroy_key" | "replicate_key" | "adopt_key" => {
-                Self::Ceremony
-            }
+            "generate_key" | "import_key" | "disperse_key" | "destroy_key" | "replicate_key" | "adopt_key"
+            | "unwrap_key" | "assign_role" | "export_key" => Self::Ceremony,
             _ => Self::Purse,
         }
     }

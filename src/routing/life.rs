@@ -141,8 +141,7 @@ impl Router {
         self.may_make(permit, "unwrap", &key.id)?;
         permitted(permit, under.id())?;
         under.record.admits(Purpose::Process, Timestamp::now())?;
-        let holding: Vec<String> =
-            backends.iter().filter(|name| under.replica_on(name).is_some()).cloned().collect();
+        let holding: Vec<String> = backends.iter().filter(|name| under.replica_on(name).is_some()).cloned().collect();
         if holding.is_empty() {
             return Err(RouteError::no_replica().of(std::slice::from_ref(under)));
         }

@@ -2,18 +2,23 @@
 
 use std::sync::Arc;
 
+use claviger_hsm_api::WrappedKey;
 use claviger_key_ceremonies::{Binding, Plan, Statement, digest, words};
+use sha2::{Digest as _, Sha256};
 
 use super::Service;
 use crate::keyring::{Entry, MoveStep, Origin};
-use crate::operation::{CeremonyRequest, KeyRef, KeyRequest, Operation};
+use crate::operation::{CeremonyRequest, ExportForm, KeyRef, KeyRequest, Operation, UnwrapRequest};
 use crate::policy::EMBEDDED;
 
 /// Actions that others may approve: what officers do to keys, but for components, which are no words to sign; and ceremonies.
-pub(super) const PROPOSED: [&str; 12] = [
+pub(super) const PROPOSED: [&str; 15] = [
     "generate_key",
     "adopt_key",
     "replicate_key",
+    "unwrap_key",
+    "assign_role",
+    "export_key",
     "move_key",
     "disperse_key",
     "activate_key",
@@ -72,6 +77,21 @@ impl Service {
                 lines.extend([line("copy to", to), line("wrapped under", reference(under))]);
                 (tenant, lines)
             }
+            Operation::UnwrapKey(UnwrapRequest { request, under, wrapped, kcv }) => {
+                let mut lines = self.new_key(request, Origin::Unwrapped)?;
+                lines.extend([line("wrapped under", reference(under)), line("came as", came_as(wrapped))]);
+                lines.extend(kcv.iter().map(|kcv| line("must show kcv", kcv)));
+                (request.name.tenant().to_owned(), lines)
+            }
+            Operation::ExportKey { id, form } => {
+                let (tenant, mut lines) = of_key(id)?;
+                lines.push(line("leaves as", form.words()));
+                lines.extend(form.under().map(|under| line("wrapped under", reference(under))));
+                if let ExportForm::Envelope { recipient, .. } = form {
+                    lines.push(line("for the public key", hex::encode_upper(recipient)));
+                }
+                (tenant, lines)
+            }
             Operation::MoveKey { id, step } => {
                 let (tenant, mut lines) = of_key(id)?;
                 lines.push(line("step", step_in_words(step)));
@@ -106,7 +126,7 @@ impl Service {
         match statement.action.as_str() {
             // What a ceremony needs is looked for when it is opened, and whether it goes on when it is ended.
             "open_ceremony" | "cancel_ceremony" => true,
-            "generate_key" | "adopt_key" => labelled(key).is_none(),
+            "generate_key" | "adopt_key" | "unwrap_key" | "assign_role" => labelled(key).is_none(),
             "disperse_key" => {
                 let factors = says("factors").unwrap_or_default();
                 let child = match key.strip_suffix(']') {
@@ -158,7 +178,10 @@ impl Service {
         lines.push(line(made_in, self.in_backends(backends.iter().map(String::as_str))));
         let places: Vec<&str> = record.places.iter().map(|place| place.as_str()).collect();
         lines.push(line("may live", places.join(", ")));
-        lines.push(line("may move", if request.movable { "yes, wrapped" } else { "no" }));
+        lines.push(line("may move", if request.movable || request.sensitive { "yes, wrapped" } else { "no" }));
+        if request.sensitive {
+            lines.push(line("may leave", "in forms that do not carry what it is, too"));
+        }
         Some(lines)
     }
 
@@ -172,6 +195,19 @@ impl Service {
         };
         names.into_iter().map(what).collect::<Vec<_>>().join(", ")
     }
+}
+
+/// What came, by its form, what its header says, and its digest: whoever approves sees that it is what they were sent.
+fn came_as(wrapped: &WrappedKey) -> String {
+    let (form, bytes) = match wrapped {
+        WrappedKey::KeyWrap(blob) => ("RFC 3394".to_owned(), blob.as_slice()),
+        WrappedKey::KeyBlock { text, .. } => {
+            (format!("key block {}", text.chars().take(16).collect::<String>()), text.as_bytes())
+        }
+        WrappedKey::Ecb { ciphertext, .. } => ("ECB and a check value".to_owned(), ciphertext.as_slice()),
+        WrappedKey::Envelope { form, bytes } => (format!("SM2 envelope in layout {}", form.layout), bytes.as_slice()),
+    };
+    format!("{form}, SHA-256 {}", hex::encode(Sha256::digest(bytes)))
 }
 
 fn tenant(entry: &Arc<Entry>) -> String {
@@ -197,7 +233,11 @@ fn ceremony(plan_text: &str, binding_text: &str) -> Option<(String, Lines)> {
     for key in &plan.keys {
         let held = if key.factors.is_empty() { String::new() } else { format!(" [{}]", key.factors.join(" ")) };
         let ceiling = key.ceiling.as_ref().map_or(String::new(), |ceiling| format!(", ceiling {ceiling}"));
-        let movable = if key.movable && !key.exists { ", may move" } else { "" };
+        let movable = match (key.exists, key.sensitive, key.movable) {
+            (false, true, _) => ", may move, and leave in forms that do not carry what it is",
+            (false, false, true) => ", may move",
+            _ => "",
+        };
         let what = format!("{}/{}/{} {} {}{held}", binding.tenant, key.scheme, key.role, key.algorithm, key.version);
         lines.push(line(&format!("key {}", key.id), format!("{what}{ceiling}{movable}")));
     }

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_api::{
-    Batch, Exportability, Finish, KcvFunction, KcvRule, KeyPath, KeyRank, KeyState, NewKey, Recipe, Secret,
-};
+use claviger_hsm_api::{Batch, Exportability, Finish, KcvFunction, KcvRule, KeyState, NewKey, Recipe, Secret};
 use jiff::Timestamp;
 
+use super::exchange::path;
 use super::{Caller, Service, ServiceError, blocking};
 use crate::audit::Event;
 use crate::keyring::{Entry, KeyRecord, KeyringError, Origin};
@@ -149,6 +148,7 @@ impl Service {
             backends: Vec::new(),
             places: parent.record.places.clone(),
             movable: above.attributes.exportability != Exportability::None,
+            sensitive: above.attributes.exportability == Exportability::Sensitive,
         };
         let draft = self.draft(&request, Origin::Dispersed)?;
         let backends: Vec<String> = parent.backends().map(str::to_owned).collect();
@@ -180,13 +180,7 @@ impl Service {
         }
         let entry = self.known(caller, id).await?;
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
-        let attributes = &entry.record.key.attributes;
-        let steps_left = match attributes.rank {
-            KeyRank::Dispersion { steps_left } => steps_left,
-            KeyRank::Card | KeyRank::Plain => 0,
-        };
-        let path = KeyPath { slot: 0, algorithm: attributes.algorithm, steps: Vec::new(), steps_left };
-        let recipe = Recipe::single(path, Finish::Kcv { rule });
+        let recipe = Recipe::single(path(0, &entry.record.key.attributes), Finish::Kcv { rule });
         let read = |outcome: &claviger_hsm_api::Outcome, _: &str| outcome.bytes(0, 0).unwrap_or_default().to_vec();
         self.perform(caller, permit, vec![entry], Ok((recipe, Batch::one(Vec::new(), 1))), read).await
     }
@@ -207,6 +201,9 @@ impl Service {
         }
         if request.movable {
             attributes.exportability = Exportability::Trusted;
+        }
+        if request.sensitive {
+            attributes.exportability = Exportability::Sensitive;
         }
         let role = scheme.role(request.name.role())?;
         for (level, factor) in request.factors.iter().enumerate() {

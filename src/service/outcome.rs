@@ -5,7 +5,7 @@ use std::sync::Arc;
 use claviger_card_schemes::CardScheme;
 use claviger_key_ceremonies::Transcript;
 
-use super::{Backup, PersonaliseJob, Proposal, Standing, Taken, VerifyJob};
+use super::{Backup, Exported, PersonaliseJob, Proposal, Standing, Taken, VerifyJob};
 use crate::audit::Blinding;
 use crate::keyring::{Entry, Move};
 use crate::policy::Principal;
@@ -54,6 +54,8 @@ pub enum Outcome {
     },
     /// A card scheme.
     Scheme(Arc<CardScheme>),
+    /// A key as it goes out.
+    Exported(Exported),
     /// How a key's move stands.
     Moving(Moving),
     /// Who may call.

@@ -31,6 +31,7 @@ pub(crate) async fn import(officer: &Client, scheme: &str, role: &str, algorithm
         backends: Vec::new(),
         places: Vec::new(),
         movable: false,
+        sensitive: false,
     };
     let components = components(key);
     let import = ImportKey { key: new, components, kcv: None, odd_parity: false };

@@ -55,6 +55,7 @@ fn key(number: u32) -> NewKey {
         backends: Vec::new(),
         places: Vec::new(),
         movable: false,
+        sensitive: false,
     }
 }
 

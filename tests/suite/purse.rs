@@ -26,6 +26,7 @@ pub(crate) fn card_key() -> NewKey {
         backends: Vec::new(),
         places: Vec::new(),
         movable: false,
+        sensitive: false,
     }
 }
 

@@ -179,6 +179,7 @@ async fn keys_of_another_tenant_do_not_exist() {
         backends: Vec::new(),
         places: Vec::new(),
         movable: false,
+        sensitive: false,
     };
     let officer = daemon.client("officer");
     let theirs: Key = officer.post("/v1/keys", &new("shanghai")).await.unwrap();

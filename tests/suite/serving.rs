@@ -90,6 +90,7 @@ fn key() -> NewKey {
         backends: Vec::new(),
         places: Vec::new(),
         movable: false,
+        sensitive: false,
     }
 }
 

@@ -55,10 +55,14 @@ pub struct NewKey {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["on-prem"]))]
     pub places: Vec<String>,
-    /// Whether it may ever move to another backend, wrapped.
+    /// Whether it may ever move to another backend, or leave in a key block.
     #[serde(default)]
     #[schema(example = false)]
     pub movable: bool,
+    /// Whether it may also leave in forms that do not carry what it is: ECB under a transport key, SM2 envelopes.
+    #[serde(default)]
+    #[schema(example = false)]
+    pub sensitive: bool,
 }
 
 /// Registers a key that a backend's device holds already.

@@ -23,9 +23,7 @@ mod secret;
 pub use attributes::{Algorithm, Exportability, KeyAttributes, KeyRank, KeyState, KeyUsage, ModeOfUse, UnknownWord};
 pub use batch::{Batch, Cell, Column, KeyColumn, LegOutcome, LegValue, MalformedBatch, Outcome, Verdict};
 pub use driver::{Arrival, DriverError, Fault, Finding, HsmDriver, Identity, KeyHandle, NewKey, Proof, StoredKey};
-pub use exchange::{
-    BlockHeader, BlockVersion, EnvelopeForm, EnvelopeLayout, KeyPadding, PurseLabel, WrappedKey,
-};
+pub use exchange::{BlockHeader, BlockVersion, EnvelopeForm, EnvelopeLayout, KeyPadding, PurseLabel, WrappedKey};
 pub use exposure::Exposure;
 pub use kcv::{Kcv, KcvFunction, KcvInput, KcvRule};
 pub use mac::Mac;

@@ -63,7 +63,8 @@ fn written(header: &BlockHeader, algorithm: Algorithm) -> Result<tr31::Header, E
         (Some(first), Some(second), None) => KeyVersion::Number(first, second),
         _ => return Err(EngineError::KeyVersion),
     };
-    let purse = header.purse.as_ref().map(|purse| PurseKey::new(&purse.scheme, &purse.role, purse.level)).transpose()?;
+    let purse =
+        header.purse.as_ref().map(|purse| PurseKey::new(&purse.scheme, &purse.role, purse.level)).transpose()?;
     Ok(tr31::Header {
         usage: tr31::Usage::from_code(header.usage.as_str())?,
         algorithm: block_algorithm(algorithm)?,
@@ -196,8 +197,7 @@ fn check_value(
         _ => return Err(wrong()),
     };
     let value = hex::decode(value).map_err(|_| wrong())?;
-    let rule =
-        claviger_key_blocks::KcvRule { function, input: claviger_key_blocks::KcvInput::Zero, take: value.len() };
+    let rule = claviger_key_blocks::KcvRule { function, input: claviger_key_blocks::KcvInput::Zero, take: value.len() };
     let key = key.as_ref().map_err(|_| wrong())?;
     check_kcv(key, rule, &value).map_err(|_| wrong())
 }

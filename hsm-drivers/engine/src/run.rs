@@ -1,8 +1,8 @@
 //! Runs a recipe over a batch.
 
 use claviger_hsm_api::{
-    Algorithm, Batch, BlockVersion, Column, DriverError, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch, NewKey, Outcome,
-    Recipe, RecipeRefused, Secret, StoredKey, When,
+    Algorithm, Batch, BlockVersion, Column, DriverError, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch,
+    NewKey, Outcome, Recipe, RecipeRefused, Secret, StoredKey, When,
 };
 use subtle::ConstantTimeEq;
 

@@ -41,6 +41,12 @@ impl Header {
         self.optional_blocks.iter().find_map(OptionalBlock::purse_key)
     }
 
+    /// Whether it says which key it is: by one of the standard's usages, or by scheme, role and level. Keys for deriving others
+    /// and proprietary usages say nothing alone.
+    pub fn says_what_it_is(&self) -> bool {
+        self.purse_key().is_some() || !matches!(self.usage, Usage::Proprietary(_) | Usage::KeyDerivation)
+    }
+
     /// The header at the start of a whole block, its version and its characters.
     pub(super) fn parse(block: &str, form: Form) -> Result<(Version, Self, usize), KeyBlockError> {
         let Some(fixed) = block.as_bytes().first_chunk::<FIXED>() else {

@@ -172,6 +172,7 @@ async fn make_what_is_there(officer: &Client, plan: &Plan, backends: &[(String, 
             backends: there,
             places: Vec::new(),
             movable: key.movable,
+            sensitive: key.sensitive,
         };
         let _: Key =
             officer.post("/v1/keys/import", &ImportKey { key: new, components, kcv: None, odd_parity: false }).await?;

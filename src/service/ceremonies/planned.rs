@@ -45,6 +45,7 @@ impl Service {
             let arrival = match origin {
                 Origin::Generated => Arrival::Generated,
                 Origin::Adopted => Arrival::Adopted,
+                Origin::Unwrapped => Arrival::Unwrapped,
                 Origin::Components | Origin::Dispersed => Arrival::Imported,
             };
             // A device may have to be asked.
@@ -102,6 +103,7 @@ pub(super) fn key_request(plan: &Plan, binding: &Binding, id: &str) -> Result<Ke
         backends: key.backend.iter().filter_map(|name| binding.backends.get(name).cloned()).collect(),
         places: key.places.iter().map(|text| word("places", text)).collect::<Result<_, _>>()?,
         movable: key.movable,
+        sensitive: key.sensitive,
     })
 }
 
