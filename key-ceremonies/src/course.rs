@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::binding::Binding;
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
+use crate::step::Step;
 use crate::transcript::{Ending, Event};
 
 /// Tries that somebody has at a step.

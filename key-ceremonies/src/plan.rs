@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::MOST_SHARES;
 use crate::binding::Binding;
-use crate::{MOST_SHARES, Written};
+use crate::step::Step;
 
 /// Stands for the shares among keys' components; no key has that name.
 const SHARES: &str = "(shares)";
@@ -112,123 +113,6 @@ pub struct PlannedKey {
     pub exists: bool,
 }
 
-/// One step. Each is taken by one person of the role in `by`; those about components once by each of them.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
-#[expect(missing_docs, reason = "the step's own words say what its fields are")]
-pub enum Step {
-    /// Somebody has seen that something is so.
-    Confirm { by: String, say: String },
-    /// The key is made inside a backend.
-    GenerateKey { by: String, key: String },
-    /// Each custodian is shown a component that the daemon has drawn, writes it down, and types it back.
-    HandOutComponents { by: String, key: String },
-    /// Each custodian types a component that came from elsewhere, with its check value.
-    EnterComponents {
-        by: String,
-        key: String,
-        written: Written,
-        #[serde(default)]
-        odd_parity: bool,
-    },
-    /// The components become the key.
-    JoinComponents { by: String, key: String },
-    /// Somebody types the key's check value from a letter or a sheet.
-    CompareKcv { by: String, key: String },
-    /// A child of `from`, by the factors that it has more.
-    DisperseKey { by: String, key: String, from: String },
-    /// A copy in the backend `to`, wrapped under a key that both hold.
-    ReplicateKey { by: String, key: String, to: String, under: String },
-    /// The key's state changes.
-    SetState { by: String, key: String, state: String },
-    /// A key that the device holds already is registered.
-    AdoptKey { by: String, key: String, object: String },
-    /// Each custodian is shown a share of what opens the store, writes it down, and types it back.
-    HandOutShares { by: String, threshold: u8 },
-    /// The store is sealed anew: only the shares open it.
-    SealWithShares { by: String },
-}
-
-impl Step {
-    /// Whose it is.
-    pub fn role(&self) -> &str {
-        match self {
-            Self::Confirm { by, .. }
-            | Self::GenerateKey { by, .. }
-            | Self::HandOutComponents { by, .. }
-            | Self::EnterComponents { by, .. }
-            | Self::JoinComponents { by, .. }
-            | Self::CompareKcv { by, .. }
-            | Self::DisperseKey { by, .. }
-            | Self::ReplicateKey { by, .. }
-            | Self::SetState { by, .. }
-            | Self::AdoptKey { by, .. }
-            | Self::HandOutShares { by, .. }
-            | Self::SealWithShares { by } => by,
-        }
-    }
-
-    /// The key that it is about, if it is about one.
-    pub fn key(&self) -> Option<&str> {
-        self.keys().first().copied()
-    }
-
-    /// The keys that it speaks of, its own first.
-    fn keys(&self) -> Vec<&str> {
-        match self {
-            Self::Confirm { .. } | Self::HandOutShares { .. } | Self::SealWithShares { .. } => Vec::new(),
-            Self::GenerateKey { key, .. }
-            | Self::HandOutComponents { key, .. }
-            | Self::EnterComponents { key, .. }
-            | Self::JoinComponents { key, .. }
-            | Self::CompareKcv { key, .. }
-            | Self::SetState { key, .. }
-            | Self::AdoptKey { key, .. } => vec![key],
-            Self::DisperseKey { key, from, .. } => vec![key, from],
-            Self::ReplicateKey { key, under, .. } => vec![key, under],
-        }
-    }
-
-    fn makes_key(&self) -> bool {
-        matches!(
-            self,
-            Self::GenerateKey { .. } | Self::JoinComponents { .. } | Self::DisperseKey { .. } | Self::AdoptKey { .. }
-        )
-    }
-
-    fn takes_components(&self) -> bool {
-        matches!(self, Self::HandOutComponents { .. } | Self::EnterComponents { .. })
-    }
-
-    /// In words.
-    pub fn words(&self) -> String {
-        match self {
-            Self::Confirm { by, say } => format!("{by} confirms: {say}"),
-            Self::GenerateKey { by, key } => format!("{by} has key {key} made"),
-            Self::HandOutComponents { by, key } => {
-                format!("each {by} is shown a component of key {key}, and types it back")
-            }
-            Self::EnterComponents { by, key, .. } => {
-                format!("each {by} enters a component of key {key} and its check value")
-            }
-            Self::JoinComponents { by, key } => format!("{by} has the components joined to key {key}"),
-            Self::CompareKcv { by, key } => format!("{by} types the check value of key {key} as it was given"),
-            Self::DisperseKey { by, key, from } => format!("{by} has key {key} dispersed from key {from}"),
-            Self::ReplicateKey { by, key, to, under } => {
-                format!("{by} has key {key} copied to backend {to}, wrapped under key {under}")
-            }
-            Self::SetState { by, key, state } => format!("{by} makes key {key} {state}"),
-            Self::HandOutShares { by, threshold } => {
-                format!(
-                    "each {by} is shown a share of what opens the store, of which {threshold} suffice, and types it back"
-                )
-            }
-            Self::SealWithShares { by } => format!("{by} has the store sealed: only the shares open it then"),
-            Self::AdoptKey { by, key, object } => format!("{by} registers key {key}, which its device calls {object}"),
-        }
-    }
-}
-
 /// SHA-256 of a plan or a binding: of its file's bytes, whatever they say.
 pub fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text).into()
@@ -315,10 +199,9 @@ impl Plan {
             }
             if let Step::Confirm { say, .. } = step {
                 is_plain(&at, say)?;
-                // A second line could pass for one of the words that officers sign.
-                if say.contains('\n') {
-                    return wrong(at, "must be one line");
-                }
+            }
+            if let Some(reason) = step.wrong() {
+                return wrong(at, reason);
             }
             check_shares(&at, step, people, &mut collected)?;
             let keys = step.keys();
@@ -372,9 +255,12 @@ impl Plan {
             if !spoken.contains(key.id.as_str()) {
                 found.push(format!("no step speaks of key `{}`", key.id));
             }
-            let joined = |step: &Step| matches!(step, Step::JoinComponents { key: joined, .. } if *joined == key.id);
-            if self.steps.iter().any(joined) && !compared(&key.id) {
-                found.push(format!("nobody compares the check value of key `{}`, which is joined", key.id));
+            let from_others = |step: &Step| match step {
+                Step::JoinComponents { key: made, .. } | Step::ReceiveKey { key: made, .. } => *made == key.id,
+                _ => false,
+            };
+            if self.steps.iter().any(from_others) && !compared(&key.id) {
+                found.push(format!("nobody compares the check value of key `{}`, which comes from others", key.id));
             }
         }
         for parameter in &self.parameters {

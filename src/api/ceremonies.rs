@@ -10,7 +10,7 @@ use claviger_client::{
     SignCeremony, StepTaken, TakeStep,
 };
 use claviger_hsm_api::Algorithm;
-use claviger_key_ceremonies::{Act, Ending, SHARE_LEN, Signed, Step, Transcript, Turn, Written};
+use claviger_key_ceremonies::{Act, Ending, Form, SHARE_LEN, Signed, Step, Transcript, Turn, Written};
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -101,8 +101,8 @@ pub(super) async fn take_step(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let TakeStep { turn, confirm, component, kcv, lost } = body(request, &state.limits).await?;
-    let input = StepInput { turn, confirm, component, kcv, lost };
+    let TakeStep { turn, confirm, component, wrapped, kcv, lost } = body(request, &state.limits).await?;
+    let input = StepInput { turn, confirm, component, wrapped, kcv, lost };
     match ask(&state, caller, CeremonyRequest::Step { id, input }).await? {
         Outcome::Taken(taken) => {
             let (component, component_kcv) = taken.component.unzip();
@@ -197,6 +197,9 @@ fn turn_view(transcript: &Transcript, turn: &Turn) -> CeremonyTurn {
         (Step::HandOutComponents { key, .. }, Act::Show) => ("see", Some((key, Written::Letters, false))),
         (Step::HandOutComponents { key, .. }, _) => ("prove", Some((key, Written::Letters, false))),
         (Step::EnterComponents { key, written, odd_parity, .. }, _) => ("enter", Some((key, *written, *odd_parity))),
+        (Step::ReceiveKey { form: Form::Ecb { .. }, .. }, _) => ("receive-ecb", None),
+        (Step::ReceiveKey { .. }, _) => ("receive", None),
+        (Step::SendKey { .. }, _) => ("send", None),
         _ => ("make", None),
     };
     let is_share = matches!(step, Step::HandOutShares { .. });

@@ -86,6 +86,8 @@ pub struct StepInput {
     pub confirm: Option<bool>,
     /// A component, as it is written.
     pub component: Option<Zeroizing<String>>,
+    /// A key as another party has wrapped it.
+    pub wrapped: Option<String>,
     /// A check value, hexadecimal.
     pub kcv: Option<String>,
     /// That a component never reached its custodian: another is drawn.

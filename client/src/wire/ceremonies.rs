@@ -66,7 +66,7 @@ pub struct CeremonyTurn {
     /// Step of the plan, and part of it.
     #[schema(example = "2.1")]
     pub turn: String,
-    /// `confirm`, `make`, `see`, `prove`, `enter` or `compare`.
+    /// `confirm`, `make`, `see`, `prove`, `enter`, `compare`, `receive`, `receive-ecb` (with a check value) or `send`.
     #[schema(example = "enter")]
     pub act: String,
     /// In words.
@@ -136,6 +136,9 @@ pub struct TakeStep {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub component: Option<Zeroizing<String>>,
+    /// A key as another party has wrapped it: a key block as it is, anything else in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wrapped: Option<String>,
     /// A check value, hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kcv: Option<String>,
@@ -149,7 +152,7 @@ pub struct TakeStep {
 pub struct StepTaken {
     /// The ceremony with it.
     pub ceremony: Ceremony,
-    /// A component that is shown now and never again.
+    /// A component that is shown now and never again, or a key as it goes out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub component: Option<Zeroizing<String>>,

@@ -1,6 +1,6 @@
 //! Those who take part from this terminal: one person, or all of them in a rehearsal by oneself.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -194,6 +194,37 @@ impl<'a> Party<'a> {
                 }
                 return Ok(());
             }
+            "receive" | "receive-ecb" => {
+                let path = ask_line(&heading, "Type the name of the file that it came in, and press Enter: ")?;
+                // What is not there is asked for again.
+                let Ok(came) = std::fs::read_to_string(&path) else {
+                    self.refused = format!("\nREFUSED: {path} cannot be read");
+                    return Ok(());
+                };
+                step.wrapped = Some(came.split_whitespace().collect());
+                if next.act == "receive-ecb" {
+                    let screen = Screen::open()?;
+                    step.kcv = Some(screen.type_kcv(&heading, "Type the key's check value, and press Enter.")?);
+                }
+            }
+            "send" => {
+                let path =
+                    ask_line(&heading, "Type the name of a file that it is to be written to, and press Enter: ")?;
+                // Before it is asked for: who cannot keep it does not get it.
+                let mut file = match std::fs::File::create_new(&path) {
+                    Ok(file) => file,
+                    Err(error) => {
+                        self.refused = format!("\nREFUSED: {path}: {error}");
+                        return Ok(());
+                    }
+                };
+                let taken: StepTaken = person.client.post(&turns, &step).await?;
+                let key = taken.component.as_deref().map(String::as_str).unwrap_or_default();
+                writeln!(file, "{key}").and_then(|()| file.sync_all()).with_context(|| path.clone())?;
+                let kcv = taken.component_kcv.as_deref().unwrap_or_default();
+                self.output.say(format!("{path} holds the key as it goes out, check value {kcv}"));
+                return Ok(());
+            }
             _ => {
                 if !ask(&heading, "Type yes to have it done: ")? {
                     bail!("nothing was done: take the turn up again with `claviger ... ceremony join`");
@@ -253,23 +284,39 @@ impl<'a> Party<'a> {
 
 /// Asks a person on a terminal, or whoever feeds this: nothing of it is secret.
 fn ask(heading: &str, question: &str) -> anyhow::Result<bool> {
-    let stdin = std::io::stdin();
-    let _aloud = Quiet::interrupted();
-    if stdin.is_terminal() {
-        eprintln!("\n{heading}");
-    }
+    let mut heading = Some(heading);
     loop {
-        eprint!("{question}");
-        let mut answer = String::new();
-        if stdin.lock().read_line(&mut answer)? == 0 {
-            bail!("there is nobody to ask");
-        }
-        match answer.trim() {
+        match ask_once(heading.take(), question)?.as_str() {
             "yes" => return Ok(true),
             "no" => return Ok(false),
             _ => {}
         }
     }
+}
+
+/// A line that is not empty.
+fn ask_line(heading: &str, question: &str) -> anyhow::Result<String> {
+    let mut heading = Some(heading);
+    loop {
+        let answer = ask_once(heading.take(), question)?;
+        if !answer.is_empty() {
+            return Ok(answer);
+        }
+    }
+}
+
+fn ask_once(heading: Option<&str>, question: &str) -> anyhow::Result<String> {
+    let stdin = std::io::stdin();
+    let _aloud = Quiet::interrupted();
+    if let Some(heading) = heading.filter(|_| stdin.is_terminal()) {
+        eprintln!("\n{heading}");
+    }
+    eprint!("{question}");
+    let mut answer = String::new();
+    if stdin.lock().read_line(&mut answer)? == 0 {
+        bail!("there is nobody to ask");
+    }
+    Ok(answer.trim().to_owned())
 }
 
 /// A line of a transcript as people read it.

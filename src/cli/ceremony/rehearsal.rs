@@ -1,15 +1,17 @@
 //! A rehearsal: the same plan, a daemon that lasts as long as it, and keys that are thrown away.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use claviger_client::{Ceremony, Client, ImportKey, Key, NewKey, OpenCeremony};
+use claviger_client::{
+    Ceremony, Client, EnvelopeForm, ExportKey, ExportedKey, ImportKey, Key, NewKey, OpenCeremony, PublicKey,
+};
 use claviger_hsm_api::Algorithm;
-use claviger_key_ceremonies::{Plan, PlannedKey, Signed, Step};
+use claviger_key_ceremonies::{Form, Plan, PlannedKey, Signed, Step};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
@@ -23,8 +25,14 @@ use crate::daemon::Daemon;
 
 /// Whose keys a rehearsal makes.
 const TENANT: &str = "demo";
+/// The other party, where one sends or gets something.
+const PARTNER: &str = "partner";
+/// In hexadecimal.
+type Components = Vec<Zeroizing<String>>;
 /// Rehearsals whose parameters nobody gave take the plan's examples.
 const OPENER: &str = "officer";
+/// Who plays roles that a rehearsal's directory has nobody for.
+const SPARE: [&str; 2] = ["officer-3", "officer-2"];
 
 #[derive(Args)]
 pub(in crate::cli) struct Rehearse {
@@ -68,7 +76,9 @@ impl Rehearse {
             .chain(&here)
             .map(|name| format!("[[backend]]\nname = \"{name}\"\ndriver = \"software\"\n"))
             .collect();
-        let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), tenants: &[], backends: &tables, schemes: None };
+        let others = [PARTNER.to_owned()];
+        let settings =
+            Settings { listen: ([127, 0, 0, 1], 0).into(), tenants: &others, backends: &tables, schemes: None };
         let path = directory.prepare(&settings).await?;
         let daemon = Daemon::start(&path, Arc::default()).await?;
         directory.serves_at(&daemon)?;
@@ -102,10 +112,16 @@ impl Rehearse {
         if let Some(unknown) = given.keys().find(|name| !parameters.iter().any(|(known, _)| known == *name)) {
             bail!("the plan has no parameter `{unknown}`");
         }
-        let (mut people, mut cast) = (Vec::new(), Vec::new());
+        let (mut people, mut cast) = (Vec::new(), Vec::<(String, claviger_client::Connection)>::new());
         for role in &plan.roles {
             for number in 1..=role.count {
-                let client = if number == 1 { role.name.clone() } else { format!("{}-{number}", role.name) };
+                let named = if number == 1 { role.name.clone() } else { format!("{}-{number}", role.name) };
+                // Whoever is new is played by an officer who has no other part.
+                let spare = || SPARE.iter().find(|spare| !cast.iter().any(|(client, _)| client == *spare));
+                let client = match spare() {
+                    Some(spare) if directory.connection(&named).is_err() => (*spare).to_owned(),
+                    _ => named,
+                };
                 let connection = directory.connection(&client).with_context(|| {
                     format!("a rehearsal has three officers, five custodians, two witnesses and an auditor, and no `{client}`")
                 })?;
@@ -119,7 +135,10 @@ impl Rehearse {
         let binding = binding_text(text, TENANT, &parameters, backends, &people)?;
         let opener = Client::new(&directory.connection(OPENER)?)?;
         let bound = Plan::bound(text, &claviger_key_ceremonies::Binding::parse(&binding)?)?;
-        make_what_is_there(&opener, &bound, backends).await?;
+        let there = make_what_is_there(&opener, &bound, backends).await?;
+        for file in send_what_comes(&opener, &bound, &there, directory.path()).await? {
+            output.say(format!("what the other party sends is in {}", file.display()));
+        }
         let opened: Ceremony = opener.post("/v1/ceremonies", &OpenCeremony { plan: text.to_owned(), binding }).await?;
         if !self.alone {
             output.say("each takes part in a terminal of their own:");
@@ -141,41 +160,115 @@ impl Rehearse {
     }
 }
 
-/// Makes the keys that the plan takes to be there before: of nothing but chance.
-async fn make_what_is_there(officer: &Client, plan: &Plan, backends: &[(String, String)]) -> anyhow::Result<()> {
+/// Makes the keys that the plan takes to be there before: of nothing but chance. For each its id and its components.
+async fn make_what_is_there(
+    officer: &Client,
+    plan: &Plan,
+    backends: &[(String, String)],
+) -> anyhow::Result<BTreeMap<String, (Key, Components)>> {
+    let mut made = BTreeMap::new();
+    // What wraps others is wherever they are; what moves by a plan of its own has its copy already.
     let wraps = |key: &PlannedKey| {
-        plan.steps.iter().any(|step| matches!(step, Step::ReplicateKey { under, .. } if *under == key.id))
+        plan.steps.iter().any(|step| match step {
+            Step::ReplicateKey { under, .. } | Step::ReceiveKey { under, .. } => *under == key.id,
+            _ => false,
+        })
     };
     for key in plan.keys.iter().filter(|key| key.exists) {
         let algorithm: Algorithm = key.algorithm.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
-        let mut components = Vec::new();
-        for _ in 0..2 {
-            let mut component = Zeroizing::new(vec![0; algorithm.key_len()]);
-            claviger_hsm_engine::fill_random(&mut component)?;
-            components.push(Zeroizing::new(hex::encode(&component)));
-        }
+        let components = by_chance(algorithm)?;
         let mut there = vec!["rehearsal-0".to_owned()];
         if wraps(key) {
             there.extend(backends.iter().map(|(_, backend)| backend.clone()));
         }
-        let new = NewKey {
-            tenant: TENANT.to_owned(),
-            scheme: key.scheme.clone(),
-            role: key.role.clone(),
-            version: key.version.clone(),
-            algorithm: key.algorithm.clone(),
-            factors: key.factors.clone(),
-            ceiling: key.ceiling.clone(),
-            protect_from: None,
-            protect_until: None,
-            verify_until: None,
-            backends: there,
-            places: Vec::new(),
-            movable: key.movable,
-            sensitive: key.sensitive,
-        };
-        let _: Key =
-            officer.post("/v1/keys/import", &ImportKey { key: new, components, kcv: None, odd_parity: false }).await?;
+        let new = NewKey { backends: there, ..new_key(TENANT, key) };
+        let import = ImportKey { key: new, components: components.clone(), kcv: None, odd_parity: false };
+        made.insert(key.id.clone(), (officer.post("/v1/keys/import", &import).await?, components));
     }
-    Ok(())
+    Ok(made)
+}
+
+fn new_key(tenant: &str, key: &PlannedKey) -> NewKey {
+    NewKey {
+        tenant: tenant.to_owned(),
+        scheme: key.scheme.clone(),
+        role: key.role.clone(),
+        version: key.version.clone(),
+        algorithm: key.algorithm.clone(),
+        factors: key.factors.clone(),
+        ceiling: key.ceiling.clone(),
+        protect_from: None,
+        protect_until: None,
+        verify_until: None,
+        backends: Vec::new(),
+        places: Vec::new(),
+        movable: key.movable,
+        sensitive: key.sensitive,
+    }
+}
+
+/// The two components of a key of nothing but chance.
+fn by_chance(algorithm: Algorithm) -> anyhow::Result<Components> {
+    let mut components = Components::new();
+    for _ in 0..2 {
+        let mut component = Zeroizing::new(vec![0; algorithm.key_len()]);
+        claviger_hsm_engine::fill_random(&mut component)?;
+        // Below the order of SM2's group, together as well.
+        if algorithm == Algorithm::Sm2 {
+            component[0] &= 0x3F;
+        }
+        components.push(Zeroizing::new(hex::encode(&component)));
+    }
+    Ok(components)
+}
+
+/// Has the other party, another tenant of the same daemon, send what the plan receives. Each file that it is in.
+async fn send_what_comes(
+    officer: &Client,
+    plan: &Plan,
+    there: &BTreeMap<String, (Key, Components)>,
+    folder: &Path,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for step in &plan.steps {
+        let Step::ReceiveKey { key, under, form, .. } = step else { continue };
+        let (Some(key), Some(planned)) = (plan.key(key), plan.key(under)) else { continue };
+        let (ours, components) = there.get(under).with_context(|| format!("key `{under}` is not there before"))?;
+        let theirs = NewKey { sensitive: true, ..new_key(PARTNER, key) };
+        let sent: Key = officer.post("/v1/keys", &theirs).await?;
+        let under = claviger_client::KeyReference {
+            tenant: PARTNER.to_owned(),
+            scheme: planned.scheme.clone(),
+            role: planned.role.clone(),
+            version: planned.version.clone(),
+            algorithm: planned.algorithm.clone(),
+            factors: Vec::new(),
+        };
+        let form = match form {
+            Form::Sm2Envelope { layout, .. } => {
+                let public: PublicKey = officer.get(&format!("/v1/keys/{}/public-key", ours.id), &()).await?;
+                let layout = EnvelopeForm { name: layout.clone(), big_endian: false, first: 1 };
+                ExportKey::Sm2Envelope { recipient: public.public_key, layout }
+            }
+            form => {
+                let components = components.clone();
+                let import = ImportKey { key: new_key(PARTNER, planned), components, kcv: None, odd_parity: false };
+                let _: Key = officer.post("/v1/keys/import", &import).await?;
+                match form {
+                    Form::Ecb { padding } => ExportKey::Ecb { under, padding: padding.clone() },
+                    Form::KeyBlock { version, .. } | Form::Sm2Envelope { layout: version, .. } => ExportKey::KeyBlock {
+                        under,
+                        version: version.clone(),
+                        mode: None,
+                        exportability: "S".to_owned(),
+                    },
+                }
+            }
+        };
+        let exported: ExportedKey = officer.post(&format!("/v1/keys/{}/export", sent.id), &form).await?;
+        let file = folder.join(format!("{}.key", key.id));
+        std::fs::write(&file, format!("{}\n", exported.wrapped))?;
+        files.push(file);
+    }
+    Ok(files)
 }

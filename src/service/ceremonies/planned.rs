@@ -1,11 +1,11 @@
 //! What a plan says about keys, as the service asks for them.
 
-use claviger_hsm_api::Arrival;
-use claviger_key_ceremonies::{Binding, Plan, PlanError, PlannedKey, Step};
+use claviger_hsm_api::{Arrival, EnvelopeForm, Exportability, KcvFunction, KcvInput, KcvRule, KeyPadding, WrappedKey};
+use claviger_key_ceremonies::{Binding, Form, Plan, PlanError, PlannedKey, Step};
 
 use super::CeremonyError;
-use crate::keyring::{Origin, Validity};
-use crate::operation::{KeyRef, KeyRequest};
+use crate::keyring::{MoveStep, Origin, Validity};
+use crate::operation::{ExportForm, KeyRef, KeyRequest, StepInput};
 use crate::routing::RouteError;
 use crate::service::{Service, ServiceError, factor};
 
@@ -80,6 +80,23 @@ impl Service {
                 old(key)
             }
             Step::ReplicateKey { key, under, .. } => old(key).and_then(|()| old(under)),
+            Step::ReceiveKey { key, under, form, .. } => {
+                // What does not depend on what comes.
+                came(
+                    form,
+                    &StepInput { wrapped: Some(String::new()), kcv: Some(String::new()), ..StepInput::default() },
+                )?;
+                new(key, Origin::Unwrapped).and_then(|()| old(under))
+            }
+            Step::SendKey { key, under, form, .. } => {
+                export_form(plan, binding, under.as_deref(), form)?;
+                under.iter().try_for_each(|under| old(under))?;
+                old(key)
+            }
+            Step::MoveKey { key, step, to, .. } => {
+                move_step(binding, step, to.as_deref())?;
+                old(key)
+            }
         }
     }
 }
@@ -116,6 +133,76 @@ pub(super) fn key_ref(plan: &Plan, binding: &Binding, id: &str) -> Result<KeyRef
         algorithm: word("algorithm", &key.algorithm)?,
         factors: key.factors.iter().map(|text| factor(text)).collect::<Result<_, _>>()?,
     })
+}
+
+/// A key as somebody brings it, by the form that the plan says.
+pub(super) fn came(form: &Form, input: &StepInput) -> Result<WrappedKey, ServiceError> {
+    let text = input.wrapped.as_deref().ok_or_else(|| ServiceError::field("wrapped", "is missing"))?;
+    let bytes = |field: &str, text: &str| {
+        hex::decode(text).map_err(|_| ServiceError::field(field, "is not an even number of hexadecimal digits"))
+    };
+    Ok(match form {
+        Form::KeyBlock { version, .. } => {
+            let sm4_local = word::<claviger_hsm_api::BlockVersion>("version", version)?;
+            let sm4_local = sm4_local == claviger_hsm_api::BlockVersion::Sm4Local;
+            WrappedKey::KeyBlock { text: text.to_owned(), sm4_local }
+        }
+        Form::Ecb { padding } => {
+            let kcv = input.kcv.as_deref().ok_or_else(|| ServiceError::field("kcv", "is missing"))?;
+            let kcv = bytes("kcv", kcv)?;
+            let take = u8::try_from(kcv.len()).map_err(|_| ServiceError::field("kcv", "is too long"))?;
+            let kcv_rule = KcvRule { function: KcvFunction::Ecb, input: KcvInput::Zero, take };
+            let padding = word::<KeyPadding>("padding", padding)?;
+            WrappedKey::Ecb { ciphertext: bytes("wrapped", text)?, padding, kcv, kcv_rule }
+        }
+        Form::Sm2Envelope { layout, .. } => {
+            WrappedKey::Envelope { form: envelope_form(layout)?, bytes: bytes("wrapped", text)? }
+        }
+    })
+}
+
+/// How a key goes out, as the plan says.
+pub(super) fn export_form(
+    plan: &Plan,
+    binding: &Binding,
+    under: Option<&str>,
+    form: &Form,
+) -> Result<ExportForm, ServiceError> {
+    let under = || key_ref(plan, binding, under.unwrap_or_default());
+    Ok(match form {
+        Form::KeyBlock { version, exportability } => ExportForm::KeyBlock {
+            under: under()?,
+            version: word("version", version)?,
+            mode: None,
+            exportability: word::<Exportability>("exportability", exportability)?,
+        },
+        Form::Ecb { padding } => ExportForm::Ecb { under: under()?, padding: word("padding", padding)? },
+        Form::Sm2Envelope { layout, recipient } => {
+            let point = hex::decode(recipient.as_deref().unwrap_or_default()).unwrap_or_default();
+            let point = match point.as_slice() {
+                [4, point @ ..] if point.len() == 64 => point,
+                point => point,
+            };
+            if point.len() != 64 {
+                return Err(ServiceError::field("recipient", "is not a point of 64 bytes in hexadecimal"));
+            }
+            ExportForm::Envelope { recipient: point.to_vec(), form: envelope_form(layout)? }
+        }
+    })
+}
+
+fn envelope_form(layout: &str) -> Result<EnvelopeForm, ServiceError> {
+    Ok(EnvelopeForm { layout: word("layout", layout)?, big_endian: false, first: 1 })
+}
+
+/// A step of a move, with the binding's backend.
+pub(super) fn move_step(binding: &Binding, step: &str, to: Option<&str>) -> Result<MoveStep, ServiceError> {
+    match (step, to.and_then(|to| binding.backends.get(to))) {
+        ("begin", Some(to)) => Ok(MoveStep::Begin { to: to.clone() }),
+        ("cut-over", _) => Ok(MoveStep::CutOver),
+        ("finish", _) => Ok(MoveStep::Finish),
+        _ => Err(ServiceError::Internal),
+    }
 }
 
 /// The factors that a child has more than its parent.

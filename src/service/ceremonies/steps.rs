@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_api::Secret;
+use claviger_hsm_api::{Secret, WrappedKey};
 use claviger_hsm_engine::{PlainKey, kcv};
 use claviger_key_ceremonies::{
-    Act, Ending, Event as Happened, Step, Transcript, Turn, Written, read_component, write_component,
+    Act, Ending, Event as Happened, Form, Step, Transcript, Turn, Written, read_component, write_component,
 };
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::planned::{key_ref, key_request, own_factors};
+use super::planned::{came, export_form, key_ref, key_request, move_step, own_factors};
 use super::{CeremonyError, Live};
 use crate::keyring::{Entry, Origin};
-use crate::operation::{KeyRequest, Operation, StepInput};
+use crate::operation::{KeyRequest, Operation, StepInput, UnwrapRequest};
 use crate::policy::Resource;
 use crate::service::{Caller, Service, ServiceError};
 
@@ -169,15 +170,29 @@ impl Service {
                 Ok(Done { lines: vec![line("kcv", &entry.record.kcv.value)], ..Done::default() })
             }
             _ => {
+                let came = match &step {
+                    Step::ReceiveKey { form, .. } => Some(came(form, &input)?),
+                    _ => None,
+                };
                 let begun = Happened::Begun { turn: turn.label.clone(), by: caller.principal.to_string() };
                 self.add(ceremony, begun).await?;
                 let approvals = self.approvals_of(ceremony).await?;
                 let caller = caller.in_ceremony(approvals);
-                let lines = match step {
-                    Step::SealWithShares { .. } => self.seal_with_shares(&caller, ceremony).await?,
-                    step => lines_of(&*self.make_planned(&caller, ceremony, &step).await?),
-                };
-                Ok(Done { lines, ..Done::default() })
+                match (step, came) {
+                    (Step::SealWithShares { .. }, _) => {
+                        Ok(Done { lines: self.seal_with_shares(&caller, ceremony).await?, ..Done::default() })
+                    }
+                    (Step::SendKey { key, under, form, .. }, _) => {
+                        self.send_key(&caller, ceremony, &key, under.as_deref(), &form).await
+                    }
+                    (Step::ReceiveKey { key, under, .. }, Some(came)) => {
+                        self.receive_key(&caller, ceremony, &key, &under, came).await
+                    }
+                    (step, _) => {
+                        let lines = lines_of(&*self.make_planned(&caller, ceremony, &step).await?);
+                        Ok(Done { lines, ..Done::default() })
+                    }
+                }
             }
         }
     }
@@ -219,12 +234,55 @@ impl Service {
                 let action = Operation::SetKeyState { id: String::new(), state }.action();
                 self.set_key_state(caller, action, entry.id(), state).await
             }
+            Step::MoveKey { key, step, to, .. } => {
+                let entry = self.planned_entry(ceremony, key)?;
+                let step = move_step(binding, step, to.as_deref())?;
+                self.move_key(caller, "move_key", entry.id(), step).await?;
+                self.planned_entry(ceremony, key)
+            }
             Step::AdoptKey { key, object, .. } => {
                 let request = key_request(plan, binding, key)?;
                 self.adopt_key(caller, "adopt_key", request, object.clone(), None, Vec::new()).await
             }
             _ => Err(ServiceError::Internal),
         }
+    }
+
+    /// Takes a key in that came from another party.
+    async fn receive_key(
+        &self,
+        caller: &Caller,
+        ceremony: &Live,
+        key: &str,
+        under: &str,
+        wrapped: WrappedKey,
+    ) -> Result<Done, ServiceError> {
+        let (plan, binding) = (ceremony.transcript.plan(), ceremony.transcript.binding());
+        let (request, under) = (key_request(plan, binding, key)?, key_ref(plan, binding, under)?);
+        let unwrap = UnwrapRequest { request, under, wrapped, kcv: None };
+        let action = if unwrap.says_what_it_is() { "unwrap_key" } else { "assign_role" };
+        let entry = self.unwrap_key(caller, action, unwrap).await?;
+        Ok(Done { lines: lines_of(&entry), ..Done::default() })
+    }
+
+    /// Gives a key out to another party: whoever has it done gets it, and the transcript its digest.
+    async fn send_key(
+        &self,
+        caller: &Caller,
+        ceremony: &Live,
+        key: &str,
+        under: Option<&str>,
+        form: &Form,
+    ) -> Result<Done, ServiceError> {
+        let (plan, binding) = (ceremony.transcript.plan(), ceremony.transcript.binding());
+        let entry = self.planned_entry(ceremony, key)?;
+        let form = export_form(plan, binding, under, form)?;
+        let exported = self.export_key(caller, "export_key", entry.id(), form).await?;
+        let text = Zeroizing::new(exported.text());
+        let digest = hex::encode(Sha256::digest(text.as_bytes()));
+        let mut lines = lines_of(&entry);
+        lines.push(line("sha-256 of what went out", &digest));
+        Ok(Done { lines, component: Some((text, Some(exported.kcv))) })
     }
 
     fn planned_entry(&self, ceremony: &Live, key: &str) -> Result<Arc<Entry>, ServiceError> {
@@ -342,6 +400,17 @@ impl Service {
                 entry.replica_on(to).is_some()
             }
             Step::SetState { state, .. } => entry.record.key.state.to_string() == *state,
+            Step::MoveKey { step, to, .. } => {
+                let to = to.as_ref().and_then(|to| ceremony.transcript.binding().backends.get(to));
+                match (step.as_str(), entry.course.moving()) {
+                    ("begin", Some(moving)) => Some(&moving.to) == to,
+                    ("cut-over", Some(moving)) => moving.over,
+                    ("finish", None) => true,
+                    _ => false,
+                }
+            }
+            // What went out changed nothing.
+            Step::SendKey { .. } => false,
             _ => entry.record.created >= since,
         };
         done.then_some(entry)
