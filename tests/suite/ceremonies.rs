@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use claviger_client::{Ceremony, CeremonyList, Client, Key, KeyFilter, KeyList};
 use claviger_key_ceremonies::{PLANS, Plan, Transcript, Turn};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::daemon::{cli, connection, until_it_serves, words};
 use crate::reference::ask;
@@ -22,6 +23,8 @@ type Sheet = (String, String);
 /// Somebody at a terminal who does whatever it asks, as a careful person would.
 struct Player {
     terminal: Terminal,
+    /// Where what other parties send is found, and where what they get is left.
+    post: (PathBuf, PathBuf),
     /// What they bring, or have written down.
     sheet: Option<Sheet>,
     /// Answers given, by question.
@@ -33,14 +36,19 @@ struct Player {
 const QUESTIONS: [&str; 3] =
     ["Type yes if it is so, no if it is not: ", "Type yes to have it done: ", "Type yes to sign that: "];
 
+const FROM: &str = "Type the name of the file that it came in, and press Enter: ";
+const TO: &str = "Type the name of a file that it is to be written to, and press Enter: ";
+
 impl Player {
     fn join(folder: &Path, data: &Path, who: &str, id: &str) -> Self {
-        Self::at(folder, &["--data", data.to_str().unwrap(), "--as", who, "ceremony", "join", id])
+        let arguments = ["--data", data.to_str().unwrap(), "--as", who, "ceremony", "join", id];
+        Self { post: (data.join("received.key"), folder.join("sent.key")), ..Self::at(folder, &arguments) }
     }
 
     fn at(folder: &Path, arguments: &[&str]) -> Self {
         Self {
             terminal: Terminal::claviger(arguments, folder),
+            post: (folder.join("received.key"), folder.join("sent.key")),
             sheet: None,
             answered: BTreeMap::new(),
             secrets: Vec::new(),
@@ -49,12 +57,14 @@ impl Player {
 
     /// Answers the question that stands on the screen, if one does.
     fn act(&mut self, given: &dyn Fn(&str) -> String) {
-        for question in QUESTIONS {
+        let (from, to) = (self.post.0.display().to_string(), self.post.1.display().to_string());
+        let answers = QUESTIONS.iter().map(|question| (*question, "yes")).chain([(FROM, &*from), (TO, &*to)]);
+        for (question, answer) in answers {
             let asked = self.terminal.written().matches(question).count();
             let answered = self.answered.entry(question).or_default();
             if asked > *answered {
                 *answered = asked;
-                self.terminal.type_in("yes\r");
+                self.terminal.type_in(&format!("{answer}\r"));
                 return;
             }
         }
@@ -140,7 +150,11 @@ impl Room {
         let plan = Plan::parse(claviger_key_ceremonies::shipped(&self.plan).unwrap()).unwrap();
         let names = |role: &claviger_key_ceremonies::Role| {
             (1..=role.count)
-                .map(|n| if n == 1 { role.name.clone() } else { format!("{}-{n}", role.name) })
+                .map(|n| match (role.name.as_str(), n) {
+                    ("newcomer", _) => "officer-3".to_owned(),
+                    (name, 1) => name.to_owned(),
+                    (name, n) => format!("{name}-{n}"),
+                })
                 .collect::<Vec<_>>()
         };
         plan.roles.iter().flat_map(names).collect()
@@ -254,6 +268,12 @@ fn every_shipped_plan_is_rehearsed_from_terminals() {
         assert_eq!(checked.status.code(), Some(0), "{plan}: {}", words(&checked));
         let transcript = Transcript::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
         assert!(transcript.is_rehearsal() && transcript.opening().unwrap().plan == *text);
+        // What went out is what the transcript has the digest of.
+        if text.contains("send-key") {
+            let sent = std::fs::read_to_string(rehearsal.folder.path().join("sent.key")).unwrap();
+            let digest = hex::encode(Sha256::digest(sent.trim_end()));
+            assert!(sent.len() > 100 && transcript.text().contains(&digest), "{plan}: {sent}");
+        }
         // What one custodian saw or typed is on nobody else's terminal, in no file, and no longer on their own.
         let mut files = Vec::new();
         all_files(rehearsal.folder.path(), &mut files);

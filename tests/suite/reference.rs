@@ -28,7 +28,7 @@ struct Reference {
 static REFERENCE: LazyLock<Mutex<Reference>> = LazyLock::new(|| {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut process = Command::new(root.join(".venv/bin/python"))
-        .arg(root.join("tests/reference/reference.py"))
+        .arg(root.join("tests/reference/key_blocks.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
