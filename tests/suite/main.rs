@@ -15,6 +15,7 @@ mod ceremonies;
 mod confinement;
 mod contract;
 mod daemon;
+mod exchange;
 mod faults;
 mod formats;
 mod fuzzing;

@@ -37,6 +37,7 @@ fn expected(operation: &str, duty: &str, state: &str) -> bool {
         "GET /v1/keys" | "GET /v1/keys/{id}" | "POST /v1/keys/{id}/kcv" | "GET /v1/keys/{id}/move" => {
             officers || auditors
         }
+        "GET /v1/keys/{id}/public-key" => officers || auditors,
         "GET /v1/keys/{id}/who-can" | "GET /v1/backends" | "GET /v1/principals" | "GET /v1/approvals" => {
             officers || auditors
         }
@@ -54,6 +55,7 @@ fn expected(operation: &str, duty: &str, state: &str) -> bool {
             officers
         }
         "POST /v1/keys" | "POST /v1/keys/adopt" | "POST /v1/keys/import" | "POST /v1/keys/{id}/replicas" => false,
+        "POST /v1/keys/unwrap" | "POST /v1/keys/{id}/export" => false,
         // A key that is destroyed has no place any more in which its child would be a master.
         "POST /v1/keys/disperse" => officers && state == "destroyed",
         other => panic!("{other} stands in no matrix"),

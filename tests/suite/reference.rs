@@ -47,10 +47,15 @@ fn reply(request: &Value) -> Result<Value, String> {
     if answer["ok"].is_null() { Err(answer["error"].to_string()) } else { Ok(answer["ok"].take()) }
 }
 
+/// Text that the reference must answer with.
+pub(crate) fn ask_for(request: &Value) -> String {
+    let answer = reply(request).unwrap_or_else(|error| panic!("{request}: {error}"));
+    answer.as_str().unwrap().to_owned()
+}
+
 /// Bytes that the reference must answer with.
 pub(crate) fn ask(request: Value) -> Vec<u8> {
-    let answer = reply(&request).unwrap_or_else(|error| panic!("{request}: {error}"));
-    hex::decode(answer.as_str().unwrap()).unwrap()
+    hex::decode(ask_for(&request)).unwrap()
 }
 
 fn upper(bytes: impl AsRef<[u8]>) -> String {

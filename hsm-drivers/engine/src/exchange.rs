@@ -162,7 +162,9 @@ fn check_header(header: &tr31::Header, key: &NewKey) -> Result<(), EngineError> 
         None => return wrong("usage"),
     }
     let allowed = ModeOfUse::ALL.iter().find(|known| mode(**known) == header.mode);
-    if !allowed.is_some_and(|allowed| allowed.allows(attributes.mode)) {
+    // A key above cards derives, whatever its mode lets its children do.
+    let derives = allowed == Some(&ModeOfUse::Derive) && matches!(attributes.rank, KeyRank::Dispersion { .. });
+    if !derives && !allowed.is_some_and(|allowed| allowed.allows(attributes.mode)) {
         return wrong("mode");
     }
     let may_leave = match header.exportability {
