@@ -11,7 +11,8 @@ use crate::reference::{ask, ask_for};
 use crate::reload::{configuration, reload};
 use crate::token_keys::{DTK, dtk};
 
-const KBPK: &str = "88E1AB2A2E3DD38C1FA039A536500CC8A87AB9D62DC92C01058FA79F44657DE6";
+/// That of the example in the served document, too.
+pub(crate) const KBPK: &str = "88E1AB2A2E3DD38C1FA039A536500CC8A87AB9D62DC92C01058FA79F44657DE6";
 /// Of GB/T 32918.5's example: the private key and its public half.
 const EXCHANGE: &str = "3945208F7B2144B13F36E38AC6D39F95889393692860B51A42FB81EF4DF7C5B8";
 

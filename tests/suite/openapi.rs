@@ -6,7 +6,8 @@ use std::path::Path;
 use claviger_client::{Client, ClientError};
 use serde_json::{Value, json};
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, components};
+use crate::exchange::KBPK;
 
 fn pointers<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
     match value {
@@ -141,6 +142,10 @@ pub(crate) async fn keys_of_examples(officer: &Client) -> String {
         ("generic", "SIGN", "01", "sm2"),
     ];
     let mut id = String::new();
+    // The key that protects the example's block.
+    let kbpk = json!({"tenant": "demo", "scheme": "generic", "role": "KBPK", "version": "01", "algorithm": "aes256"});
+    let import = json!({"key": kbpk, "components": components(KBPK)});
+    let _: Value = officer.post("/v1/keys/import", &import).await.unwrap();
     for (scheme, role, version, algorithm) in of_cards.into_iter().chain(others) {
         let key =
             json!({ "tenant": "demo", "scheme": scheme, "role": role, "version": version, "algorithm": algorithm });
@@ -200,6 +205,9 @@ async fn examples_work() {
             Err(ClientError::Problem(problem)) if path == "/v1/keys/adopt" => assert_eq!(problem.code, "unsupported"),
             Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/replicas" => {
                 assert_eq!((problem.code.as_str(), problem.field.as_deref()), ("bad_field", Some("key")));
+            }
+            Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/export" => {
+                assert_eq!(problem.code, "refused", "the key may not leave: {problem:?}");
             }
             // Nobody can sign before there is something to sign.
             Err(ClientError::Problem(problem)) if path == "/v1/approvals/{id}/votes" => {

@@ -9,9 +9,10 @@ use super::keys::{KeyReference, NewKey};
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
-    "key": {"tenant": "demo", "scheme": "generic", "role": "CMAC", "version": "01", "algorithm": "aes128"},
+    "key": {"tenant": "demo", "scheme": "generic", "role": "CMAC", "version": "02", "algorithm": "aes128"},
     "under": {"tenant": "demo", "scheme": "generic", "role": "KBPK", "version": "01", "algorithm": "aes256"},
-    "wrapped": {"form": "key-block", "block": "D0144M6AC00N0000..."}}))]
+    "wrapped": {"form": "key-block",
+        "block": "D0144M6AC02N00003E0FAA5962F825612C65C3AF1F293A5D1D2DE8517C542612C43C848C2466591F9B64AA83C52443E0C6BB94DBCEB8C13BCC9C1EA85E6502987EBCFCA8A9AD6BAD"}}))]
 pub struct UnwrapKey {
     /// What it is to be: what a key block says of it must be this, or allow more.
     pub key: NewKey,
@@ -32,7 +33,9 @@ pub enum WrappedKey {
     /// ANSI X9.143 (TR-31) of version A, B, C or D, or ISO 20038 (version E).
     KeyBlock {
         /// The whole block.
-        #[schema(example = "D0144M6AC00N0000...")]
+        #[schema(
+            example = "D0144M6AC02N00003E0FAA5962F825612C65C3AF1F293A5D1D2DE8517C542612C43C848C2466591F9B64AA83C52443E0C6BB94DBCEB8C13BCC9C1EA85E6502987EBCFCA8A9AD6BAD"
+        )]
         block: String,
         /// Whether it is of Claviger's own form of version D under SM4, which is of no standard.
         #[serde(default)]
@@ -133,7 +136,9 @@ pub enum ExportKey {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct ExportedKey {
     /// A key block as text; anything else in hexadecimal.
-    #[schema(example = "D0144M6AC00N0000...")]
+    #[schema(
+        example = "D0144M6AC02N00003E0FAA5962F825612C65C3AF1F293A5D1D2DE8517C542612C43C848C2466591F9B64AA83C52443E0C6BB94DBCEB8C13BCC9C1EA85E6502987EBCFCA8A9AD6BAD"
+    )]
     pub wrapped: String,
     /// The key's check value, as its record has it.
     #[schema(example = "B8743B")]
