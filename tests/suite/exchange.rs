@@ -87,6 +87,18 @@ async fn a_key_of_psec_s_block_works_and_psec_opens_ours() {
     let sent = in_block(&daemon, &key, json!({})).await.unwrap();
     assert!(sent.wrapped.starts_with("D0144M6AC01N0000") && sent.kcv == key.kcv, "{sent:?}");
     assert_eq!(by_psec(&sent.wrapped), CMAC);
+    // By the command, into a file that was not there.
+    let out = daemon.folder.path().join("to-bureau.txt").display().to_string();
+    let name =
+        ["--tenant", "demo", "--scheme", "generic", "--role", "CMAC", "--version", "01", "--algorithm", "aes128"];
+    let by_command = || {
+        let form = ["keys", "export", "--under", "generic/KBPK/01/aes256", "--block", "D", "--out", out.as_str()];
+        daemon.cli("officer", &[&form[..], &name[..]].concat())
+    };
+    let told = words(&by_command());
+    assert!(told.contains(&key.kcv), "{told}");
+    assert_eq!(by_psec(std::fs::read_to_string(&out).unwrap().trim_end()), CMAC);
+    assert!(words(&by_command()).contains("is there already"));
     // Less than the key may is said where it is asked for.
     let verifies = in_block(&daemon, &key, json!({"mode": "V", "exportability": "E"})).await.unwrap();
     assert!(verifies.wrapped.starts_with("D0144M6AV01E0000"), "{verifies:?}");

@@ -82,8 +82,8 @@ pub(in crate::cli) struct Export {
     #[arg(long, value_name = "HEX")]
     recipient: Option<String>,
     /// The key block's version: B, D, E, or D-SM4
-    #[arg(long = "block", value_name = "VERSION", default_value = "D")]
-    version: String,
+    #[arg(long, value_name = "VERSION", default_value = "D")]
+    block: String,
     /// What the other party may do with it, if less than may be done here: an X9.143 mode of use
     #[arg(long, value_name = "LETTER")]
     mode: Option<String>,
@@ -126,7 +126,7 @@ impl Export {
         let wanted = match self.form {
             Form::KeyBlock => ExportKey::KeyBlock {
                 under: under(self.under)?,
-                version: self.version,
+                version: self.block,
                 mode: self.mode,
                 exportability: self.exportability,
             },
