@@ -104,12 +104,18 @@ impl<'a> BlockKey<'a> {
     }
 
     /// ECB of whole blocks.
-    pub(crate) fn encrypt(&self, data: &mut [u8]) -> Result<(), KeyBlockError> {
+    ///
+    /// # Errors
+    /// `payload` for anything else.
+    pub fn encrypt(&self, data: &mut [u8]) -> Result<(), KeyBlockError> {
         by_cipher!(self, ecb_encrypt, data)
     }
 
-    /// ECB of whole blocks.
-    pub(crate) fn decrypt(&self, data: &mut [u8]) -> Result<(), KeyBlockError> {
+    /// The same back.
+    ///
+    /// # Errors
+    /// `payload` for anything else.
+    pub fn decrypt(&self, data: &mut [u8]) -> Result<(), KeyBlockError> {
         by_cipher!(self, ecb_decrypt, data)
     }
 
@@ -137,7 +143,10 @@ impl<'a> BlockKey<'a> {
     }
 
     /// CMAC (SP 800-38B) of the parts one after the other; one block long.
-    pub(crate) fn cmac(&self, parts: &[&[u8]]) -> Result<Zeroizing<Vec<u8>>, KeyBlockError> {
+    ///
+    /// # Errors
+    /// None that a key of its cipher's length gives.
+    pub fn cmac(&self, parts: &[&[u8]]) -> Result<Zeroizing<Vec<u8>>, KeyBlockError> {
         by_cipher!(self, cmac_of, parts)
     }
 

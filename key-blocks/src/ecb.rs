@@ -61,18 +61,37 @@ pub fn ecb_unwrap(
     key_len: usize,
     wrapped: &EcbKey,
 ) -> Result<KeyBytes, KeyBlockError> {
+    let decrypt = &mut |data: &mut [u8]| transport.decrypt(data);
+    ecb_unwrap_by(transport.block_len(), decrypt, format, cipher, key_len, wrapped)
+}
+
+/// The same where the transport key, whose blocks have so many bytes, is in a device that deciphers whole blocks.
+///
+/// # Errors
+/// As [`ecb_unwrap`]; those of `decrypt`.
+pub fn ecb_unwrap_by<E: From<KeyBlockError>>(
+    block_len: usize,
+    decrypt: &mut dyn FnMut(&mut [u8]) -> Result<(), E>,
+    format: EcbFormat,
+    cipher: Cipher,
+    key_len: usize,
+    wrapped: &EcbKey,
+) -> Result<KeyBytes, E> {
     let mut plain = Zeroizing::new(wrapped.ciphertext.clone());
-    transport.decrypt(&mut plain)?;
+    if plain.is_empty() || !plain.len().is_multiple_of(block_len) {
+        return Err(KeyBlockError::new(Field::Payload, "is not whole blocks").into());
+    }
+    decrypt(&mut plain)?;
     let short = KeyBlockError::new(Field::Payload, "has another length than that key has");
     let key = KeyBytes::copy_of(plain.get(..key_len).ok_or(short)?);
     let block_key = BlockKey::new(cipher, key.expose())?;
     check_kcv(&block_key, format.kcv, &wrapped.kcv)?;
-    let expected = padded(key.expose(), transport.block_len(), format.padding)?;
+    let expected = padded(key.expose(), block_len, format.padding)?;
     if expected.len() != plain.len() {
-        return Err(short);
+        return Err(short.into());
     }
     if !bool::from(expected.ct_eq(&plain)) {
-        return Err(KeyBlockError::new(Field::Payload, "is padded in another way"));
+        return Err(KeyBlockError::new(Field::Payload, "is padded in another way").into());
     }
     Ok(key)
 }

@@ -31,7 +31,7 @@ pub mod sm2;
 pub mod tr31;
 
 pub use cipher::{BlockKey, Cipher};
-pub use ecb::{EcbFormat, EcbKey, EcbPadding, ecb_unwrap, ecb_wrap};
+pub use ecb::{EcbFormat, EcbKey, EcbPadding, ecb_unwrap, ecb_unwrap_by, ecb_wrap};
 pub use error::{Field, KeyBlockError, NoRandomness, Random};
 pub use kcv::{KcvFunction, KcvInput, KcvRule, check_kcv, kcv};
 pub use key_bytes::KeyBytes;

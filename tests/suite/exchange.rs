@@ -10,11 +10,12 @@ use crate::load::{CMAC, MAC, MESSAGE, generic, into};
 use crate::reference::{ask, ask_for};
 use crate::reload::{configuration, reload};
 use crate::token_keys::{DTK, dtk};
+use crate::tokens::Token;
 
 /// That of the example in the served document, too.
 pub(crate) const KBPK: &str = "88E1AB2A2E3DD38C1FA039A536500CC8A87AB9D62DC92C01058FA79F44657DE6";
 /// Of GB/T 32918.5's example: the private key and its public half.
-const EXCHANGE: &str = "3945208F7B2144B13F36E38AC6D39F95889393692860B51A42FB81EF4DF7C5B8";
+pub(crate) const EXCHANGE: &str = "3945208F7B2144B13F36E38AC6D39F95889393692860B51A42FB81EF4DF7C5B8";
 
 fn kbpk() -> NewKey {
     NewKey { algorithm: "aes256".to_owned(), ..generic("KBPK") }
@@ -272,4 +273,44 @@ async fn keys_in_ecb_and_in_envelopes_go_both_ways() {
     assert_eq!(opened, DTK);
     let no_half = daemon.client("auditor").get::<PublicKey>(&format!("/v1/keys/{}/public-key", master.id), &()).await;
     assert!(problem(no_half).detail.contains("no public half"));
+}
+
+/// A token that makes CMACs takes the keys of a block's version out, and nothing else: the block protection key stays in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_is_opened_under_a_key_that_stays_in_a_token() {
+    let (room, hosted) = (Token::softhsm(), Token::nss());
+    let tables = [room.backend("room", "on-prem", ""), hosted.backend("hosted", "hosted", "")].concat();
+    let daemon = Daemon::with_backends(&tables);
+    for (backend, version) in [("room", "01"), ("hosted", "02")] {
+        let at = |key: NewKey| NewKey { version: version.to_owned(), backends: vec![backend.to_owned()], ..key };
+        let protection = at(kbpk());
+        into(&daemon, &[backend], protection.clone(), KBPK).await;
+        for header in ["D0000M6AC00N0000", "D0000M6AC00N0100KP10013C1A5A7F8E"] {
+            let form = json!({"form": "key-block", "block": psecs(header, CMAC)});
+            let key = NewKey { version: version.to_owned(), ..at(generic("CMAC")) };
+            match unwrap(&daemon, key, &protection, form).await {
+                Ok(key) => {
+                    assert_eq!((key.origin.as_str(), key.backends), ("unwrapped", vec![backend.to_owned()]));
+                    assert!(!header.contains("KP"), "a wrong check value of the protection key");
+                    let made = mac_by(&daemon, &NewKey { version: version.to_owned(), ..generic("CMAC") }).await;
+                    assert_eq!(made, MAC, "{backend}");
+                }
+                Err(error) => assert!(header.contains("KP"), "{backend}: {error}"),
+            }
+        }
+        let block = psecs("D0000M6AC00N0000", CMAC);
+        let changed = format!("{}{}", &block[..block.len() - 1], if block.ends_with('0') { "1" } else { "0" });
+        let form = json!({"form": "key-block", "block": changed});
+        let key = NewKey { role: "DATA".to_owned(), ..at(generic("DATA")) };
+        let refused = problem(unwrap(&daemon, key, &protection, form).await);
+        assert!(refused.detail.contains("`mac`"), "{backend}: {refused:?}");
+    }
+    // ECB takes deciphering, which both do; what a token cannot give out in a block is said.
+    let kek = NewKey { algorithm: "3des".to_owned(), ..generic("KEK") };
+    into(&daemon, &["room"], kek.clone(), "0123456789ABCDEFFEDCBA9876543210").await;
+    let listed: claviger_client::KeyList =
+        daemon.client("officer").get("/v1/keys", &json!({"tenant": "demo", "role": "CMAC"})).await.unwrap();
+    let key = listed.keys.iter().find(|key| key.version == "01").unwrap();
+    let kept = problem(in_block(&daemon, key, json!({})).await);
+    assert_eq!(kept.code, "unsupported", "{kept:?}");
 }

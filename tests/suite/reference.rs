@@ -47,10 +47,14 @@ fn reply(request: &Value) -> Result<Value, String> {
     if answer["ok"].is_null() { Err(answer["error"].to_string()) } else { Ok(answer["ok"].take()) }
 }
 
-/// Text that the reference must answer with.
+/// What the reference must answer with.
+pub(crate) fn ask_object(request: &Value) -> Value {
+    reply(request).unwrap_or_else(|error| panic!("{request}: {error}"))
+}
+
+/// Text that it must answer with.
 pub(crate) fn ask_for(request: &Value) -> String {
-    let answer = reply(request).unwrap_or_else(|error| panic!("{request}: {error}"));
-    answer.as_str().unwrap().to_owned()
+    ask_object(request).as_str().unwrap().to_owned()
 }
 
 /// Bytes that the reference must answer with.

@@ -30,14 +30,13 @@ mod wrap;
 
 pub use derive::KeyRows;
 pub use device::{Derived, Device, Direction};
-pub use exchange::open_wrapped;
+pub use exchange::{Opener, open_wrapped};
 pub use kcv::kcv;
 pub use kernels::{KERNELS, platform};
 pub use key_check::{NoKey, check_key};
 pub use on_device::run_on;
 pub use open_keys::OpenKeys;
 pub use run::{EngineError, KeepChild, PlainKey, run};
-pub use wrap::key_unwrap;
 
 /// Fills `bytes` from the operating system's generator.
 ///

@@ -1,8 +1,8 @@
 //! Runs a recipe over a batch.
 
 use claviger_hsm_api::{
-    Algorithm, Batch, BlockVersion, Column, DriverError, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch,
-    NewKey, Outcome, Recipe, RecipeRefused, Secret, StoredKey, When,
+    Algorithm, Batch, Column, DriverError, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch, NewKey, Outcome,
+    Recipe, RecipeRefused, Secret, StoredKey, When,
 };
 use subtle::ConstantTimeEq;
 
@@ -55,7 +55,7 @@ pub enum EngineError {
     #[error("key blocks of version {version} are not made under {under}")]
     BlockVersion {
         /// Of the block.
-        version: BlockVersion,
+        version: char,
         /// The cipher.
         under: Algorithm,
     },

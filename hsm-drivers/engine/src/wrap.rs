@@ -5,14 +5,13 @@ use claviger_bulk_mac::LANES;
 use claviger_hsm_api::{Algorithm, MalformedBatch, Message, Padding, Secret, WrapFormat};
 use claviger_locked_memory::LockedBytes;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
 
 use crate::derive::KeyRows;
 use crate::exchange::block;
-use crate::group::{Blocks, CipherGroup};
+use crate::group::Blocks;
 use crate::mac::Span;
 use crate::padding::pad;
-use crate::run::{EngineError, PlainKey};
+use crate::run::EngineError;
 
 /// The keys of rows, each under the wrapping key of its row, given to `each` in order.
 pub(crate) fn wrap(
@@ -105,29 +104,11 @@ fn key_wrap(key: &[u8], algorithm: Algorithm, under: &[u8]) -> Result<Vec<u8>, E
     }
 }
 
-/// Undoes RFC 3394 under a plain AES key: the key, or none if the blob was not made under it.
-///
-/// # Errors
-/// [`EngineError::NoKeyWrap`] under another cipher; [`EngineError::Batch`] for a blob of no such length.
-pub(crate) fn unwrap_key(under: &PlainKey, wrapped: &[u8]) -> Result<Option<Secret>, EngineError> {
-    let aes = matches!(under.algorithm, Algorithm::Aes128 | Algorithm::Aes192 | Algorithm::Aes256);
-    let group = CipherGroup::new(under.algorithm, under.secret.expose()).filter(|_| aes);
-    let group = group.ok_or(EngineError::NoKeyWrap(under.algorithm))?;
-    key_unwrap(wrapped, |block| {
-        let mut blocks: Blocks = [[0; 16]; LANES];
-        blocks[0].copy_from_slice(block);
-        group.decrypt(&mut blocks);
-        block.copy_from_slice(&blocks[0]);
-        blocks.zeroize();
-        Ok(())
-    })
-}
-
 /// Undoes RFC 3394 by whoever deciphers single blocks: the key, or none if the blob was not made under that wrapping key.
 ///
 /// # Errors
 /// That of `decipher`, or [`EngineError::Batch`] for a blob of no such length.
-pub fn key_unwrap(
+pub(crate) fn key_unwrap(
     wrapped: &[u8],
     mut decipher: impl FnMut(&mut [u8]) -> Result<(), EngineError>,
 ) -> Result<Option<Secret>, EngineError> {
@@ -164,25 +145,4 @@ where
     let mut room = LockedBytes::zeroed(key.len() + aes_kw::IV_LEN);
     let wrapped = kw.wrap_key(key, room.expose_mut()).map_err(|_| EngineError::TooLong)?;
     Ok(wrapped.to_vec())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// RFC 3394, section 4.1.
-    #[test]
-    fn the_rfc_s_example_is_unwrapped_and_an_altered_one_is_not() {
-        let bytes = |text: &str| hex::decode(text).unwrap();
-        let secret = Secret::taking(bytes("000102030405060708090A0B0C0D0E0F"));
-        let under = PlainKey { algorithm: Algorithm::Aes128, secret };
-        let mut wrapped = bytes("1FA68B0A8112B447AEF34BD8FB5A7B829D3E862371D2CFE5");
-        let key = unwrap_key(&under, &wrapped).unwrap().unwrap();
-        assert_eq!(key.expose(), bytes("00112233445566778899AABBCCDDEEFF"));
-        wrapped[20] ^= 1;
-        assert!(unwrap_key(&under, &wrapped).unwrap().is_none());
-        assert!(unwrap_key(&under, &wrapped[..16]).is_err());
-        let sm4 = PlainKey { algorithm: Algorithm::Sm4, ..under };
-        assert!(matches!(unwrap_key(&sm4, &wrapped), Err(EngineError::NoKeyWrap(Algorithm::Sm4))));
-    }
 }

@@ -8,8 +8,11 @@ use claviger_hsm_api::{
     WrappedKey,
 };
 use claviger_hsm_engine::lowering::{exposure, split};
-use claviger_hsm_engine::{Device, Direction, EngineError, OpenKeys, check_key, key_unwrap, platform, run_on};
+use claviger_hsm_engine::{
+    Device, Direction, EngineError, OpenKeys, Opener, check_key, open_wrapped, platform, run_on,
+};
 use cryptoki_sys as ck;
+use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::device::{Keep, OnSession};
@@ -261,8 +264,7 @@ impl HsmDriver for Pkcs11Driver {
     fn can_take(&self, arrival: Arrival, attributes: &KeyAttributes) -> Result<(), DriverError> {
         let skill = match arrival {
             Arrival::Generated => Skill::Generate,
-            Arrival::Imported | Arrival::Adopted => Skill::Hold,
-            Arrival::Unwrapped => return Err(DriverError::opens_no_blocks(NAME)),
+            Arrival::Imported | Arrival::Adopted | Arrival::Unwrapped => Skill::Hold,
         };
         needs(&*self.proven()?, attributes.algorithm, skill)
     }
@@ -301,20 +303,16 @@ impl HsmDriver for Pkcs11Driver {
 
     fn unwrap(&self, key: NewKey, under: &KeyHandle, wrapped: &WrappedKey) -> Result<StoredKey, DriverError> {
         wrapped.check_opener(&under.attributes)?;
-        let WrappedKey::KeyWrap(wrapped) = wrapped else { return Err(DriverError::opens_no_blocks(NAME)) };
         let opened = self.find_open(under)?;
-        if !matches!(opened.algorithm, Algorithm::Aes128 | Algorithm::Aes192 | Algorithm::Aes256) {
-            return Err(DriverError::caller(NAME, "unwrap", "AES key wrap is under an AES key"));
-        }
-        // Few tokens unwrap DES keys, so the token only deciphers: the key passes through this process, as one that
-        // is brought in from components does.
+        // Few tokens unwrap DES keys and none key blocks, so the token only deciphers, and makes the CMACs that a block's keys
+        // are: the key passes through this process, as one that is brought in from components does.
         let secret = self.with(|lent, device| {
             current(&opened, lent)?;
-            let object = opened.object();
-            key_unwrap(wrapped, |block| Ok(device.ecb(&object, Direction::Decrypt, block)?)).map_err(of_engine)
+            let skill = if matches!(wrapped, WrappedKey::KeyBlock { .. }) { Skill::Cmac } else { Skill::EcbBack };
+            needs(device.proven, opened.algorithm, skill)?;
+            open_wrapped(&InToken { device, object: opened.object() }, &key, wrapped).map_err(of_engine)
         })?;
-        let foreign = || DriverError::caller(NAME, "unwrap", "the blob is not of this wrapping key");
-        self.import(key, secret.ok_or_else(foreign)?)
+        self.import(key, secret)
     }
 
     fn adopt(&self, key: NewKey, object: &str, others: &[Vec<u8>]) -> Result<StoredKey, DriverError> {
@@ -423,6 +421,30 @@ fn current(key: &OpenKey, lent: &Lent<'_>) -> Result<(), DriverError> {
 
 fn not_open() -> DriverError {
     DriverError::backend(NAME, "run", "the key is not open")
+}
+
+/// A key that others come under, in the token.
+struct InToken<'a, 'd> {
+    device: &'a OnSession<'d>,
+    object: Object<'d>,
+}
+
+impl Opener for InToken<'_, '_> {
+    fn algorithm(&self) -> Algorithm {
+        self.object.algorithm
+    }
+
+    fn cmac(&self, message: &[u8]) -> Result<Zeroizing<Vec<u8>>, EngineError> {
+        Ok(Zeroizing::new(self.device.cmac(&self.object, message)?))
+    }
+
+    fn check_block(&self) -> Result<Vec<u8>, EngineError> {
+        Ok(self.device.check_block(&self.object, 0)?)
+    }
+
+    fn decipher(&self, data: &mut [u8]) -> Result<(), EngineError> {
+        Ok(self.device.ecb(&self.object, Direction::Decrypt, data)?)
+    }
 }
 
 fn needs(proven: &Proven, algorithm: Algorithm, skill: Skill) -> Result<(), DriverError> {

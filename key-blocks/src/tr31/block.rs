@@ -96,6 +96,24 @@ impl<'a> KeyBlock<'a> {
     /// authenticated is no key of the algorithm.
     pub fn unwrap(self, kbpk: &[u8]) -> Result<UnwrappedKey, KeyBlockError> {
         let protection = Protection::new(self.version, self.form, kbpk)?;
+        self.unwrap_with(&protection)
+    }
+
+    /// The same where the KBPK, of so many bytes, is in a device that makes CMACs under it, one block long: what comes out
+    /// of the device are the two keys of this block's version.
+    ///
+    /// # Errors
+    /// As [`KeyBlock::unwrap`]; `kbpk` for versions A and C, whose keys are no CMACs; those of `cmac`.
+    pub fn unwrap_by<E: From<KeyBlockError>>(
+        self,
+        kbpk_len: usize,
+        cmac: &mut dyn FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
+    ) -> Result<UnwrappedKey, E> {
+        let protection = Protection::derived(self.version, self.form, kbpk_len, cmac)?;
+        Ok(self.unwrap_with(&protection)?)
+    }
+
+    fn unwrap_with(self, protection: &Protection) -> Result<UnwrappedKey, KeyBlockError> {
         let payload = protection.open(self.header_text, &self.ciphertext, &self.mac)?;
         let key = key_of(&payload)?;
         self.header.algorithm.check_key_len(key.len())?;

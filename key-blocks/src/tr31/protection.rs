@@ -29,11 +29,35 @@ impl Protection {
         let cipher = form.cipher(version)?;
         let kbpk = BlockKey::new(cipher, kbpk)
             .map_err(|_| KeyBlockError::new(Field::Kbpk, "has a length that the version's cipher does not have"))?;
-        let (encryption, authentication) = match version {
-            Version::A | Version::C => (variant(&kbpk, b'E'), variant(&kbpk, b'M')),
-            Version::B | Version::D => (derived(&kbpk, Purpose::Cbc)?, derived(&kbpk, Purpose::Mac)?),
-            Version::E => (derived(&kbpk, Purpose::Ctr)?, derived(&kbpk, Purpose::Mac)?),
+        match version {
+            Version::A | Version::C => {
+                let (encryption, authentication) = (variant(&kbpk, b'E'), variant(&kbpk, b'M'));
+                Ok(Self { version, cipher, encryption, authentication })
+            }
+            Version::B | Version::D | Version::E => {
+                Self::derived(version, form, kbpk.bytes().len(), &mut |message| kbpk.cmac(&[message]))
+            }
+        }
+    }
+
+    /// The same where the KBPK, of so many bytes, is in a device that makes CMACs under it.
+    pub(super) fn derived<E: From<KeyBlockError>>(
+        version: Version,
+        form: Form,
+        kbpk_len: usize,
+        cmac: &mut dyn FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
+    ) -> Result<Self, E> {
+        let cipher = form.cipher(version)?;
+        let purpose = match version {
+            Version::A | Version::C => {
+                let reason = "is needed itself by versions A and C, and does not come out of its device";
+                return Err(KeyBlockError::new(Field::Kbpk, reason).into());
+            }
+            Version::B | Version::D => Purpose::Cbc,
+            Version::E => Purpose::Ctr,
         };
+        let encryption = derived(cipher, kbpk_len, purpose, cmac)?;
+        let authentication = derived(cipher, kbpk_len, Purpose::Mac, cmac)?;
         Ok(Self { version, cipher, encryption, authentication })
     }
 
@@ -96,9 +120,13 @@ fn variant(kbpk: &BlockKey<'_>, mask: u8) -> Zeroizing<Vec<u8>> {
 }
 
 /// CMACs of `counter || purpose (2) || 00 || algorithm (2) || bits (2)`, one after the other, as long as the KBPK.
-fn derived(kbpk: &BlockKey<'_>, purpose: Purpose) -> Result<Zeroizing<Vec<u8>>, KeyBlockError> {
-    let len = kbpk.bytes().len();
-    let algorithm: u16 = match (kbpk.cipher(), len) {
+fn derived<E>(
+    cipher: Cipher,
+    len: usize,
+    purpose: Purpose,
+    cmac: &mut dyn FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
+) -> Result<Zeroizing<Vec<u8>>, E> {
+    let algorithm: u16 = match (cipher, len) {
         (Cipher::TripleDes, 16) => 0,
         (Cipher::TripleDes, _) => 1,
         (Cipher::Aes, 16) => 2,
@@ -110,9 +138,9 @@ fn derived(kbpk: &BlockKey<'_>, purpose: Purpose) -> Result<Zeroizing<Vec<u8>>, 
     let [a1, a2] = algorithm.to_be_bytes();
     let [p1, p2] = (purpose as u16).to_be_bytes();
     let [b1, b2] = (len as u16 * 8).to_be_bytes();
-    let mut key = Zeroizing::new(Vec::with_capacity(len.next_multiple_of(kbpk.block_len())));
-    for counter in 1..=len.div_ceil(kbpk.block_len()) as u8 {
-        key.extend_from_slice(&kbpk.cmac(&[&[counter, p1, p2, 0, a1, a2, b1, b2]])?);
+    let mut key = Zeroizing::new(Vec::with_capacity(len.next_multiple_of(cipher.block_len())));
+    for counter in 1..=len.div_ceil(cipher.block_len()) as u8 {
+        key.extend_from_slice(&cmac(&[counter, p1, p2, 0, a1, a2, b1, b2])?);
     }
     key.truncate(len);
     Ok(key)
