@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use claviger_hsm_api::{Batch, Exposure, Fault, KeyColumn, Recipe};
+use claviger_hsm_api::{Batch, DriverError, Exposure, Fault, KeyColumn, Recipe};
 use jiff::Timestamp;
 
 use super::backends::Backend;
@@ -61,6 +61,26 @@ impl Router {
             }
             None => self.run_somewhere(lane, keys, recipe, batch).map_err(|error| error.of(keys)),
         }
+    }
+
+    /// Whether a backend that holds all the keys could run a recipe, of which each slot is one of them; as far as that is known
+    /// before it is tried.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn can_run(&self, keys: &[Arc<Entry>], recipe: &Recipe) -> Result<(), RouteError> {
+        let ceilings: Vec<Exposure> = keys.iter().map(|key| key.record.key.attributes.ceiling).collect();
+        for (slot, key) in keys.iter().enumerate() {
+            recipe.check_slot(slot, &key.record.key.attributes).map_err(DriverError::from)?;
+        }
+        let mut refusal = RouteError::no_replica();
+        for backend in self.candidates(keys) {
+            match backend.driver.exposure(recipe, &ceilings) {
+                Ok(_) => return Ok(()),
+                Err(error) => refusal = refusal.or(RouteError::from(error).on(&backend.name)),
+            }
+        }
+        Err(refusal.of(keys))
     }
 
     /// Asks the backends that hold all the keys, one after another.
@@ -213,7 +233,7 @@ impl Router {
         }
         let (least, most) = HEDGE_AFTER;
         let patience = first.health.p95().map_or(most, |p95| (2 * p95).clamp(least, most));
-        let lost = || RouteError::Failed(claviger_hsm_api::DriverError::unknown("router", "run", "the call was lost"));
+        let lost = || RouteError::Failed(DriverError::unknown("router", "run", "the call was lost"));
         match answer.recv_timeout(patience) {
             Ok(result) => return result,
             Err(RecvTimeoutError::Disconnected) => return Err(lost()),

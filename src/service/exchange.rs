@@ -76,8 +76,7 @@ impl Service {
         let keys: Vec<Arc<Entry>> = std::iter::once(Arc::clone(&entry)).chain(under).collect();
         let resources: Vec<Resource> = keys.iter().map(|key| Resource::of(key)).collect();
         let permit = self.decide(caller, action, &resources, 1).await?;
-        let finish = finish(&entry.record, keys.get(1).map(|under| &under.record.key.attributes), &form);
-        let recipe = Recipe::single(path(0, &entry.record.key.attributes), finish);
+        let recipe = export_recipe(&keys, &form);
         let batch = Batch::one(Vec::new(), keys.len() as u16);
         let is_text = matches!(form, ExportForm::KeyBlock { .. });
         let kcv = entry.record.kcv.value.clone();
@@ -102,6 +101,15 @@ impl Service {
         };
         let read = |outcome: &claviger_hsm_api::Outcome, _: &str| outcome.bytes(0, 0).unwrap_or_default().to_vec();
         self.perform(caller, permit, vec![entry], recipe, read).await
+    }
+}
+
+/// How the first of these keys goes out, under the second if there is one.
+pub(super) fn export_recipe(keys: &[Arc<Entry>], form: &ExportForm) -> Recipe {
+    let attributes = |slot: usize| keys.get(slot).map(|key| &key.record.key.attributes);
+    match keys.first() {
+        Some(key) => Recipe::single(path(0, &key.record.key.attributes), finish(&key.record, attributes(1), form)),
+        None => Recipe { legs: Vec::new() },
     }
 }
 

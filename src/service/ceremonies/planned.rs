@@ -7,6 +7,7 @@ use super::CeremonyError;
 use crate::keyring::{MoveStep, Origin, Validity};
 use crate::operation::{ExportForm, KeyRef, KeyRequest, StepInput};
 use crate::routing::RouteError;
+use crate::service::exchange::export_recipe;
 use crate::service::{Service, ServiceError, factor};
 
 impl Service {
@@ -89,9 +90,16 @@ impl Service {
                 new(key, Origin::Unwrapped).and_then(|()| old(under))
             }
             Step::SendKey { key, under, form, .. } => {
-                export_form(plan, binding, under.as_deref(), form)?;
-                under.iter().try_for_each(|under| old(under))?;
-                old(key)
+                let form = export_form(plan, binding, under.as_deref(), form)?;
+                let ids = || std::iter::once(key).chain(under);
+                ids().try_for_each(|id| old(id))?;
+                if !ids().all(|id| plan.key(id).is_some_and(|planned| planned.exists)) {
+                    return Ok(());
+                }
+                let keys =
+                    ids().map(|id| self.referenced(&key_ref(plan, binding, id)?)).collect::<Result<Vec<_>, _>>()?;
+                let (router, recipe) = (self.router()?, export_recipe(&keys, &form));
+                Ok(tokio::task::block_in_place(|| router.can_run(&keys, &recipe))?)
             }
             Step::MoveKey { key, step, to, .. } => {
                 move_step(binding, step, to.as_deref())?;

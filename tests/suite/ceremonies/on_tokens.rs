@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use claviger_client::{ImportKey, Key, KeyFilter, KeyList, NewKey};
 use claviger_key_ceremonies::{Plan, shipped};
+use serde_json::json;
 
 use super::{Player, Room, now};
 use crate::daemon::{Daemon, components, problem, words};
+use crate::exchange::KBPK;
+use crate::load::generic;
 use crate::purse::card_key;
+use crate::reference::ask_for;
 use crate::token_keys::{DTK, dtk};
 use crate::tokens::Token;
 
@@ -63,20 +67,35 @@ fn keys(daemon: &Daemon) -> Vec<Key> {
 }
 
 #[test]
-fn four_plans_are_held_on_softhsm_and_on_nss() {
+fn five_plans_are_held_on_softhsm_and_on_nss() {
     for token in [Token::softhsm(), Token::nss()] {
         let daemon = Daemon::with_backends(&token.backend("room", "on-prem", ""));
         hold(&daemon, "generate-root", &[("home", "room")], &[("algorithm", "3des")]);
         hold(&daemon, "receive-components", &[("home", "room")], &[]);
         hold(&daemon, "exchange-transport-key", &[("home", "room")], &[]);
         hold(&daemon, "rotate-version", &[("home", "room")], &[]);
+        // A block that psec has made, under a protection key that stays in the token.
+        let kbpk = NewKey { role: "KBPK".to_owned(), algorithm: "aes256".to_owned(), ..generic("KBPK") };
+        let import = ImportKey { key: kbpk, components: components(KBPK), kcv: None, odd_parity: false };
+        let _: Key = now(daemon.client("officer").post("/v1/keys/import", &import)).unwrap();
+        let block = json!({"op": "key_block_wrap", "kbpk": KBPK, "header": "D0000B3TX05N0000", "key": DTK});
+        daemon.file("received.key", ask_for(&block).as_bytes());
+        hold(&daemon, "receive-key-block", &[("home", "room")], &[]);
         let keys = keys(&daemon);
+        let received = keys.iter().find(|key| key.version == "05").unwrap();
+        assert_eq!(received.kcv, super::kcv("3des", DTK));
         assert!(keys.iter().all(|key| key.backends == ["room"]), "{keys:?}");
+        // What a token does not give out is said before.
+        let sent = [("version", "01"), ("algorithm", "3des")];
+        let order = super::attacks::order(&daemon.data(), "send-key-block", &[], &sent);
+        let checked: Result<claviger_client::Health, _> =
+            now(daemon.client("officer").post("/v1/ceremonies/check", &order.request()));
+        assert!(problem(checked).detail.starts_with("step 2: "));
         let origins: BTreeMap<&str, usize> = keys.iter().fold(BTreeMap::new(), |mut origins, key| {
             *origins.entry(key.origin.as_str()).or_default() += 1;
             origins
         });
-        assert_eq!(origins, [("components", 2), ("generated", 2)].into());
+        assert_eq!(origins, [("components", 3), ("generated", 2), ("unwrapped", 1)].into());
     }
 }
 
