@@ -2,13 +2,13 @@
 
 #![no_main]
 
-use claviger_key_ceremonies::{Binding, Plan, Transcript, TypedComponent, Written, read_component, write_component};
+use claviger_key_ceremonies::{Binding, Bundle, Plan, Transcript, TypedComponent, Written, read_component, write_component};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Some((kind, rest)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
-    match kind % 4 {
+    match kind % 5 {
         0 => {
             if let Ok(plan) = Plan::parse(text) {
                 plan.lint();
@@ -18,6 +18,12 @@ fuzz_target!(|data: &[u8]| {
         1 => {
             if let Ok(binding) = Binding::parse(text) {
                 let _ = Plan::bound(shipped_plan(), &binding);
+            }
+        }
+        4 => {
+            if let Ok(bundle) = Bundle::parse(text) {
+                let again = Bundle::parse(&bundle.text()).unwrap();
+                assert_eq!(again.keys(), bundle.keys());
             }
         }
         2 => {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod binding;
+mod bundle;
 mod component;
 mod course;
 mod plan;
@@ -22,6 +23,7 @@ mod words;
 mod tests;
 
 pub use binding::{Binding, Person};
+pub use bundle::{Bundle, BundleError, SENT, Sent};
 pub use component::{TypedComponent, TypedWrong, Written, read_component, write_component};
 pub use course::{Act, Course, CourseError, TRIES, Turn};
 pub use plan::{LONGEST, Parameter, Plan, PlanError, PlannedKey, Role, digest};

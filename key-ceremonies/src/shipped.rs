@@ -17,6 +17,7 @@ plans! {
     "generate-root",
     "hand-out-root",
     "migrate-key",
+    "offline-root",
     "psam-batch",
     "receive-components",
     "receive-envelope",

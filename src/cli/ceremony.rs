@@ -1,6 +1,7 @@
 //! `claviger ceremony`.
 
 mod checking;
+mod offline;
 mod party;
 mod rehearsal;
 
@@ -45,8 +46,17 @@ pub(super) enum Ceremony {
     /// Open a ceremony and take part in it
     #[command(after_help = "Examples:
   claviger --data ./dev --as officer ceremony run generate-root --binding binding.toml
-  claviger --data ./dev --as officer ceremony run generate-root --binding binding.toml --approval ID")]
+  claviger --data ./dev --as officer ceremony run generate-root --binding binding.toml --approval ID
+  claviger --data ./dev --as officer ceremony run offline-root --binding binding.toml --offline claviger.toml")]
     Run(Run),
+    /// Put the transcript of an offline ceremony and the keys that went out in it together
+    #[command(after_help = "Example:\n  claviger ceremony bundle transcript.jsonl --sent root.txt --out root.bundle")]
+    Bundle(offline::MakeBundle),
+    /// Take the keys of a bundle in; others approve each
+    #[command(after_help = "Examples:
+  claviger --data ./dev --as officer ceremony take-bundle root.bundle --binding binding.toml
+  claviger --data ./dev --as officer ceremony take-bundle root.bundle --binding binding.toml --approval ID")]
+    TakeBundle(offline::TakeBundle),
     /// Take part in a ceremony, or take it up again
     #[command(
         visible_alias = "resume",
@@ -91,6 +101,9 @@ pub(super) struct Run {
     /// Where the transcript is left at the end; a file that is there is not written over
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Start a daemon with this configuration that lasts as long as the ceremony: on a machine without a network
+    #[arg(long, value_name = "CONFIG")]
+    offline: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -134,6 +147,8 @@ impl Ceremony {
             Self::Plan(plan) => plan.run(global, output).await,
             Self::Binding(binding) => binding.run(output),
             Self::Run(run) => run.run(global, output).await,
+            Self::Bundle(bundle) => bundle.run(output),
+            Self::TakeBundle(bundle) => bundle.run(global, output).await,
             Self::Join(join) => {
                 let participant = Participant::new(global.client()?, &global.connection()?)?;
                 tidy_up_when_told_to_end(None);
@@ -157,15 +172,26 @@ impl Ceremony {
 impl Run {
     async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
         is_free(self.out.as_deref())?;
+        if self.offline.is_some() && self.out.is_none() {
+            bail!("give --out: the daemon ends with the ceremony, and the transcript is what leaves this machine");
+        }
         let (plan, binding) = (plan_text(&self.plan)?, read(&self.binding)?);
         let client = global.client()?;
         if !std::io::stdin().is_terminal() {
             bail!("whoever opens a ceremony takes part in it, at a terminal");
         }
         let request = OpenCeremony { plan, binding };
-        // What cannot be held is not proposed to others.
-        let _: Health = client.post("/v1/ceremonies/check", &request).await?;
-        let opened: View = client.post("/v1/ceremonies", &request).await?;
+        let (_daemon, opened) = match &self.offline {
+            Some(config) => {
+                let daemon = offline::Offline::start(config, &client, output).await?;
+                (Some(daemon), offline::open(&client, &request, output).await?)
+            }
+            None => {
+                // What cannot be held is not proposed to others.
+                let _: Health = client.post("/v1/ceremonies/check", &request).await?;
+                (None, client.post::<View>("/v1/ceremonies", &request).await?)
+            }
+        };
         output.say(format!(
             "ceremony {} is open; everybody joins with `claviger ... ceremony join {}`",
             opened.id, opened.id

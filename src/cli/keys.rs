@@ -352,7 +352,7 @@ impl Adopt {
 }
 
 /// A key that others are wrapped under.
-fn reference(tenant: &str, under: &str) -> anyhow::Result<KeyReference> {
+pub(super) fn reference(tenant: &str, under: &str) -> anyhow::Result<KeyReference> {
     let [scheme, role, version, algorithm] = under.split('/').collect::<Vec<_>>()[..] else {
         bail!("--under is SCHEME/ROLE/VERSION/ALGORITHM, as generic/KEK/01/aes256");
     };

@@ -1,6 +1,7 @@
 //! Ceremonies as people hold them: each in a terminal of their own, against a real daemon.
 
 pub(crate) mod attacks;
+mod offline;
 mod on_tokens;
 mod shares;
 
@@ -301,8 +302,8 @@ fn every_shipped_plan_is_rehearsed_from_terminals() {
             }
         }
     }
-    // Three that are entered, two that are exchanged, three that are shown and typed back, and five shares.
-    assert_eq!(looked_for, 3 + 2 + 2 * 3 + 2 * 5);
+    // Three that are entered, two that are exchanged, two of an offline ceremony, three that are shown and typed back, and five shares.
+    assert_eq!(looked_for, 3 + 2 + 2 + 2 * 3 + 2 * 5);
 }
 
 /// Whoever types while others are at work has answered nothing, signed nothing, and shown nothing.

@@ -24,6 +24,7 @@ const PARSERS: &[(&str, &str, &str)] = &[
     ("plans", "key-ceremonies/src/plan.rs", "ceremony"),
     ("bindings", "key-ceremonies/src/binding.rs", "ceremony"),
     ("transcripts", "key-ceremonies/src/transcript.rs", "ceremony"),
+    ("bundles", "key-ceremonies/src/bundle.rs", "ceremony"),
     ("components", "key-ceremonies/src/component.rs", "ceremony"),
     ("votes of officers", "key-ceremonies/src/signature.rs", "vote"),
     ("Arrow files", "src/cli/transactions/arrow_file.rs", "arrow_file"),

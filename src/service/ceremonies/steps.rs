@@ -5,7 +5,7 @@ use std::sync::Arc;
 use claviger_hsm_api::{Secret, WrappedKey};
 use claviger_hsm_engine::{PlainKey, kcv};
 use claviger_key_ceremonies::{
-    Act, Ending, Event as Happened, Form, Step, Transcript, Turn, Written, read_component, write_component,
+    Act, Ending, Event as Happened, Form, SENT, Step, Transcript, Turn, Written, read_component, write_component,
 };
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
@@ -281,7 +281,7 @@ impl Service {
         let text = Zeroizing::new(exported.text());
         let digest = hex::encode(Sha256::digest(text.as_bytes()));
         let mut lines = lines_of(&entry);
-        lines.push(line("sha-256 of what went out", &digest));
+        lines.push(line(SENT, &digest));
         Ok(Done { lines, component: Some((text, Some(exported.kcv))) })
     }
 

@@ -1,0 +1,248 @@
+//! Ceremonies on a machine without a network, and what they bring to a daemon.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use claviger_client::{
+    Ceremony as View, Client, ClientError, Health, Key, KeyReference, NewKey, OpenCeremony, Proposal, UnwrapKey,
+    WrappedKey,
+};
+use claviger_key_ceremonies::{Bundle, Form, PlannedKey, Sent, Step, Transcript, digest, words};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use super::{is_free, leave, read};
+use crate::cli::Global;
+use crate::cli::keys::{line, reference};
+use crate::cli::output::Output;
+use crate::config::Config;
+
+/// How long a daemon may take until it serves.
+const STARTING: Duration = Duration::from_secs(30);
+/// How often somebody who waits for others looks again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A daemon that lasts as long as a ceremony, on this machine only.
+pub(super) struct Offline(Child);
+
+impl Offline {
+    /// Starts it, and waits until it serves.
+    pub(super) async fn start(config: &PathBuf, client: &Client, output: &Output) -> anyhow::Result<Self> {
+        let settings = Config::load(config)?;
+        if !settings.listen.ip().is_loopback() {
+            bail!(
+                "`listen` of {} is not this machine alone: an offline ceremony reaches nobody else",
+                config.display()
+            );
+        }
+        for name in reachable() {
+            output.say(format!("network interface {name} is up: unplug it, or say in the transcript why it is"));
+        }
+        let log = settings.data.join("offline.log");
+        crate::daemon::make_private_directory(&settings.data)?;
+        let file = std::fs::File::create(&log).with_context(|| log.display().to_string())?;
+        let child = Command::new(std::env::current_exe()?)
+            .args(["serve", "--config"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .context("the daemon cannot be started")?;
+        let mut daemon = Self(child);
+        let begun = Instant::now();
+        while let Err(error) = client.get::<Health>("/healthz", &()).await {
+            if daemon.0.try_wait()?.is_some() || begun.elapsed() > STARTING {
+                bail!("the daemon does not serve ({error}); {} says why", log.display());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(daemon)
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        // It ends as it does anywhere: what runs is finished, and its log is signed.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// Network interfaces but the machine's own that are up.
+fn reachable() -> Vec<String> {
+    let interfaces = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let up = |name: &str| {
+        let state = std::fs::read_to_string(format!("/sys/class/net/{name}/operstate")).unwrap_or_default();
+        name != "lo" && state.trim() == "up"
+    };
+    interfaces.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| up(name)).collect()
+}
+
+/// Opens a ceremony as soon as the daemon is unsealed and others have approved it, by terminals of their own.
+pub(super) async fn open(client: &Client, request: &OpenCeremony, output: &Output) -> anyhow::Result<View> {
+    let mut said = String::new();
+    let mut say = |text: String| {
+        if said != text {
+            output.say(&text);
+            said = text;
+        }
+    };
+    loop {
+        match client.post::<Health>("/v1/ceremonies/check", request).await {
+            Ok(_) => break,
+            Err(ClientError::Problem(problem)) if problem.code == "sealed" => {
+                say("the daemon is sealed: unseal it from another terminal (claviger ... unseal)".to_owned());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let proposal = match client.post::<View>("/v1/ceremonies", request).await {
+        Ok(opened) => return Ok(opened),
+        Err(ClientError::Problem(problem)) if problem.code == "approval_needed" => {
+            problem.approval.clone().context("the daemon names no proposal")?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    say(format!("others approve it from terminals of their own: claviger ... approvals approve {proposal}"));
+    loop {
+        let stands: Proposal = client.get(&format!("/v1/approvals/{proposal}"), &()).await?;
+        if stands.state != "open" {
+            bail!("proposal {proposal} is {}", stands.state);
+        }
+        if stands.votes.iter().filter(|said| said.vote == "approve").count() as u64 >= stands.approvals {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(client.clone().approved(Some(proposal)).post("/v1/ceremonies", request).await?)
+}
+
+#[derive(Args)]
+pub(in crate::cli) struct MakeBundle {
+    /// The transcript, which everybody has signed
+    transcript: PathBuf,
+    /// A file with a key as it went out; one for each step that sent one
+    #[arg(long, value_name = "FILE", required = true)]
+    sent: Vec<PathBuf>,
+    /// The bundle; a file that is there is not written over
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+impl MakeBundle {
+    pub(in crate::cli) fn run(&self, output: &Output) -> anyhow::Result<ExitCode> {
+        is_free(Some(&self.out))?;
+        let wrapped = self.sent.iter().map(|path| Ok(read(path)?.trim().to_owned()));
+        let wrapped = wrapped.collect::<anyhow::Result<Vec<_>>>()?;
+        let bundle = Bundle::new(Transcript::parse(&read(&self.transcript)?)?, &wrapped)?;
+        let text = bundle.text();
+        leave(&self.out, &text)?;
+        let (sha256, said) = (hex::encode(digest(&text)), words(&digest(&text)));
+        output.result(&json!({ "keys": bundle.keys().len(), "sha256": sha256, "words": said }), || {
+            format!("{} keys, SHA-256 {sha256}\nin words: {said}", bundle.keys().len())
+        });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[derive(Args)]
+pub(in crate::cli) struct TakeBundle {
+    /// The bundle
+    bundle: PathBuf,
+    /// The binding that its ceremony was held by: whose signatures they are, the bundle itself does not show
+    #[arg(long, value_name = "FILE")]
+    binding: PathBuf,
+    /// The backend that the keys are to live in; the preferred one that can hold them if none is named
+    #[arg(long, value_name = "NAME")]
+    backend: Vec<String>,
+    /// The key that they are wrapped under, as SCHEME/ROLE/VERSION/ALGORITHM; the one of the plan if none is named
+    #[arg(long, value_name = "KEY")]
+    under: Option<String>,
+}
+
+impl TakeBundle {
+    pub(in crate::cli) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+        let bundle = Bundle::parse(&read(&self.bundle)?)?;
+        let transcript = bundle.transcript();
+        let opening = transcript.opening().context("the transcript has no beginning")?;
+        if opening.binding != read(&self.binding)? {
+            bail!("the bundle is of a ceremony with another binding than {}", self.binding.display());
+        }
+        if transcript.is_rehearsal() {
+            bail!("the ceremony was a rehearsal: its keys are thrown away");
+        }
+        let client = global.client()?;
+        let mut waiting = false;
+        for sent in bundle.keys() {
+            let request = self.request(transcript, sent)?;
+            match client.post::<Key>("/v1/keys/unwrap", &request).await {
+                Ok(key) => output.result(&key, || line(&key)),
+                Err(ClientError::Problem(problem)) if problem.code == "approval_needed" => {
+                    let id = problem.approval.clone().unwrap_or_default();
+                    output.say(format!(
+                        "{}: proposed as {id}; when it is approved, come back with --approval {id}",
+                        problem.detail
+                    ));
+                    waiting = true;
+                }
+                Err(ClientError::Problem(problem)) if problem.code == "key_exists" => {
+                    output.say(format!("{} is there already", request.key.role));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(if waiting { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    }
+
+    fn request(&self, transcript: &Transcript, sent: &Sent) -> anyhow::Result<UnwrapKey> {
+        let (plan, tenant) = (transcript.plan(), &transcript.binding().tenant);
+        let Some(Step::SendKey { key, under, form, .. }) = plan.steps.get(sent.step) else {
+            bail!("the plan has no such step")
+        };
+        let key = plan.key(key).context("the plan has no such key")?;
+        let under = match (&self.under, under.as_ref().and_then(|under| plan.key(under))) {
+            (Some(named), _) => reference(tenant, named)?,
+            (None, Some(planned)) => of_plan(tenant, planned),
+            (None, None) => bail!("give --under, the key that they are wrapped under"),
+        };
+        let wrapped = match form {
+            Form::KeyBlock { version, .. } => {
+                WrappedKey::KeyBlock { block: sent.wrapped.clone(), sm4_local: version == "D-SM4" }
+            }
+            _ => bail!("a bundle's keys are in key blocks: bring others by `claviger keys unwrap`"),
+        };
+        let new = NewKey {
+            tenant: tenant.clone(),
+            scheme: key.scheme.clone(),
+            role: key.role.clone(),
+            version: key.version.clone(),
+            algorithm: key.algorithm.clone(),
+            factors: key.factors.clone(),
+            ceiling: key.ceiling.clone(),
+            protect_from: key.protect_from.clone(),
+            protect_until: key.protect_until.clone(),
+            verify_until: key.verify_until.clone(),
+            backends: self.backend.clone(),
+            places: key.places.clone(),
+            movable: false,
+            sensitive: false,
+        };
+        Ok(UnwrapKey { key: new, under, wrapped, kcv: None })
+    }
+}
+
+fn of_plan(tenant: &str, key: &PlannedKey) -> KeyReference {
+    KeyReference {
+        tenant: tenant.to_owned(),
+        scheme: key.scheme.clone(),
+        role: key.role.clone(),
+        version: key.version.clone(),
+        algorithm: key.algorithm.clone(),
+        factors: key.factors.clone(),
+    }
+}
