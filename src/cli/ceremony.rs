@@ -17,6 +17,7 @@ use claviger_key_ceremonies::shipped;
 use super::Global;
 use super::output::Output;
 use super::screen::tidy_up_when_told_to_end;
+use super::sheet::Printer;
 use party::{Participant, Party};
 
 /// Hold key ceremonies, and check what was held
@@ -60,7 +61,9 @@ pub(super) enum Ceremony {
     /// Take part in a ceremony, or take it up again
     #[command(
         visible_alias = "resume",
-        after_help = "Example:\n  claviger --data ./dev --as custodian ceremony join 5f0c3a9d21e87b465f0c3a9d21e87b46"
+        after_help = "Examples:
+  claviger --data ./dev --as custodian ceremony join 5f0c3a9d21e87b465f0c3a9d21e87b46
+  claviger --data ./dev --as custodian ceremony join 5f0c3a9d21e87b465f0c3a9d21e87b46 --print /dev/usb/lp0"
     )]
     Join(Join),
     /// The ceremonies of a tenant, those opened last first
@@ -101,6 +104,9 @@ pub(super) struct Run {
     /// Where the transcript is left at the end; a file that is there is not written over
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Print components and shares, with a QR code, on this device or into this new file, and show them nowhere
+    #[arg(long, value_name = "DEVICE|FILE")]
+    print: Option<PathBuf>,
     /// Start a daemon with this configuration that lasts as long as the ceremony: on a machine without a network
     #[arg(long, value_name = "CONFIG")]
     offline: Option<PathBuf>,
@@ -113,6 +119,9 @@ pub(super) struct Join {
     /// Where the transcript is left at the end; a file that is there is not written over
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Print components and shares, with a QR code, on this device or into this new file, and show them nowhere
+    #[arg(long, value_name = "DEVICE|FILE")]
+    print: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -151,8 +160,9 @@ impl Ceremony {
             Self::TakeBundle(bundle) => bundle.run(global, output).await,
             Self::Join(join) => {
                 let participant = Participant::new(global.client()?, &global.connection()?)?;
+                let printer = join.print.as_deref().map(Printer::open).transpose()?;
                 tidy_up_when_told_to_end(None);
-                Party::one(participant, output).hold(&join.id, join.out.as_deref()).await
+                Party::one(participant, output).printing_to(printer).hold(&join.id, join.out.as_deref()).await
             }
             Self::List(list) => list.run(&global.client()?, output).await,
             Self::Show(show) => show.run(&global.client()?, output).await,
@@ -180,6 +190,7 @@ impl Run {
         if !std::io::stdin().is_terminal() {
             bail!("whoever opens a ceremony takes part in it, at a terminal");
         }
+        let printer = self.print.as_deref().map(Printer::open).transpose()?;
         let request = OpenCeremony { plan, binding };
         let (_daemon, opened) = match &self.offline {
             Some(config) => {
@@ -199,7 +210,7 @@ impl Run {
         tidy_up_when_told_to_end(None);
         // What follows is nothing that was approved by itself.
         let participant = Participant::new(client.approved(None), &global.connection()?)?;
-        Party::one(participant, output).hold(&opened.id, self.out.as_deref()).await
+        Party::one(participant, output).printing_to(printer).hold(&opened.id, self.out.as_deref()).await
     }
 }
 

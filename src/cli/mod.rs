@@ -23,6 +23,7 @@ mod policy;
 mod schemes;
 mod screen;
 mod serve;
+mod sheet;
 mod transactions;
 mod unseal;
 mod upload;

@@ -78,13 +78,14 @@ impl Screen {
             "Press Enter when it is written down; you will type it back.",
         ];
         self.show(&lines)?;
-        loop {
-            match key()? {
-                KeyCode::Enter => return Ok(()),
-                KeyCode::Esc => return Err(Left.into()),
-                _ => {}
-            }
-        }
+        until_entered()
+    }
+
+    /// Waits until a custodian holds the sheet that was printed for them.
+    pub(super) fn wait_for_sheet(&self, heading: &str, printer: &str) -> anyhow::Result<()> {
+        let told = format!("It was printed on {printer}, and is shown nowhere.");
+        self.show(&[heading, "", &told, "", "Press Enter when you hold the sheet; you will type it back."])?;
+        until_entered()
     }
 
     /// Has a component typed; each character is checked as it comes. None if it was never seen, which may be said where
@@ -149,6 +150,16 @@ impl Drop for Screen {
             cursor::Show
         );
         let _ = disable_raw_mode();
+    }
+}
+
+fn until_entered() -> anyhow::Result<()> {
+    loop {
+        match key()? {
+            KeyCode::Enter => return Ok(()),
+            KeyCode::Esc => return Err(Left.into()),
+            _ => {}
+        }
     }
 }
 

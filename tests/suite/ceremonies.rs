@@ -3,6 +3,7 @@
 pub(crate) mod attacks;
 mod offline;
 mod on_tokens;
+mod printed;
 mod shares;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ struct Player {
     terminal: Terminal,
     /// Where what other parties send is found, and where what they get is left.
     post: (PathBuf, PathBuf),
+    /// Where their sheets come out, if they have a printer.
+    printer: Option<PathBuf>,
     /// What they bring, or have written down.
     sheet: Option<Sheet>,
     /// Answers given, by question.
@@ -50,6 +53,7 @@ impl Player {
         Self {
             terminal: Terminal::claviger(arguments, folder),
             post: (folder.join("received.key"), folder.join("sent.key")),
+            printer: None,
             sheet: None,
             answered: BTreeMap::new(),
             secrets: Vec::new(),
@@ -77,6 +81,12 @@ impl Player {
             self.secrets.push(component.clone());
             self.sheet = Some((component, kcv.to_owned()));
             self.leave("\r", "Press Enter when it is written down");
+        } else if screen.contains("Press Enter when you hold the sheet") {
+            let paper = std::fs::read_to_string(self.printer.as_ref().unwrap()).unwrap();
+            let sheet = printed::last_sheet(&paper);
+            self.secrets.push(sheet.0.clone());
+            self.sheet = Some(sheet);
+            self.leave("\r", "Press Enter when you hold the sheet");
         } else if screen.contains("Type the component; blanks are of no matter.") {
             let (component, _) = self.sheet.clone().unwrap();
             self.secrets.push(component.clone());

@@ -15,6 +15,7 @@ use x509_parser::prelude::GeneralName;
 use super::{is_free, leave, of_ceremony};
 use crate::cli::output::Output;
 use crate::cli::screen::{Quiet, Screen};
+use crate::cli::sheet::{Printer, Sheet};
 
 /// Somebody with a certificate.
 pub(super) struct Participant {
@@ -58,6 +59,10 @@ pub(super) struct Party<'a> {
     waiting: String,
     /// Why the last entry was not good, for the screen on which it is made again.
     refused: String,
+    /// Where components and shares are printed, in place of being shown.
+    printer: Option<Printer>,
+    /// The ceremony's title and id, for the sheets.
+    ceremony: String,
 }
 
 impl<'a> Party<'a> {
@@ -78,7 +83,13 @@ impl<'a> Party<'a> {
     }
 
     fn of(people: Vec<Participant>, client: Client, alone: bool, output: &'a Output) -> Self {
-        Self { people, client, alone, output, told: 0, waiting: String::new(), refused: String::new() }
+        let (waiting, refused, ceremony) = (String::new(), String::new(), String::new());
+        Self { people, client, alone, output, told: 0, waiting, refused, printer: None, ceremony }
+    }
+
+    /// The same, with sheets in place of screens.
+    pub(super) fn printing_to(self, printer: Option<Printer>) -> Self {
+        Self { printer, ..self }
     }
 
     /// Takes part until the ceremony is over and everybody here has signed.
@@ -90,6 +101,8 @@ impl<'a> Party<'a> {
             ceremony = person.client.post(&format!("{path}/join"), &()).await?;
         }
         self.greet(&ceremony);
+        let rehearsal = if ceremony.rehearsal { "REHEARSAL\n" } else { "" };
+        self.ceremony = format!("{rehearsal}{}\nceremony {}", ceremony.title, ceremony.id);
         // What is typed while nobody is asked is not shown, and answers nothing.
         let _quiet = Quiet::begin();
         loop {
@@ -189,8 +202,15 @@ impl<'a> Party<'a> {
                 // On the other screen before it is asked for: who cannot be shown it does not get it.
                 let screen = Screen::open()?;
                 let taken: StepTaken = person.client.post(&turns, &step).await?;
-                if let Some(component) = &taken.component {
-                    screen.show_component(&heading, component, taken.component_kcv.as_deref())?;
+                let Some(component) = &taken.component else { return Ok(()) };
+                let kcv = taken.component_kcv.as_deref();
+                match &mut self.printer {
+                    Some(printer) => {
+                        let heading = format!("{}\n{heading}\nfor {}", self.ceremony, self.people[who].name);
+                        printer.print(&Sheet { heading: &heading, component, kcv })?;
+                        screen.wait_for_sheet(&heading, printer.name())?;
+                    }
+                    None => screen.show_component(&heading, component, kcv)?,
                 }
                 return Ok(());
             }

@@ -1,0 +1,94 @@
+//! Sheets with a component or a share: printed where nobody else sees them, on a printer's device or into a file.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use qrcode::{Color, EcLevel, QrCode};
+use zeroize::Zeroizing;
+
+/// Modules of nothing around the squares (ISO/IEC 18004, 9.1).
+const QUIET: usize = 4;
+/// Ends a page on whatever prints lines.
+const FORM_FEED: char = '\u{c}';
+
+/// A printer that takes lines, or a file in its place.
+pub(super) struct Printer {
+    file: File,
+    name: String,
+}
+
+/// What stands on a sheet.
+pub(super) struct Sheet<'a> {
+    /// What it is of, in lines.
+    pub(super) heading: &'a str,
+    /// The component or share, in groups.
+    pub(super) component: &'a str,
+    /// A component's check value.
+    pub(super) kcv: Option<&'a str>,
+}
+
+impl Printer {
+    /// A device as it is; a file only if it is not there yet, and for its owner alone.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        let device = path.metadata().is_ok_and(|found| {
+            let kind = found.file_type();
+            kind.is_char_device() || kind.is_fifo()
+        });
+        let mut options = OpenOptions::new();
+        if device {
+            options.write(true);
+        } else if path.exists() {
+            bail!("{name} is there already, and is no printer");
+        } else {
+            options.append(true).create_new(true).mode(0o600);
+        }
+        let file = options.open(path).with_context(|| name.clone())?;
+        Ok(Self { file, name })
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Prints a sheet, and has it come out whole.
+    pub(super) fn print(&mut self, sheet: &Sheet<'_>) -> anyhow::Result<()> {
+        let text = sheet.text()?;
+        self.file.write_all(text.as_bytes()).with_context(|| self.name.clone())?;
+        // A device has nothing to be synced to.
+        let _ = self.file.sync_all();
+        Ok(())
+    }
+}
+
+impl Sheet<'_> {
+    /// As it is printed: text, and the same as a QR code of squares two characters wide.
+    fn text(&self) -> anyhow::Result<Zeroizing<String>> {
+        let code = QrCode::with_error_correction_level(self.component, EcLevel::M).context("it makes no QR code")?;
+        let (width, side) = (code.width(), code.width() + 2 * QUIET);
+        let mut text = Zeroizing::new(String::with_capacity(4096 + side * (2 * side + 1)));
+        write!(text, "CLAVIGER\n\n{}\n\n", self.heading)?;
+        for group in self.component.split(' ').collect::<Vec<_>>().chunks(4) {
+            writeln!(text, "    {}", group.join("  "))?;
+        }
+        if let Some(kcv) = self.kcv {
+            writeln!(text, "\n    check value {kcv}")?;
+        }
+        text.push('\n');
+        let inside = |at: usize| at.checked_sub(QUIET).filter(|at| *at < width);
+        for y in 0..side {
+            for x in 0..side {
+                let dark = inside(x).zip(inside(y)).is_some_and(|at| code[at] == Color::Dark);
+                text.push_str(if dark { "##" } else { "  " });
+            }
+            text.push('\n');
+        }
+        text.push(FORM_FEED);
+        Ok(text)
+    }
+}
