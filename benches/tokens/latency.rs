@@ -125,6 +125,7 @@ fn client(data: &Path, name: &str) -> Client {
         ca: data.join("ca.pem"),
         certificate: data.join(format!("clients/{name}.pem")),
         key: data.join(format!("clients/{name}-key.pem")),
+        passphrase: None,
     })
     .unwrap()
 }

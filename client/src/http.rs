@@ -15,11 +15,13 @@ use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
 
+use crate::key_file::key_pem;
 use crate::wire::{APPROVAL, Problem};
 
 /// Where a daemon is and who we are to it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Connection {
     /// `https://host:port`.
     pub url: String,
@@ -29,6 +31,8 @@ pub struct Connection {
     pub certificate: PathBuf,
     /// PEM of its key.
     pub key: PathBuf,
+    /// What that is under, if it is under a passphrase.
+    pub passphrase: Option<Zeroizing<String>>,
 }
 
 /// Why a call failed.
@@ -96,7 +100,8 @@ impl Client {
         for certificate in certificates(&connection.ca)? {
             roots.add(certificate).map_err(|error| unusable(&connection.ca, error))?;
         }
-        let key = PrivateKeyDer::from_pem_file(&connection.key).map_err(|error| unusable(&connection.key, error))?;
+        let key = key_pem(&connection.key, connection.passphrase.as_deref().map(String::as_str))?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| unusable(&connection.key, error))?;
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| unusable(&connection.ca, error))?

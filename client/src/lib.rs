@@ -4,10 +4,14 @@
 
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod key_file;
 mod wire;
 
 #[cfg(feature = "http")]
 pub use http::{Answer, Client, ClientError, Connection};
+#[cfg(feature = "http")]
+pub use key_file::{key_pem, needs_passphrase};
 pub use wire::{
     APPROVAL, AdoptKey, AuthenticateCard, Backend, BackendList, BringShare, Caller, CallerList, CancelCeremony,
     CardApdu, CardCommand, CardKeySet, Ceremony, CeremonyAfter, CeremonyFilter, CeremonyList, CeremonyTurn, CipherItem,

@@ -145,7 +145,7 @@ impl List {
 impl Say {
     async fn run(self, global: &Global, vote: Vote, output: &Output) -> anyhow::Result<ExitCode> {
         let (client, connection) = (global.client()?, global.connection()?);
-        let key = PersonalKey::load(&connection.certificate, &connection.key)?;
+        let key = global.personal_key(&connection.certificate, &connection.key)?;
         let said = say(&find(&client, &self.id).await?, &key, vote, self.yes, output)?;
         bring(&client, &self.id, &said, output).await
     }
@@ -159,7 +159,7 @@ impl SignFile {
         let text = std::fs::read_to_string(&self.proposal).with_context(|| self.proposal.display().to_string())?;
         let proposal: Proposal = serde_json::from_str(&text).with_context(|| self.proposal.display().to_string())?;
         let vote = if self.vote == Vote::Refuse.as_str() { Vote::Refuse } else { Vote::Approve };
-        let said = say(&proposal, &PersonalKey::load(certificate, key)?, vote, self.yes, output)?;
+        let said = say(&proposal, &global.personal_key(certificate, key)?, vote, self.yes, output)?;
         // A file for another machine, in words as well.
         output.result(&said, || serde_json::to_string(&said).unwrap_or_default());
         Ok(ExitCode::SUCCESS)

@@ -159,7 +159,7 @@ impl Ceremony {
             Self::Bundle(bundle) => bundle.run(output),
             Self::TakeBundle(bundle) => bundle.run(global, output).await,
             Self::Join(join) => {
-                let participant = Participant::new(global.client()?, &global.connection()?)?;
+                let participant = participant(global, global.client()?)?;
                 let printer = join.print.as_deref().map(Printer::open).transpose()?;
                 tidy_up_when_told_to_end(None);
                 Party::one(participant, output).printing_to(printer).hold(&join.id, join.out.as_deref()).await
@@ -209,7 +209,7 @@ impl Run {
         ));
         tidy_up_when_told_to_end(None);
         // What follows is nothing that was approved by itself.
-        let participant = Participant::new(client.approved(None), &global.connection()?)?;
+        let participant = participant(global, client.approved(None))?;
         Party::one(participant, output).printing_to(printer).hold(&opened.id, self.out.as_deref()).await
     }
 }
@@ -251,6 +251,12 @@ fn summary(ceremony: &View) -> String {
     let rehearsal = if ceremony.rehearsal { "  REHEARSAL" } else { "" };
     let next = ceremony.next.as_ref().map_or_else(String::new, |next| format!("  turn {}", next.turn));
     format!("{}  {:<9}  {}  {}{next}{rehearsal}", ceremony.id, ceremony.state, ceremony.plan, ceremony.title)
+}
+
+/// Whoever sits here.
+fn participant(global: &Global, client: Client) -> anyhow::Result<Participant> {
+    let connection = global.connection()?;
+    Participant::new(client, global.personal_key(&connection.certificate, &connection.key)?)
 }
 
 /// An id that is one, for a path.

@@ -1,7 +1,11 @@
 //! Which daemon, and who we are to it.
 
 use anyhow::{Context, bail};
-use claviger_client::{Client, Connection};
+use std::path::Path;
+
+use claviger_client::{Client, Connection, key_pem, needs_passphrase};
+use claviger_key_ceremonies::PersonalKey;
+use zeroize::Zeroizing;
 
 use super::Global;
 use super::dev::Directory;
@@ -14,7 +18,7 @@ impl Global {
 
     /// Where the daemon is, and the certificate that we show it.
     pub(super) fn connection(&self) -> anyhow::Result<Connection> {
-        Ok(match (&self.url, &self.data) {
+        let mut connection = match (&self.url, &self.data) {
             (Some(url), _) => {
                 let missing = "with --url, give --ca, --cert and --key as well";
                 Connection {
@@ -22,6 +26,7 @@ impl Global {
                     ca: self.ca.clone().context(missing)?,
                     certificate: self.cert.clone().context(missing)?,
                     key: self.key.clone().context(missing)?,
+                    passphrase: None,
                 }
             }
             (None, Some(data)) => {
@@ -34,6 +39,39 @@ impl Global {
             (None, None) => bail!(
                 "say which daemon: --data DIR --as NAME for a development daemon, or --url with --ca, --cert and --key"
             ),
-        })
+        };
+        connection.passphrase = self.passphrase_of(&connection.key)?;
+        Ok(connection)
+    }
+
+    /// A person's key, to sign with.
+    pub(super) fn personal_key(&self, certificate: &Path, key: &Path) -> anyhow::Result<PersonalKey> {
+        let passphrase = self.passphrase_of(key)?;
+        let pem = key_pem(key, passphrase.as_deref().map(String::as_str))?;
+        let certificate = std::fs::read_to_string(certificate).with_context(|| certificate.display().to_string())?;
+        Ok(PersonalKey::from_pem(certificate, &pem)?)
+    }
+
+    /// The passphrase that a key is under, if it is under one: of the file that was named, or of whoever sits here.
+    fn passphrase_of(&self, key: &Path) -> anyhow::Result<Option<Zeroizing<String>>> {
+        if let Some(known) = self.passphrase.get() {
+            return Ok(known.clone());
+        }
+        let given = match &self.passphrase_file {
+            // What is not there is said where the key is used.
+            _ if !needs_passphrase(key).unwrap_or(false) => None,
+            Some(file) => {
+                let text = Zeroizing::new(std::fs::read_to_string(file).with_context(|| file.display().to_string())?);
+                Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+            }
+            None => {
+                let prompt = format!("Passphrase of {}: ", key.display());
+                let typed = rpassword::prompt_password(prompt).context(
+                    "the key is under a passphrase: there must be a terminal to type it at, or --key-passphrase-file",
+                )?;
+                Some(Zeroizing::new(typed))
+            }
+        };
+        Ok(self.passphrase.get_or_init(|| given).clone())
     }
 }

@@ -216,6 +216,7 @@ impl Directory {
             ca: self.0.join("ca.pem"),
             certificate,
             key: self.0.join("clients").join(format!("{name}-key.pem")),
+            passphrase: None,
         })
     }
 }

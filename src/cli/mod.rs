@@ -32,6 +32,7 @@ mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use output::Output;
@@ -74,6 +75,18 @@ struct Global {
     /// PEM of the client certificate's key
     #[arg(id = "global-key", long = "key", global = true, value_name = "FILE", env = "CLAVIGER_KEY")]
     key: Option<PathBuf>,
+    /// A file with the passphrase of that key, if it is under one; asked for at the terminal otherwise
+    #[arg(
+        id = "global-passphrase",
+        long = "key-passphrase-file",
+        global = true,
+        value_name = "FILE",
+        env = "CLAVIGER_KEY_PASSPHRASE_FILE"
+    )]
+    passphrase_file: Option<PathBuf>,
+    /// The passphrase, once it was given.
+    #[arg(skip)]
+    passphrase: OnceLock<Option<zeroize::Zeroizing<String>>>,
     /// The proposal under which others have approved this (see `claviger approvals`)
     #[arg(id = "global-approval", long = "approval", global = true, value_name = "ID")]
     approval: Option<String>,

@@ -3,6 +3,7 @@
 pub(crate) mod attacks;
 mod offline;
 mod on_tokens;
+mod personal_keys;
 mod printed;
 mod shares;
 

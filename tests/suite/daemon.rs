@@ -163,6 +163,7 @@ pub(crate) fn connection(data: &Path, name: &str) -> Connection {
         ca: data.join("ca.pem"),
         certificate: data.join(format!("clients/{name}.pem")),
         key: data.join(format!("clients/{name}-key.pem")),
+        passphrase: None,
     }
 }
 

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use claviger_client::{
-    Ceremony, CeremonyAfter, CeremonyTurn, Client, ClientError, Connection, SignCeremony, StepTaken, TakeStep,
-};
+use claviger_client::{Ceremony, CeremonyAfter, CeremonyTurn, Client, ClientError, SignCeremony, StepTaken, TakeStep};
 use claviger_key_ceremonies::{Event, PersonalKey, Signed, Transcript, Written, digest, words};
 use jiff::Timestamp;
 use x509_parser::prelude::GeneralName;
@@ -25,9 +23,8 @@ pub(super) struct Participant {
 }
 
 impl Participant {
-    pub(super) fn new(client: Client, connection: &Connection) -> anyhow::Result<Self> {
-        let key = PersonalKey::load(&connection.certificate, &connection.key)?;
-        let name = name_in(key.certificate()).with_context(|| connection.certificate.display().to_string())?;
+    pub(super) fn new(client: Client, key: PersonalKey) -> anyhow::Result<Self> {
+        let name = name_in(key.certificate())?;
         Ok(Self { name, client, key })
     }
 }

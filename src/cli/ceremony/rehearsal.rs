@@ -11,7 +11,7 @@ use claviger_client::{
     Ceremony, Client, EnvelopeForm, ExportKey, ExportedKey, ImportKey, Key, NewKey, OpenCeremony, PublicKey,
 };
 use claviger_hsm_api::Algorithm;
-use claviger_key_ceremonies::{Form, Plan, PlannedKey, Signed, Step};
+use claviger_key_ceremonies::{Form, PersonalKey, Plan, PlannedKey, Signed, Step};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
@@ -153,7 +153,9 @@ impl Rehearse {
         let here = cast
             .iter()
             .filter(|_| self.alone)
-            .map(|(_, connection)| Participant::new(Client::new(connection)?, connection))
+            .map(|(_, connection)| {
+                Participant::new(Client::new(connection)?, PersonalKey::load(&connection.certificate, &connection.key)?)
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let party = if self.alone { Party::all(here, opener, output) } else { Party::watching(opener, output) };
         party.hold(&opened.id, self.out.as_deref()).await

@@ -1,0 +1,44 @@
+//! Private keys in PEM, some under a passphrase.
+
+use std::path::Path;
+
+use pkcs8::der::pem::{LineEnding, PemLabel};
+use pkcs8::{EncryptedPrivateKeyInfoRef, SecretDocument};
+use zeroize::Zeroizing;
+
+use crate::http::ClientError;
+
+/// Of a key in the clear.
+const PLAIN: &str = "PRIVATE KEY";
+
+/// Whether a key file is under a passphrase (PKCS#8, `ENCRYPTED PRIVATE KEY`).
+///
+/// # Errors
+/// [`ClientError::File`] if it cannot be read.
+pub fn needs_passphrase(path: &Path) -> Result<bool, ClientError> {
+    Ok(encrypted(&read(path)?).is_some())
+}
+
+/// A key as PEM in the clear: as its file has it, or deciphered.
+///
+/// # Errors
+/// [`ClientError::File`] if it cannot be read, is under a passphrase that is not given, or not under this one.
+pub fn key_pem(path: &Path, passphrase: Option<&str>) -> Result<Zeroizing<String>, ClientError> {
+    let text = read(path)?;
+    let Some(document) = encrypted(&text) else { return Ok(text) };
+    let refused = |reason: &str| ClientError::File { path: path.to_owned(), reason: reason.to_owned() };
+    let passphrase = passphrase.ok_or_else(|| refused("is under a passphrase, and none was given"))?;
+    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| refused("is no PKCS#8 key"))?;
+    let plain = info.decrypt(passphrase).map_err(|_| refused("does not open with this passphrase"))?;
+    plain.to_pem(PLAIN, LineEnding::LF).map_err(|_| refused("is no PKCS#8 key"))
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, ClientError> {
+    let failed = |error: std::io::Error| ClientError::File { path: path.to_owned(), reason: error.to_string() };
+    std::fs::read_to_string(path).map(Zeroizing::new).map_err(failed)
+}
+
+fn encrypted(text: &str) -> Option<SecretDocument> {
+    let (label, document) = SecretDocument::from_pem(text).ok()?;
+    (label == EncryptedPrivateKeyInfoRef::PEM_LABEL).then_some(document)
+}
