@@ -126,6 +126,7 @@ fn client(data: &Path, name: &str) -> Client {
         certificate: data.join(format!("clients/{name}.pem")),
         key: data.join(format!("clients/{name}-key.pem")),
         passphrase: None,
+        signer: None,
     })
     .unwrap()
 }

@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+
 use crate::key_file::key_pem;
 use crate::wire::{APPROVAL, Problem};
 
@@ -33,6 +35,8 @@ pub struct Connection {
     pub key: PathBuf,
     /// What that is under, if it is under a passphrase.
     pub passphrase: Option<Zeroizing<String>>,
+    /// Whoever signs in place of a key in a file.
+    pub signer: Option<Arc<dyn SigningKey>>,
 }
 
 /// Why a call failed.
@@ -100,14 +104,20 @@ impl Client {
         for certificate in certificates(&connection.ca)? {
             roots.add(certificate).map_err(|error| unusable(&connection.ca, error))?;
         }
-        let key = key_pem(&connection.key, connection.passphrase.as_deref().map(String::as_str))?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| unusable(&connection.key, error))?;
+        let chain = certificates(&connection.certificate)?;
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| unusable(&connection.ca, error))?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(certificates(&connection.certificate)?, key)
-            .map_err(|error| unusable(&connection.certificate, error))?;
+            .with_root_certificates(roots);
+        let tls = match &connection.signer {
+            Some(signer) => {
+                let certified = CertifiedKey::new(chain, Arc::clone(signer));
+                tls.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+            }
+            None => tls
+                .with_client_auth_cert(chain, private_key(connection)?)
+                .map_err(|error| unusable(&connection.certificate, error))?,
+        };
         let tls = Arc::new(tls);
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured((*tls).clone())
@@ -240,6 +250,12 @@ impl Client {
     fn broken(&self, error: &reqwest::Error) -> ClientError {
         ClientError::Connection { url: self.url.clone(), reason: causes(error) }
     }
+}
+
+/// The key of a connection, from its file.
+fn private_key(connection: &Connection) -> Result<PrivateKeyDer<'static>, ClientError> {
+    let key = key_pem(&connection.key, connection.passphrase.as_deref().map(String::as_str))?;
+    PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| unusable(&connection.key, error))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {

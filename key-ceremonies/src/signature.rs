@@ -40,6 +40,9 @@ pub enum SignatureError {
     /// No randomness.
     #[error("the signature could not be made")]
     Failed,
+    /// A key that is not here did not sign.
+    #[error("{0}")]
+    Elsewhere(String),
 }
 
 /// A signature and who made it.
@@ -55,7 +58,11 @@ pub struct Signed {
 enum Pair {
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
+    Elsewhere(Box<SignElsewhere>),
 }
+
+/// Signs a text as the certificate's key does (ECDSA in ASN.1, or Ed25519), or says why not.
+type SignElsewhere = dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync;
 
 /// A person's certificate and its key.
 pub struct PersonalKey {
@@ -93,13 +100,24 @@ impl PersonalKey {
             .or_else(|| ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING))
             .or_else(|| Ed25519KeyPair::from_pkcs8_maybe_unchecked(key).ok().map(Pair::Ed25519))
             .ok_or(SignatureError::Key)?;
-        let made = Self { certificate, pair };
+        Self { certificate, pair }.proved()
+    }
+
+    /// A key that is not here, as one in a token.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn elsewhere(certificate: String, sign: Box<SignElsewhere>) -> Result<Self, SignatureError> {
+        Self { certificate, pair: Pair::Elsewhere(sign) }.proved()
+    }
+
+    fn proved(self) -> Result<Self, SignatureError> {
         // Whatever it signs must hold for the certificate that stands beside it.
-        made.sign(b"")?.verify(b"").map_err(|error| match error {
+        self.sign(b"")?.verify(b"").map_err(|error| match error {
             SignatureError::Wrong => SignatureError::OtherKey,
             other => other,
         })?;
-        Ok(made)
+        Ok(self)
     }
 
     /// The certificate and those between it and its authority, PEM.
@@ -115,6 +133,10 @@ impl PersonalKey {
         let signature = match &self.pair {
             Pair::Ecdsa(pair) => pair.sign(&SystemRandom::new(), text).map_err(|_| SignatureError::Failed)?,
             Pair::Ed25519(pair) => pair.sign(text),
+            Pair::Elsewhere(sign) => {
+                let signature = sign(text).map_err(SignatureError::Elsewhere)?;
+                return Ok(Signed { certificate: self.certificate.clone(), signature: hex::encode_upper(signature) });
+            }
         };
         Ok(Signed { certificate: self.certificate.clone(), signature: hex::encode_upper(signature) })
     }

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use std::path::Path;
+use std::sync::Arc;
 
 use claviger_client::{Client, Connection, key_pem, needs_passphrase};
 use claviger_key_ceremonies::PersonalKey;
@@ -9,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::Global;
 use super::dev::Directory;
+use super::token_key::{TlsKey, TokenKey, is_in_token};
 
 impl Global {
     /// A client by `--data DIR --as NAME`, or by `--url --ca --cert --key`.
@@ -27,6 +29,7 @@ impl Global {
                     certificate: self.cert.clone().context(missing)?,
                     key: self.key.clone().context(missing)?,
                     passphrase: None,
+                    signer: None,
                 }
             }
             (None, Some(data)) => {
@@ -40,16 +43,34 @@ impl Global {
                 "say which daemon: --data DIR --as NAME for a development daemon, or --url with --ca, --cert and --key"
             ),
         };
-        connection.passphrase = self.passphrase_of(&connection.key)?;
+        if let Some(key) = self.key_in_token(&connection.key)? {
+            connection.signer = Some(Arc::new(TlsKey(key)));
+        } else {
+            connection.passphrase = self.passphrase_of(&connection.key)?;
+        }
         Ok(connection)
     }
 
     /// A person's key, to sign with.
     pub(super) fn personal_key(&self, certificate: &Path, key: &Path) -> anyhow::Result<PersonalKey> {
+        let certificate = std::fs::read_to_string(certificate).with_context(|| certificate.display().to_string())?;
+        if let Some(key) = self.key_in_token(key)? {
+            let sign = move |text: &[u8]| key.sign(text).map_err(|error| format!("{error:#}"));
+            return Ok(PersonalKey::elsewhere(certificate, Box::new(sign))?);
+        }
         let passphrase = self.passphrase_of(key)?;
         let pem = key_pem(key, passphrase.as_deref().map(String::as_str))?;
-        let certificate = std::fs::read_to_string(certificate).with_context(|| certificate.display().to_string())?;
         Ok(PersonalKey::from_pem(certificate, &pem)?)
+    }
+
+    /// The key, if it is in a token; that is opened once.
+    fn key_in_token(&self, key: &Path) -> anyhow::Result<Option<Arc<TokenKey>>> {
+        let Some(uri) = key.to_str().filter(|_| is_in_token(key)) else { return Ok(None) };
+        if let Some(known) = self.token.get() {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let opened = Arc::new(TokenKey::open(uri)?);
+        Ok(Some(Arc::clone(self.token.get_or_init(|| opened))))
     }
 
     /// The passphrase that a key is under, if it is under one: of the file that was named, or of whoever sits here.

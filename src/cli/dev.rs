@@ -217,6 +217,7 @@ impl Directory {
             certificate,
             key: self.0.join("clients").join(format!("{name}-key.pem")),
             passphrase: None,
+            signer: None,
         })
     }
 }

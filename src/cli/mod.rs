@@ -24,6 +24,7 @@ mod schemes;
 mod screen;
 mod serve;
 mod sheet;
+mod token_key;
 mod transactions;
 mod unseal;
 mod upload;
@@ -32,7 +33,7 @@ mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use output::Output;
@@ -72,8 +73,8 @@ struct Global {
     /// PEM of the client certificate
     #[arg(id = "global-cert", long = "cert", global = true, value_name = "FILE", env = "CLAVIGER_CERT")]
     cert: Option<PathBuf>,
-    /// PEM of the client certificate's key
-    #[arg(id = "global-key", long = "key", global = true, value_name = "FILE", env = "CLAVIGER_KEY")]
+    /// PEM of the client certificate's key, or where in a token it is: pkcs11:token=NAME;object=NAME?module-path=LIBRARY
+    #[arg(id = "global-key", long = "key", global = true, value_name = "FILE|URI", env = "CLAVIGER_KEY")]
     key: Option<PathBuf>,
     /// A file with the passphrase of that key, if it is under one; asked for at the terminal otherwise
     #[arg(
@@ -87,6 +88,9 @@ struct Global {
     /// The passphrase, once it was given.
     #[arg(skip)]
     passphrase: OnceLock<Option<zeroize::Zeroizing<String>>>,
+    /// The token that the key is in, once it is open.
+    #[arg(skip)]
+    token: OnceLock<Arc<token_key::TokenKey>>,
     /// The proposal under which others have approved this (see `claviger approvals`)
     #[arg(id = "global-approval", long = "approval", global = true, value_name = "ID")]
     approval: Option<String>,

@@ -164,6 +164,7 @@ pub(crate) fn connection(data: &Path, name: &str) -> Connection {
         certificate: data.join(format!("clients/{name}.pem")),
         key: data.join(format!("clients/{name}-key.pem")),
         passphrase: None,
+        signer: None,
     }
 }
 

@@ -23,12 +23,18 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Runs the CLI with these arguments.
     pub(crate) fn claviger(arguments: &[&str], folder: &Path) -> Self {
+        Self::claviger_with(arguments, folder, &[])
+    }
+
+    /// The same with more in its environment.
+    pub(crate) fn claviger_with(arguments: &[&str], folder: &Path, more: &[(&str, &str)]) -> Self {
         let size = PtySize { rows: 40, cols: 160, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_claviger"));
         command.args(arguments);
         command.cwd(folder);
         command.env_remove("RUST_LOG");
+        more.iter().for_each(|(name, value)| command.env(name, value));
         command.env("TERM", "xterm-256color");
         let child = pair.slave.spawn_command(command).unwrap();
         drop(pair.slave);

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{Player, Rehearsal};
-use crate::daemon::{Daemon, words};
+use crate::daemon::{Daemon, cli, connection, words};
+use crate::terminal::Terminal;
+use crate::tokens::{PIN, SOFTHSM, Token};
 
 const PASSPHRASE: &str = "correct horse 电池 staple";
 
@@ -60,4 +62,68 @@ fn a_passphrase_is_typed_once_and_not_shown() {
     assert_eq!(written.matches("Passphrase of ").count(), 1, "{written}");
     assert!(!written.contains("horse") && !written.contains("staple"), "{written}");
     assert_eq!(rehearsal.daemon.end(), 0);
+}
+
+/// A key that is in a token and in no file lets its owner in, takes part, and signs the transcript.
+#[test]
+fn a_key_in_a_token_calls_and_signs() {
+    let token = Token::softhsm();
+    let conf = token.path("softhsm2.conf").display().to_string();
+    let mut rehearsal = Rehearsal::start("generate-root");
+    let room = &rehearsal.room;
+    let connection = connection(&room.data, "witness");
+    token.util(&[
+        "--import",
+        connection.key.to_str().unwrap(),
+        "--token",
+        "城市卡",
+        "--label",
+        "witness",
+        "--id",
+        "01",
+        "--pin",
+        PIN,
+    ]);
+    std::fs::remove_file(&connection.key).unwrap();
+    let uri = format!("pkcs11:token=%E5%9F%8E%E5%B8%82%E5%8D%A1;object=witness;type=private?module-path={SOFTHSM}");
+    let (ca, certificate) = (connection.ca.display().to_string(), connection.certificate.display().to_string());
+    let us = |uri: &str| {
+        let named = ["--url", &connection.url, "--ca", &ca, "--cert", &certificate, "--key"].map(str::to_owned);
+        named.into_iter().chain([uri.to_owned()]).collect::<Vec<_>>()
+    };
+    let run = |uri: &str| {
+        let list = ["ceremony", "list", "--tenant", "demo"].map(str::to_owned);
+        Command::new(env!("CARGO_BIN_EXE_claviger"))
+            .args(us(uri).into_iter().chain(list))
+            .env("SOFTHSM2_CONF", &conf)
+            .env_remove("RUST_LOG")
+            .output()
+            .unwrap()
+    };
+    // By a file with the PIN, where nobody sits at a terminal.
+    let pin = token.path("pin").display().to_string();
+    let told = run(&format!("{uri}&pin-source=file:{pin}"));
+    assert!(told.status.success() && words(&told).contains("generate-root"), "{}", words(&told));
+    std::fs::write(token.path("wrong"), "000000").unwrap();
+    let refused = run(&format!("{uri}&pin-source={}", token.path("wrong").display()));
+    assert!(words(&refused).contains("refuses the PIN") && !words(&refused).contains("000000"), "{}", words(&refused));
+    let nobody = run(&format!("{uri}&pin-source={pin}").replace("object=witness", "object=nobody"));
+    assert!(words(&nobody).contains("no such private key"), "{}", words(&nobody));
+
+    let join = us(&uri).into_iter().chain(["ceremony", "join", &room.id].map(str::to_owned)).collect::<Vec<_>>();
+    let join: Vec<&str> = join.iter().map(String::as_str).collect();
+    let mut witness = Player {
+        terminal: Terminal::claviger_with(&join, &room.folder, &[("SOFTHSM2_CONF", &conf)]),
+        ..Player::at(&room.folder, &["--version"])
+    };
+    witness.terminal.expect("PIN of token 城市卡: ");
+    witness.terminal.type_in(&format!("{PIN}\r"));
+    let players = room.play([("witness".to_owned(), witness)].into());
+    let written = players["witness"].terminal.written();
+    assert_eq!(written.matches("PIN of token").count(), 1, "{written}");
+    assert!(!written.contains(PIN), "{written}");
+    assert_eq!(rehearsal.daemon.end(), 0);
+    let transcript = rehearsal.folder.path().join("transcript.jsonl");
+    let verified = cli(&["ceremony", "verify", transcript.to_str().unwrap()]);
+    assert!(words(&verified).contains("witness signed"), "{}", words(&verified));
 }
