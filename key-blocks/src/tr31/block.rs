@@ -6,7 +6,7 @@ use crate::error::{Field, KeyBlockError, Random};
 use crate::key_bytes::KeyBytes;
 use crate::tr31::fields::KeyAlgorithm;
 use crate::tr31::header::Header;
-use crate::tr31::protection::Protection;
+use crate::tr31::protection::{CmacBy, Protection};
 use crate::tr31::usage::Usage;
 use crate::tr31::version::{Form, KeyPadding, Version, WrapVersion};
 
@@ -107,7 +107,7 @@ impl<'a> KeyBlock<'a> {
     pub fn unwrap_by<E: From<KeyBlockError>>(
         self,
         kbpk_len: usize,
-        cmac: &mut dyn FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
+        cmac: &mut CmacBy<'_, E>,
     ) -> Result<UnwrappedKey, E> {
         let protection = Protection::derived(self.version, self.form, kbpk_len, cmac)?;
         Ok(self.unwrap_with(&protection)?)

@@ -16,6 +16,7 @@ pub use block::{KeyBlock, UnwrappedKey, WrapOptions, wrap};
 pub use fields::{Exportability, KeyAlgorithm, KeyContext, KeyVersion, ModeOfUse};
 pub use header::Header;
 pub use optional::{ExtendedLength, OptionalBlock};
+pub use protection::CmacBy;
 pub use purse_key::PurseKey;
 pub use usage::Usage;
 pub use version::{Form, KeyPadding, Version, WrapVersion};

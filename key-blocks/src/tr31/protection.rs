@@ -16,6 +16,9 @@ pub(super) struct Protection {
     authentication: Zeroizing<Vec<u8>>,
 }
 
+/// Makes the CMAC of a message under a KBPK that is elsewhere, one block long.
+pub type CmacBy<'a, E> = dyn FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E> + 'a;
+
 /// What a derived key is for.
 #[derive(Clone, Copy)]
 enum Purpose {
@@ -45,7 +48,7 @@ impl Protection {
         version: Version,
         form: Form,
         kbpk_len: usize,
-        cmac: &mut dyn FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
+        cmac: &mut CmacBy<'_, E>,
     ) -> Result<Self, E> {
         let cipher = form.cipher(version)?;
         let purpose = match version {
@@ -120,12 +123,7 @@ fn variant(kbpk: &BlockKey<'_>, mask: u8) -> Zeroizing<Vec<u8>> {
 }
 
 /// CMACs of `counter || purpose (2) || 00 || algorithm (2) || bits (2)`, one after the other, as long as the KBPK.
-fn derived<E>(
-    cipher: Cipher,
-    len: usize,
-    purpose: Purpose,
-    cmac: &mut dyn FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
-) -> Result<Zeroizing<Vec<u8>>, E> {
+fn derived<E>(cipher: Cipher, len: usize, purpose: Purpose, cmac: &mut CmacBy<'_, E>) -> Result<Zeroizing<Vec<u8>>, E> {
     let algorithm: u16 = match (cipher, len) {
         (Cipher::TripleDes, 16) => 0,
         (Cipher::TripleDes, _) => 1,
