@@ -4,6 +4,7 @@ pub(crate) mod attacks;
 mod offline;
 mod on_tokens;
 mod personal_keys;
+mod pictures;
 mod printed;
 mod shares;
 
