@@ -267,7 +267,7 @@ mod tests {
             .filter(|argument| argument.is_global_set())
             .map(|argument| (argument.get_id().to_string(), argument.get_long().unwrap_or_default().to_owned()))
             .collect();
-        assert_eq!(globals.len(), 8);
+        assert_eq!(globals.len(), 9);
         check(&command, &globals);
     }
 }

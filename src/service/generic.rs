@@ -28,7 +28,11 @@ impl Service {
         let permit = self.decide(caller, action, &[Resource::of(&key)], request.task.rows() as u64).await?;
         // What a device would draw is drawn first and goes in as a column, so that the recipe may be repeated.
         let draw = |len| Ok(router.draw(&permit, len)?);
-        let drawn = tokio::task::block_in_place(|| request.task.draw(&key, draw));
+        // A backend may be asked for randomness; what needs none does not make way for that.
+        let drawn = match request.task {
+            GenericTask::Encrypt { .. } => tokio::task::block_in_place(|| request.task.draw(&key, draw)),
+            _ => Ok(()),
+        };
         let prepared = drawn.and_then(|()| request.task.prepare(&key));
         let task = &request.task;
         let read = |outcome: &claviger_hsm_api::Outcome, job: &str| match task {

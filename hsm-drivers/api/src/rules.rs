@@ -185,7 +185,8 @@ impl Leg {
             Finish::Kcv { rule } if at_card || rule.take <= 3 => return Ok(()),
             Finish::Store { child } => return check_child(key, path, &child.attributes),
             Finish::Wrap { format, .. } => {
-                let of_a_card = at_card && path.dispersions() > 0;
+                let in_a_block = matches!(format, WrapFormat::KeyBlock(_));
+                let of_a_card = at_card && path.dispersions() > 0 && !in_a_block;
                 return if of_a_card { Ok(()) } else { check_leaving(key, format) };
             }
             Finish::Envelop { .. } if key.exportability == Exportability::Sensitive => return Ok(()),

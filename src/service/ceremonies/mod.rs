@@ -151,7 +151,7 @@ impl Service {
         self.enter(caller, &binding.tenant).await?;
         let permit = self.decide(caller, action, &[Resource::Tenant(binding.tenant.clone())], 1).await?;
         let held = Plan::bound(plan, &binding).map_err(|error| CeremonyError::from(error).into());
-        let result = held.and_then(|plan| self.can_hold(&plan, &binding));
+        let result = held.and_then(|plan| self.can_hold(caller, &plan, &binding));
         self.settle(caller, &permit, Event { tenant: binding.tenant, ..Event::default() }, result).await
     }
 
@@ -180,7 +180,7 @@ impl Service {
         let rehearsal = self.rules().rehearsal;
         let result = async {
             let transcript = Transcript::begin(opening, Timestamp::now(), rehearsal)?;
-            self.can_hold(transcript.plan(), &bound)?;
+            self.can_hold(caller, transcript.plan(), &bound)?;
             self.store.open_ceremony(&id, &bound.tenant, transcript.text().trim_end()).await?;
             Ok(transcript)
         };

@@ -2,22 +2,31 @@
 
 use claviger_hsm_api::{Arrival, EnvelopeForm, Exportability, KcvFunction, KcvInput, KcvRule, KeyPadding, WrappedKey};
 use claviger_key_ceremonies::{Binding, Form, Plan, PlanError, PlannedKey, Step};
+use jiff::Timestamp;
 
 use super::CeremonyError;
 use crate::keyring::{MoveStep, Origin, Validity};
 use crate::operation::{ExportForm, KeyRef, KeyRequest, StepInput};
+use crate::policy::{Backing, Resource};
 use crate::routing::RouteError;
 use crate::service::exchange::export_recipe;
-use crate::service::{Service, ServiceError, factor};
+use crate::service::{Caller, Service, ServiceError, factor};
 
 impl Service {
     /// Whether this daemon could hold a ceremony: its people and backends are known, its keys are keys of their schemes, and
     /// those that must be there are.
-    pub(super) fn can_hold(&self, plan: &Plan, binding: &Binding) -> Result<(), ServiceError> {
+    pub(super) fn can_hold(&self, caller: &Caller, plan: &Plan, binding: &Binding) -> Result<(), ServiceError> {
         let rules = self.rules();
+        let tenant = Resource::Tenant(binding.tenant.clone());
+        let now = Timestamp::now();
+        let here = rules.surroundings.circumstances(caller.source, 1, Backing::default(), &tenant, now);
         for person in &binding.people {
-            if !rules.principals.iter().any(|known| known.to_string() == person.name) {
-                return wrong(format!("binding, person `{}`", person.name), "is no principal of the configuration");
+            let at = || format!("binding, person `{}`", person.name);
+            let known = rules.principals.iter().find(|known| known.to_string() == person.name);
+            let Some(known) = known else { return wrong(at(), "is no principal of the configuration") };
+            let said = rules.policy.say(known, "take_step", &tenant, here.clone());
+            if !said.allowed {
+                return wrong(at(), format!("may take no step: {}", said.reason));
             }
         }
         for (name, backend) in &binding.backends {

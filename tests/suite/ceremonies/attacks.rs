@@ -410,6 +410,11 @@ async fn a_plan_that_cannot_be_held_is_refused_by_its_step() {
     let mut strangers = order(&data, "generate-root", &[], &[]);
     strangers.binding = strangers.binding.replace("officer/witness", "officer/nobody");
     assert!(check(&strangers).await.contains("is no principal of the configuration"));
+    // Who is known, and has no part in ceremonies.
+    let mut others = order(&data, "generate-root", &[], &[]);
+    others.binding = others.binding.replace("claviger://officer/witness\"", "claviger://service/clearing\"");
+    let told = check(&others).await;
+    assert!(told.starts_with("binding, person `claviger://service/clearing`: may take no step"), "{told}");
 }
 
 /// A daemon that dies between any two turns of any plan, or in the middle of one, goes on where it was: no key is made twice
