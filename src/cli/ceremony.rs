@@ -3,6 +3,7 @@
 mod checking;
 mod offline;
 mod party;
+mod planned;
 mod rehearsal;
 
 use std::io::IsTerminal;

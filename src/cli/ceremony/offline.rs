@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use claviger_client::{
-    Ceremony as View, Client, ClientError, Health, Key, KeyReference, NewKey, OpenCeremony, Proposal, UnwrapKey,
-    WrappedKey,
+    Ceremony as View, Client, ClientError, Health, Key, NewKey, OpenCeremony, Proposal, UnwrapKey, WrappedKey,
 };
-use claviger_key_ceremonies::{Bundle, Form, PlannedKey, Sent, Step, Transcript, digest, words};
+use claviger_key_ceremonies::{Bundle, Form, Sent, Step, Transcript, digest, words};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::{is_free, leave, read};
+use super::{is_free, leave, planned, read};
 use crate::cli::Global;
 use crate::cli::keys::{line, reference};
 use crate::cli::output::Output;
@@ -207,7 +206,7 @@ impl TakeBundle {
         let key = plan.key(key).context("the plan has no such key")?;
         let under = match (&self.under, under.as_ref().and_then(|under| plan.key(under))) {
             (Some(named), _) => reference(tenant, named)?,
-            (None, Some(planned)) => of_plan(tenant, planned),
+            (None, Some(key)) => planned::reference(tenant, key),
             (None, None) => bail!("give --under, the key that they are wrapped under"),
         };
         let wrapped = match form {
@@ -216,33 +215,8 @@ impl TakeBundle {
             }
             _ => bail!("a bundle's keys are in key blocks: bring others by `claviger keys unwrap`"),
         };
-        let new = NewKey {
-            tenant: tenant.clone(),
-            scheme: key.scheme.clone(),
-            role: key.role.clone(),
-            version: key.version.clone(),
-            algorithm: key.algorithm.clone(),
-            factors: key.factors.clone(),
-            ceiling: key.ceiling.clone(),
-            protect_from: key.protect_from.clone(),
-            protect_until: key.protect_until.clone(),
-            verify_until: key.verify_until.clone(),
-            backends: self.backend.clone(),
-            places: key.places.clone(),
-            movable: false,
-            sensitive: false,
-        };
+        let new =
+            NewKey { backends: self.backend.clone(), places: key.places.clone(), ..planned::new_key(tenant, key) };
         Ok(UnwrapKey { key: new, under, wrapped, kcv: None })
-    }
-}
-
-fn of_plan(tenant: &str, key: &PlannedKey) -> KeyReference {
-    KeyReference {
-        tenant: tenant.to_owned(),
-        scheme: key.scheme.clone(),
-        role: key.role.clone(),
-        version: key.version.clone(),
-        algorithm: key.algorithm.clone(),
-        factors: key.factors.clone(),
     }
 }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::checking::binding_text;
 use super::party::{Participant, Party};
-use super::{is_free, plan_text, read};
+use super::{is_free, plan_text, planned, read};
 use crate::cli::dev::{Directory, Settings};
 use crate::cli::output::Output;
 use crate::cli::screen::tidy_up_when_told_to_end;
@@ -190,22 +190,15 @@ async fn make_what_is_there(
     Ok(made)
 }
 
+/// As in the plan, but that it is there today, whatever the plan says of its time.
 fn new_key(tenant: &str, key: &PlannedKey) -> NewKey {
     NewKey {
-        tenant: tenant.to_owned(),
-        scheme: key.scheme.clone(),
-        role: key.role.clone(),
-        version: key.version.clone(),
-        algorithm: key.algorithm.clone(),
-        factors: key.factors.clone(),
-        ceiling: key.ceiling.clone(),
         protect_from: None,
         protect_until: None,
         verify_until: None,
-        backends: Vec::new(),
-        places: Vec::new(),
         movable: key.movable,
         sensitive: key.sensitive,
+        ..planned::new_key(tenant, key)
     }
 }
 
@@ -234,37 +227,25 @@ async fn send_what_comes(
     let mut files = Vec::new();
     for step in &plan.steps {
         let Step::ReceiveKey { key, under, form, .. } = step else { continue };
-        let (Some(key), Some(planned)) = (plan.key(key), plan.key(under)) else { continue };
+        let (Some(key), Some(protection)) = (plan.key(key), plan.key(under)) else { continue };
         let (ours, components) = there.get(under).with_context(|| format!("key `{under}` is not there before"))?;
         let theirs = NewKey { sensitive: true, ..new_key(PARTNER, key) };
         let sent: Key = officer.post("/v1/keys", &theirs).await?;
-        let under = claviger_client::KeyReference {
-            tenant: PARTNER.to_owned(),
-            scheme: planned.scheme.clone(),
-            role: planned.role.clone(),
-            version: planned.version.clone(),
-            algorithm: planned.algorithm.clone(),
-            factors: Vec::new(),
-        };
+        let under = planned::reference(PARTNER, protection);
+        if !matches!(form, Form::Sm2Envelope { .. }) {
+            let (key, components) = (new_key(PARTNER, protection), components.clone());
+            let import = ImportKey { key, components, kcv: None, odd_parity: false };
+            let _: Key = officer.post("/v1/keys/import", &import).await?;
+        }
         let form = match form {
+            Form::KeyBlock { version, .. } => {
+                ExportKey::KeyBlock { under, version: version.clone(), mode: None, exportability: "S".to_owned() }
+            }
+            Form::Ecb { padding } => ExportKey::Ecb { under, padding: padding.clone() },
             Form::Sm2Envelope { layout, .. } => {
                 let public: PublicKey = officer.get(&format!("/v1/keys/{}/public-key", ours.id), &()).await?;
                 let layout = EnvelopeForm { name: layout.clone(), big_endian: false, first: 1 };
                 ExportKey::Sm2Envelope { recipient: public.public_key, layout }
-            }
-            form => {
-                let components = components.clone();
-                let import = ImportKey { key: new_key(PARTNER, planned), components, kcv: None, odd_parity: false };
-                let _: Key = officer.post("/v1/keys/import", &import).await?;
-                match form {
-                    Form::Ecb { padding } => ExportKey::Ecb { under, padding: padding.clone() },
-                    Form::KeyBlock { version, .. } | Form::Sm2Envelope { layout: version, .. } => ExportKey::KeyBlock {
-                        under,
-                        version: version.clone(),
-                        mode: None,
-                        exportability: "S".to_owned(),
-                    },
-                }
             }
         };
         let exported: ExportedKey = officer.post(&format!("/v1/keys/{}/export", sent.id), &form).await?;
