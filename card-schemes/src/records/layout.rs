@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::block::{self, Block};
+use super::packed::Packed;
 use super::{LineFault, RecordSink};
 use crate::fields::{Field, FieldSet};
 use crate::profile::{self, LayoutKind, PlaceEncoding, RecordLayout};
@@ -12,6 +13,9 @@ pub struct LayoutReader {
     kind: LayoutKind,
     /// Bytes of a record.
     length: usize,
+    /// Fields as cards write them.
+    packed: Packed,
+    /// Whatever else is there.
     places: Vec<Place>,
     /// Records read so far, or lines of text.
     number: u64,
@@ -25,8 +29,8 @@ pub struct LayoutReader {
     ends: Vec<usize>,
     /// A field of a block's records with its bytes turned round.
     reversed: Vec<u8>,
-    /// What every record has that its bytes do not say.
-    defaults: FieldSet,
+    /// What every record has that its bytes do not say, if anything.
+    defaults: Option<FieldSet>,
 }
 
 /// Where something stands in a record.
@@ -45,8 +49,9 @@ const SLACK: usize = 64;
 impl LayoutReader {
     /// A reader; `before` records of the file are somewhere else.
     pub(crate) fn new(layout: RecordLayout, before: u64) -> Self {
-        let mut defaults = FieldSet::default();
+        let mut defaults = None;
         for (field, text) in &layout.defaults {
+            let defaults = defaults.get_or_insert_with(FieldSet::default);
             // They were checked when the profile was loaded.
             let _ = Field::named(field).map(|field| defaults.parse(field, text.as_bytes()));
         }
@@ -54,12 +59,28 @@ impl LayoutReader {
             field: Field::named(&place.field),
             bytes: place.offset..place.offset + place.length,
             encoding: place.encoding,
-            absent: place.absent.as_deref().and_then(|absent| hex::decode(absent).ok()),
+            absent: place.absent.as_deref().and_then(|absent| hex::decode(absent).ok()).map(|mut absent| {
+                // As the field's bytes are once they are turned round.
+                if place.encoding == PlaceEncoding::BytesReversed {
+                    absent.reverse();
+                }
+                absent
+            }),
         };
+        let mut packed = Packed::default();
+        let mut places: Vec<Place> = layout.places.iter().map(place).collect();
+        places.retain(|Place { field, bytes, encoding, absent }| match (field, encoding) {
+            (Some(field), PlaceEncoding::Bytes) => {
+                packed.add(*field, bytes.clone(), absent.as_deref());
+                false
+            }
+            _ => true,
+        });
         Self {
             kind: layout.kind,
             length: layout.length,
-            places: layout.places.iter().map(place).collect(),
+            packed,
+            places,
             number: before,
             carry: Vec::new(),
             too_long: false,
@@ -154,49 +175,70 @@ impl LayoutReader {
     /// Records of the right length, one after another.
     fn whole<S: RecordSink>(&mut self, records: &[u8], sink: &mut S) -> Result<(), S::Error> {
         for records in records.chunks(self.length * block::MOST) {
-            let records = || records.chunks_exact(self.length);
-            self.block.begin(records().len(), &self.defaults);
-            self.ids.clear();
-            for Place { field, bytes: at, encoding, absent } in &self.places {
-                // The layout's places lie within its length.
-                let cells = records().map(|record| record.get(at.clone()).unwrap_or_default());
-                let there = |cell: &[u8]| absent.as_deref() != Some(cell);
-                match (field, encoding) {
-                    (None, encoding) => cells.for_each(|cell| {
-                        append_id(&mut self.ids, cell, *encoding);
-                        self.ends.push(self.ids.len());
-                    }),
-                    (Some(field), PlaceEncoding::Text) => {
-                        let text = cells.map(|cell| Some(if there(cell) { cell.trim_ascii() } else { &[] }));
-                        self.block.parse(*field, text);
-                    }
-                    (Some(field), PlaceEncoding::Bytes) => {
-                        self.block.set(*field, cells.map(|cell| Some(cell).filter(|cell| there(cell))));
-                    }
-                    (Some(field), PlaceEncoding::BytesReversed) => {
-                        self.reversed.clear();
-                        cells.clone().for_each(|cell| self.reversed.extend(cell.iter().rev()));
-                        let reversed = self.reversed.chunks_exact(at.len()).zip(cells);
-                        self.block.set(*field, reversed.map(|(bytes, cell)| Some(bytes).filter(|_| there(cell))));
-                    }
-                }
-            }
+            self.read(records);
             let mut from = 0;
-            let ids = self.ends.drain(..).map(|to| &self.ids[std::mem::replace(&mut from, to)..to]);
+            let ids = self.ends.iter().map(|to| &self.ids[std::mem::replace(&mut from, *to)..*to]);
             let first = self.number + 1;
-            self.number += records().len() as u64;
+            self.number += self.ends.len() as u64;
             self.block.give(ids.zip(first..), sink)?;
         }
         Ok(())
+    }
+
+    /// Reads the fields and ids of some records.
+    fn read(&mut self, records: &[u8]) {
+        let records = || records.chunks_exact(self.length);
+        self.block.begin(records().len());
+        self.block.rows().zip(records()).for_each(|(row, record)| self.packed.read(record, row));
+        self.ids.clear();
+        self.ends.clear();
+        for Place { field, bytes: at, encoding, absent } in &self.places {
+            // The layout's places lie within its length.
+            let cells = records().map(|record| record.get(at.clone()).unwrap_or_default());
+            let absent = absent.as_deref();
+            match (field, encoding) {
+                (None, encoding) => cells.for_each(|cell| {
+                    append_id(&mut self.ids, cell, *encoding);
+                    self.ends.push(self.ids.len());
+                }),
+                (Some(field), PlaceEncoding::Text) => {
+                    let there = |cell: &[u8]| absent != Some(cell);
+                    let text = cells.map(|cell| Some(if there(cell) { trim(cell) } else { &[] }));
+                    self.block.parse(*field, text);
+                }
+                (Some(field), PlaceEncoding::Bytes | PlaceEncoding::BytesReversed) => {
+                    self.reversed.clear();
+                    cells.for_each(|cell| self.reversed.extend(cell.iter().rev()));
+                    self.block.set(*field, absent, self.reversed.chunks_exact(at.len()).map(Some));
+                }
+            }
+        }
+        self.block.settle();
+        if let Some(defaults) = &self.defaults {
+            self.block.fill_in(defaults);
+        }
     }
 }
 
 fn append_id(id: &mut Vec<u8>, bytes: &[u8], encoding: PlaceEncoding) {
     match encoding {
-        PlaceEncoding::Text => id.extend_from_slice(bytes.trim_ascii()),
+        PlaceEncoding::Text => id.extend_from_slice(trim(bytes)),
         PlaceEncoding::Bytes => bytes.iter().for_each(|byte| append_digits(id, *byte)),
         PlaceEncoding::BytesReversed => bytes.iter().rev().for_each(|byte| append_digits(id, *byte)),
     }
+}
+
+/// A text without the blanks around it, of which most are spaces behind.
+fn trim(mut text: &[u8]) -> &[u8] {
+    const SPACES: u64 = u64::from_le_bytes([b' '; 8]);
+    while let Some((rest, last)) = text.split_last_chunk::<8>() {
+        let spaces = (u64::from_le_bytes(*last) ^ SPACES).leading_zeros() as usize / 8;
+        text = &text[..rest.len() + 8 - spaces];
+        if spaces < 8 {
+            break;
+        }
+    }
+    text.trim_ascii()
 }
 
 fn append_digits(id: &mut Vec<u8>, byte: u8) {
