@@ -123,6 +123,11 @@ impl FieldSet {
         self.bytes[place..place + bytes.len()].copy_from_slice(bytes);
     }
 
+    /// The same of bytes that are turned round.
+    pub(crate) fn copy_reversed(&mut self, place: usize, bytes: &[u8]) {
+        self.bytes[place..].iter_mut().zip(bytes.iter().rev()).for_each(|(to, byte)| *to = *byte);
+    }
+
     /// Takes the bytes of a field of a clearing record back.
     #[inline]
     pub(crate) fn clear(&mut self, field: Field) {

@@ -231,10 +231,10 @@ impl<'a> Cells<'a> {
     /// Reads a field of some rows; a cell that is null leaves it absent.
     fn read(&self, rows: Range<usize>, field: Field, block: &mut Block) {
         match self {
-            Self::Fixed(cells) => block.set(field, None, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
-            Self::Bytes(cells) => block.set(field, None, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
+            Self::Fixed(cells) => block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
+            Self::Bytes(cells) => block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
             Self::LargeBytes(cells) => {
-                block.set(field, None, rows.map(|row| cells.is_valid(row).then(|| cells.value(row))))
+                block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row))));
             }
             Self::Text(cells) => block.parse(field, texts(cells, rows)),
             Self::LargeText(cells) => block.parse(field, texts(cells, rows)),

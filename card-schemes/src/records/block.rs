@@ -25,22 +25,17 @@ impl Block {
         self.faults.clear();
         self.faults.resize(rows, Fields::default());
         self.waiting.clear();
-        self.digits.clear();
     }
 
-    /// One more record, to be read by itself, after [`begin`](Self::begin) with none.
+    /// Begins with as many records as there may be, each to be read by itself. Their digits are those of other records
+    /// until all are laid, or none.
     #[inline]
-    pub(super) fn add_row(&mut self) -> Option<Row<'_>> {
-        self.rows.push(FieldSet::default());
-        self.faults.push(Fields::default());
-        self.waiting.push(Fields::default());
-        self.digits.push(DigitRow::EMPTY);
-        Some(Row {
-            fields: self.rows.last_mut()?,
-            faults: self.faults.last_mut()?,
-            waiting: self.waiting.last_mut()?,
-            digits: self.digits.last_mut()?,
-        })
+    pub(super) fn begin_rows(&mut self) -> impl Iterator<Item = Row<'_>> {
+        self.begin(MOST);
+        self.waiting.resize(MOST, Fields::default());
+        self.digits.resize(MOST, DigitRow::EMPTY);
+        let rows = self.rows.iter_mut().zip(&mut self.faults).zip(self.waiting.iter_mut().zip(&mut self.digits));
+        rows.map(|((fields, faults), (waiting, digits))| Row { fields, faults, waiting, digits })
     }
 
     /// There are no more than `rows` records.
@@ -75,8 +70,11 @@ impl Block {
 
     #[inline]
     fn digits<'a, const LEN: usize>(&mut self, field: Field, texts: impl Iterator<Item = Option<&'a [u8]>>) {
-        self.digits.resize(self.rows.len(), DigitRow::EMPTY);
-        self.waiting.resize(self.rows.len(), Fields::default());
+        if self.waiting.is_empty() {
+            self.waiting.resize(self.rows.len(), Fields::default());
+            self.digits.clear();
+            self.digits.resize(self.rows.len(), DigitRow::EMPTY);
+        }
         let rows = self.digits.iter_mut().zip(&mut self.waiting).zip(&mut self.faults);
         for (((digits, waiting), faults), text) in rows.zip(texts) {
             match text {
@@ -90,36 +88,24 @@ impl Block {
         }
     }
 
-    /// Reads a field from the bytes that each record has for it, or none; those that are like `absent` are none.
+    /// Reads a field from the bytes that each record has for it, or none.
     #[inline]
-    pub(super) fn set<'a>(
-        &mut self,
-        field: Field,
-        absent: Option<&[u8]>,
-        cells: impl Iterator<Item = Option<&'a [u8]>>,
-    ) {
+    pub(super) fn set<'a>(&mut self, field: Field, cells: impl Iterator<Item = Option<&'a [u8]>>) {
         match field.width() {
-            1 => self.bytes::<1>(field, absent, cells),
-            2 => self.bytes::<2>(field, absent, cells),
-            3 => self.bytes::<3>(field, absent, cells),
-            4 => self.bytes::<4>(field, absent, cells),
-            6 => self.bytes::<6>(field, absent, cells),
-            _ => self.bytes::<8>(field, absent, cells),
+            1 => self.bytes::<1>(field, cells),
+            2 => self.bytes::<2>(field, cells),
+            3 => self.bytes::<3>(field, cells),
+            4 => self.bytes::<4>(field, cells),
+            6 => self.bytes::<6>(field, cells),
+            _ => self.bytes::<8>(field, cells),
         }
     }
 
     #[inline]
-    fn bytes<'a, const LEN: usize>(
-        &mut self,
-        field: Field,
-        absent: Option<&[u8]>,
-        cells: impl Iterator<Item = Option<&'a [u8]>>,
-    ) {
-        let absent: Option<[u8; LEN]> = absent.and_then(|absent| absent.try_into().ok());
+    fn bytes<'a, const LEN: usize>(&mut self, field: Field, cells: impl Iterator<Item = Option<&'a [u8]>>) {
         for ((row, faults), cell) in self.rows.iter_mut().zip(&mut self.faults).zip(cells) {
             match cell.map(<[u8; LEN]>::try_from) {
                 None => {}
-                Some(Ok(bytes)) if absent == Some(bytes) => {}
                 Some(Ok(bytes)) => row.put(field, bytes),
                 Some(Err(_)) => faults.add(field),
             }
@@ -209,6 +195,11 @@ impl Row<'_> {
     #[inline]
     pub(super) fn end(&mut self) {
         self.digits.end();
+    }
+
+    /// There are no digits yet, and then not those of all fields.
+    pub(super) fn lay_nothing(&mut self) {
+        *self.digits = DigitRow::EMPTY;
     }
 
     /// Takes a field's digits.

@@ -181,12 +181,11 @@ impl CsvReader {
     /// Reads plain lines from a place on, as many as go into a block; says where it ends.
     fn plain(&mut self, piece: &[u8], mut from: usize) -> usize {
         let Some(header) = &self.header else { return from };
-        self.block.begin(0);
-        while self.lines.len() < block::MOST
-            && let Some(mut row) = self.block.add_row()
-        {
-            let line = header.plan.read(piece, from, self.line + 1, &mut row);
-            let Some(line) = line.filter(|line| line.len <= self.longest_line) else { break };
+        for mut row in self.block.begin_rows() {
+            let mut line = Line::at(from, self.line + 1);
+            if !header.plan.read(piece, &mut line, &mut row) || line.len > self.longest_line {
+                break;
+            }
             from += line.len;
             self.line += 1;
             self.lines.push(line);

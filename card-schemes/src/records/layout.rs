@@ -13,10 +13,12 @@ pub struct LayoutReader {
     kind: LayoutKind,
     /// Bytes of a record.
     length: usize,
+    /// Where the record id stands.
+    id: Range<usize>,
+    id_encoding: PlaceEncoding,
     /// Fields as cards write them.
     packed: Packed,
-    /// Whatever else is there.
-    places: Vec<Place>,
+    texts: Vec<TextPlace>,
     /// Records read so far, or lines of text.
     number: u64,
     /// The beginning of a record whose end has not come yet.
@@ -27,18 +29,14 @@ pub struct LayoutReader {
     /// The record ids of a block, and where each ends.
     ids: Vec<u8>,
     ends: Vec<usize>,
-    /// A field of a block's records with its bytes turned round.
-    reversed: Vec<u8>,
     /// What every record has that its bytes do not say, if anything.
     defaults: Option<FieldSet>,
 }
 
-/// Where something stands in a record.
-struct Place {
-    /// `None` for the record id.
-    field: Option<Field>,
+/// Where the text of a field stands in a record.
+struct TextPlace {
+    field: Field,
     bytes: Range<usize>,
-    encoding: PlaceEncoding,
     /// What stands there if the field is absent.
     absent: Option<Vec<u8>>,
 }
@@ -55,39 +53,31 @@ impl LayoutReader {
             // They were checked when the profile was loaded.
             let _ = Field::named(field).map(|field| defaults.parse(field, text.as_bytes()));
         }
-        let place = |place: &profile::Place| Place {
-            field: Field::named(&place.field),
-            bytes: place.offset..place.offset + place.length,
-            encoding: place.encoding,
-            absent: place.absent.as_deref().and_then(|absent| hex::decode(absent).ok()).map(|mut absent| {
-                // As the field's bytes are once they are turned round.
-                if place.encoding == PlaceEncoding::BytesReversed {
-                    absent.reverse();
-                }
-                absent
-            }),
-        };
-        let mut packed = Packed::default();
-        let mut places: Vec<Place> = layout.places.iter().map(place).collect();
-        places.retain(|Place { field, bytes, encoding, absent }| match (field, encoding) {
-            (Some(field), PlaceEncoding::Bytes) => {
-                packed.add(*field, bytes.clone(), absent.as_deref());
-                false
+        let (mut id, mut id_encoding) = (0..0, PlaceEncoding::Text);
+        let (mut packed, mut texts) = (Packed::default(), Vec::new());
+        for profile::Place { field, offset, length, encoding, absent } in &layout.places {
+            let bytes = *offset..offset + length;
+            let absent = absent.as_deref().and_then(|absent| hex::decode(absent).ok());
+            match (Field::named(field), encoding) {
+                (None, encoding) => (id, id_encoding) = (bytes, *encoding),
+                (Some(field), PlaceEncoding::Text) => texts.push(TextPlace { field, bytes, absent }),
+                (Some(field), PlaceEncoding::Bytes) => packed.add(field, bytes, absent.as_deref()),
+                (Some(field), PlaceEncoding::BytesReversed) => packed.add_reversed(field, bytes, absent.as_deref()),
             }
-            _ => true,
-        });
+        }
         Self {
             kind: layout.kind,
             length: layout.length,
+            id,
+            id_encoding,
             packed,
-            places,
+            texts,
             number: before,
             carry: Vec::new(),
             too_long: false,
             block: Block::default(),
             ids: Vec::new(),
             ends: Vec::new(),
-            reversed: Vec::new(),
             defaults,
         }
     }
@@ -189,29 +179,18 @@ impl LayoutReader {
     fn read(&mut self, records: &[u8]) {
         let records = || records.chunks_exact(self.length);
         self.block.begin(records().len());
-        self.block.rows().zip(records()).for_each(|(row, record)| self.packed.read(record, row));
         self.ids.clear();
         self.ends.clear();
-        for Place { field, bytes: at, encoding, absent } in &self.places {
+        for (row, record) in self.block.rows().zip(records()) {
+            self.packed.read(record, row);
+            append_id(&mut self.ids, record.get(self.id.clone()).unwrap_or_default(), self.id_encoding);
+            self.ends.push(self.ids.len());
+        }
+        for TextPlace { field, bytes, absent } in &self.texts {
             // The layout's places lie within its length.
-            let cells = records().map(|record| record.get(at.clone()).unwrap_or_default());
-            let absent = absent.as_deref();
-            match (field, encoding) {
-                (None, encoding) => cells.for_each(|cell| {
-                    append_id(&mut self.ids, cell, *encoding);
-                    self.ends.push(self.ids.len());
-                }),
-                (Some(field), PlaceEncoding::Text) => {
-                    let there = |cell: &[u8]| absent != Some(cell);
-                    let text = cells.map(|cell| Some(if there(cell) { trim(cell) } else { &[] }));
-                    self.block.parse(*field, text);
-                }
-                (Some(field), PlaceEncoding::Bytes | PlaceEncoding::BytesReversed) => {
-                    self.reversed.clear();
-                    cells.for_each(|cell| self.reversed.extend(cell.iter().rev()));
-                    self.block.set(*field, absent, self.reversed.chunks_exact(at.len()).map(Some));
-                }
-            }
+            let cells = records().map(|record| record.get(bytes.clone()).unwrap_or_default());
+            let there = |cell: &[u8]| absent.as_deref() != Some(cell);
+            self.block.parse(*field, cells.map(|cell| Some(if there(cell) { trim(cell) } else { &[] })));
         }
         self.block.settle();
         if let Some(defaults) = &self.defaults {

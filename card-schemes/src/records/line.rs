@@ -57,22 +57,22 @@ impl LinePlan {
         Self { columns: fields.iter().map(column).collect(), in_order }
     }
 
-    /// Reads the line that begins at `from` and ends within the text, if it is plain.
-    pub(super) fn read(&self, text: &[u8], from: usize, number: u64, row: &mut Row<'_>) -> Option<Line> {
-        let rest = text.get(from..)?;
-        let mut line = Line { from, len: 0, id: (0, 0), number };
+    /// Reads a line that ends within the text; says whether it is plain.
+    #[inline]
+    pub(super) fn read(&self, text: &[u8], line: &mut Line, row: &mut Row<'_>) -> bool {
+        let rest = text.get(line.from..).unwrap_or_default();
         if let Some(window) = rest.first_chunk() {
-            self.read_in(window, row, &mut line)?;
-            return Some(line);
+            return self.read_in(window, row, line).is_some();
         }
         let mut window = [0; LONGEST + WIDE];
         window[..rest.len()].copy_from_slice(rest);
-        self.read_in(&window, row, &mut line)?;
-        Some(line)
+        self.read_in(&window, row, line).is_some()
     }
 
-    #[inline]
     fn read_in(&self, window: &Window, row: &mut Row<'_>, line: &mut Line) -> Option<()> {
+        if !self.in_order {
+            row.lay_nothing();
+        }
         let mut at = 0;
         let (last, columns) = self.columns.split_last()?;
         for column in columns {
@@ -105,9 +105,9 @@ impl LinePlan {
                 let end = at + usize::from(len);
                 if ends(end) {
                     if self.in_order {
-                        row.lay(field, cell)
+                        row.lay(field, cell);
                     } else {
-                        row.copy(field, cell.get(..usize::from(len))?)
+                        row.copy(field, cell.get(..usize::from(len))?);
                     }
                     return Some(end);
                 }
@@ -163,6 +163,11 @@ fn id_len(window: &Window, at: usize) -> usize {
 }
 
 impl Line {
+    /// One that begins there, before it is read.
+    pub(super) fn at(from: usize, number: u64) -> Self {
+        Self { from, len: 0, id: (0, 0), number }
+    }
+
     /// Its record id.
     pub(super) fn id<'a>(&self, text: &'a [u8]) -> &'a [u8] {
         let from = self.from + self.id.0;

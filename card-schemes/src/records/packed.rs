@@ -17,6 +17,7 @@ struct Run {
     bytes: Range<usize>,
     /// In the row, as [`Field::place`] counts.
     place: usize,
+    reversed: bool,
 }
 
 /// What stands in the place of a field that is not there.
@@ -32,24 +33,37 @@ struct Absent {
 impl Packed {
     /// Adds the place of a field, and what stands there if it is absent; of at most eight bytes.
     pub(super) fn add(&mut self, field: Field, bytes: Range<usize>, absent: Option<&[u8]>) {
+        self.add_field(field, bytes.start, absent);
+        match self.runs.last_mut() {
+            Some(Run { bytes: run, place, reversed: false })
+                if run.end == bytes.start && *place + run.len() == field.place() =>
+            {
+                run.end = bytes.end;
+            }
+            _ => self.runs.push(Run { bytes, place: field.place(), reversed: false }),
+        }
+    }
+
+    /// The same of a field whose bytes are turned round.
+    pub(super) fn add_reversed(&mut self, field: Field, bytes: Range<usize>, absent: Option<&[u8]>) {
+        self.add_field(field, bytes.start, absent);
+        self.runs.push(Run { bytes, place: field.place(), reversed: true });
+    }
+
+    fn add_field(&mut self, field: Field, at: usize, absent: Option<&[u8]>) {
         self.fields.add(field);
         if let Some(absent) = absent {
             let mask = u64::MAX >> (64 - 8 * absent.len());
-            self.absent.push(Absent { field, at: bytes.start, word: word_at(absent, 0), mask });
-        }
-        match self.runs.last_mut() {
-            Some(run) if run.bytes.end == bytes.start && run.place + run.bytes.len() == field.place() => {
-                run.bytes.end = bytes.end;
-            }
-            _ => self.runs.push(Run { bytes, place: field.place() }),
+            self.absent.push(Absent { field, at, word: word_at(absent, 0), mask });
         }
     }
 
     /// Reads the fields of a record, which are not checked.
     #[inline]
     pub(super) fn read(&self, record: &[u8], to: &mut FieldSet) {
-        for Run { bytes, place } in &self.runs {
-            to.copy(*place, record.get(bytes.clone()).unwrap_or_default());
+        for Run { bytes, place, reversed } in &self.runs {
+            let bytes = record.get(bytes.clone()).unwrap_or_default();
+            if *reversed { to.copy_reversed(*place, bytes) } else { to.copy(*place, bytes) }
         }
         let mut fields = self.fields;
         for Absent { field, at, word, mask } in &self.absent {

@@ -1,5 +1,7 @@
 //! Readers compared with the plainest reading of the same records: byte by byte and field by field.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
@@ -9,9 +11,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::string::string_regex;
 
-use super::{ArrowReader, Columns, CsvReader, LineFault, ReadError, Reader, RecordSink};
+use super::{ArrowReader, Columns, CsvReader, LayoutReader, LineFault, ReadError, Reader, RecordSink};
 use crate::fields::{Field, FieldSet};
-use crate::schemes::Schemes;
+use crate::profile::{LayoutKind, Place, PlaceEncoding, RecordLayout};
 
 /// What a sink was given: id, fields or fault, number.
 type Given = (Vec<u8>, Result<(u16, Vec<u8>), LineFault>, u64);
@@ -180,6 +182,11 @@ fn damaged(mut file: Vec<u8>, damage: Vec<(Index, bool, u8)>) -> Vec<u8> {
     file
 }
 
+/// Bytes of the record id in a layout, and of each field that is there as text.
+const ID_BYTES: usize = 24;
+const TEXT_BYTES: usize = 20;
+const ENCODINGS: [PlaceEncoding; 3] = [PlaceEncoding::Text, PlaceEncoding::Bytes, PlaceEncoding::BytesReversed];
+
 /// Fails with the first record that is not the same.
 fn same(found: &[Given], expected: &[Given]) -> Result<(), TestCaseError> {
     for (found, expected) in found.iter().zip(expected) {
@@ -243,42 +250,73 @@ proptest! {
     }
 
     #[test]
-    fn packed_records_are_what_they_say(rows in rows(), damage in damage(), piece in prop_oneof![1usize..300, Just(1 << 20)]) {
-        let schemes = Schemes::shipped().unwrap();
-        let scheme = schemes.find("cjt166").unwrap();
-        let absent = [Field::CityCode, Field::IssuerId, Field::BalanceAfter, Field::OnlineSn];
+    fn places_of_a_layout_are_what_they_say(
+        rows in rows(),
+        order in prop_oneof![Just(Field::OF_RECORDS.to_vec()), Just(Field::OF_RECORDS.to_vec()).prop_shuffle()],
+        encodings in prop_oneof![Just(vec![PlaceEncoding::Bytes; 14]), vec(select(ENCODINGS.to_vec()), 14)],
+        absent in vec(any::<bool>(), 14),
+        damage in damage(),
+        piece in prop_oneof![1usize..300, Just(1 << 20)],
+    ) {
+        let place = |field: &str, offset, length, encoding, absent| {
+            Place { field: field.to_owned(), offset, length, encoding, absent }
+        };
+        let mut layout = vec![place("record_id", 0, ID_BYTES, PlaceEncoding::Text, None)];
+        let (mut length, mut places) = (ID_BYTES, Vec::new());
+        for ((field, encoding), absent) in order.iter().zip(encodings).zip(absent) {
+            let bytes = if encoding == PlaceEncoding::Text { TEXT_BYTES } else { field.width() };
+            layout.push(place(field.as_str(), length, bytes, encoding, absent.then(|| "FF".repeat(bytes))));
+            places.push((*field, length..length + bytes, encoding, absent));
+            length += bytes;
+        }
         let packed = |row: &Vec<String>| {
-            let mut record = format!("{:<16.16}", row[0]).into_bytes();
-            record.resize(16, b' ');
-            for (field, cell) in Field::OF_RECORDS.iter().zip(&row[1..]) {
-                let fen = cell.parse::<u32>().map(u32::to_be_bytes).map(Vec::from).ok();
-                let bytes = if matches!(field, Field::Amount | Field::BalanceAfter) { fen } else { hex::decode(cell).ok() };
-                record.extend(bytes.filter(|bytes| bytes.len() == field.width()).unwrap_or(vec![0xFF; field.width()]));
+            let mut record = row[0].clone().into_bytes();
+            record.resize(ID_BYTES, b' ');
+            for (field, bytes, encoding, _) in &places {
+                let cell = &row[1 + *field as usize];
+                let fen = cell.parse::<u32>().map(|fen| fen.to_be_bytes().to_vec()).ok();
+                let is_fen = matches!(field, Field::Amount | Field::BalanceAfter);
+                let mut there = match encoding {
+                    PlaceEncoding::Text => Some(cell.clone().into_bytes()),
+                    _ if is_fen => fen,
+                    _ => hex::decode(cell).ok().filter(|found| found.len() == field.width()),
+                }
+                .unwrap_or(vec![0xFF; field.width()]);
+                there.resize(bytes.len(), b' ');
+                if *encoding == PlaceEncoding::BytesReversed {
+                    there.reverse();
+                }
+                record.extend(there);
             }
             record
         };
         let file = damaged(rows.iter().flat_map(packed).collect(), damage);
-        let (records, rest) = file.as_chunks::<68>();
         let mut expected: Vec<Given> = Vec::new();
-        for (bytes, number) in records.iter().zip(1..) {
-            let mut at = 16;
-            let mut cells = Vec::new();
-            for field in Field::OF_RECORDS {
-                let cell = &bytes[at..at + field.width()];
-                at += field.width();
-                let text = match field {
-                    _ if absent.contains(field) && cell.iter().all(|byte| *byte == 0xFF) => String::new(),
-                    Field::Amount | Field::BalanceAfter => u32::from_be_bytes(cell.try_into().unwrap()).to_string(),
-                    _ => hex::encode(cell),
-                };
-                cells.push((*field, Some(text.into_bytes())));
+        for (bytes, number) in file.chunks(length).zip(1..) {
+            if bytes.len() < length {
+                expected.push((Vec::new(), Err(LineFault::NoId), number));
+                continue;
             }
-            expected.push(record(Some(bytes[..16].trim_ascii().to_vec()), &cells, None, number));
+            let cell = |(field, place, encoding, absent): &(Field, Range<usize>, PlaceEncoding, bool)| {
+                let mut cell = bytes[place.clone()].to_vec();
+                if *encoding == PlaceEncoding::BytesReversed {
+                    cell.reverse();
+                }
+                let is_fen = matches!(field, Field::Amount | Field::BalanceAfter);
+                let text = match encoding {
+                    _ if *absent && cell.iter().all(|byte| *byte == 0xFF) => Vec::new(),
+                    PlaceEncoding::Text => cell.trim_ascii().to_vec(),
+                    _ if is_fen => u32::from_be_bytes(cell.try_into().unwrap()).to_string().into_bytes(),
+                    _ => hex::encode(cell).into_bytes(),
+                };
+                (*field, Some(text))
+            };
+            let cells: Vec<_> = places.iter().map(cell).collect();
+            expected.push(record(Some(bytes[..ID_BYTES].trim_ascii().to_vec()), &cells, None, number));
         }
-        if !rest.is_empty() {
-            expected.push((Vec::new(), Err(LineFault::NoId), expected.len() as u64 + 1));
-        }
-        let reader = scheme.layout_reader("packed-binary", 0).unwrap();
+        let (kind, named) = (LayoutKind::Binary, String::new);
+        let layout = RecordLayout { name: named(), title: named(), kind, length, places: layout, defaults: BTreeMap::new() };
+        let reader = Reader::Layout(LayoutReader::new(layout, 0));
         same(&read(reader, &file, piece), &expected)?;
     }
 }

@@ -11,12 +11,10 @@ pub(super) struct Choices {
     slots: Vec<Option<Choice>>,
 }
 
-/// The bits that a record selects its key by, zeros behind them.
-pub(super) type Selector = [u64; MOST];
-
 #[derive(Clone)]
 struct Choice {
-    selector: Selector,
+    /// The bits that it was made by, zeros behind them.
+    selector: [u64; MOST],
     key: Result<usize, Reason>,
 }
 
@@ -47,23 +45,18 @@ impl Choices {
         Self { words, slots: vec![None; slots] }
     }
 
-    /// What a record selects its key by.
+    /// The key that a record of the same bits selected, if that is remembered.
     #[inline]
-    pub(super) fn selector(&self, fields: &FieldSet) -> Selector {
-        let mut selector = [0; MOST];
-        for ((from, mask), word) in self.words.iter().zip(&mut selector) {
-            *word = fields.chunk_at(*from).map_or(0, |bytes| u64::from_le_bytes(*bytes)) & mask;
-        }
-        selector
-    }
-
-    /// The key that was selected by the same, if that is remembered.
-    #[inline]
-    pub(super) fn find(&self, selector: &Selector) -> Option<Result<usize, Reason>> {
-        for slot in self.places(selector) {
+    pub(super) fn find(&self, fields: &FieldSet) -> Option<Result<usize, Reason>> {
+        for slot in self.places(fields) {
             match &self.slots[slot] {
-                Some(choice) if choice.selector == *selector => return Some(choice.key),
-                Some(_) => {}
+                Some(Choice { selector, key }) => {
+                    // Word by word, as they are in the record: put together first, they would be waited for.
+                    let differ = |differ, (word, other): (u64, &u64)| differ | (word ^ other);
+                    if self.selected_by(fields).zip(selector).fold(0, differ) == 0 {
+                        return Some(*key);
+                    }
+                }
                 None => break,
             }
         }
@@ -71,19 +64,29 @@ impl Choices {
     }
 
     /// Remembers a choice, in the place of another if there are many.
-    pub(super) fn remember(&mut self, selector: Selector, key: Result<usize, Reason>) {
-        let empty = self.places(&selector).find(|slot| self.slots[*slot].is_none());
-        if let Some(slot) = empty.or_else(|| self.places(&selector).next()) {
+    pub(super) fn remember(&mut self, fields: &FieldSet, key: Result<usize, Reason>) {
+        let mut selector = [0; MOST];
+        self.selected_by(fields).zip(&mut selector).for_each(|(word, to)| *to = word);
+        let empty = self.places(fields).find(|slot| self.slots[*slot].is_none());
+        if let Some(slot) = empty.or_else(|| self.places(fields).next()) {
             self.slots[slot] = Some(Choice { selector, key });
         }
     }
 
     /// The slots in which a choice may be.
     #[inline]
-    fn places(&self, selector: &Selector) -> impl Iterator<Item = usize> + use<> {
-        let mix = |hash: u64, word: &u64| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
-        let (first, slots) = (selector.iter().fold(0, mix) as usize, self.slots.len());
+    fn places(&self, fields: &FieldSet) -> impl Iterator<Item = usize> + use<> {
+        let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32);
+        let (first, slots) = (self.selected_by(fields).fold(0, mix) as usize, self.slots.len());
         (0..SLOTS.min(slots)).map(move |next| first.wrapping_add(next) & (slots - 1))
+    }
+
+    /// The bits that a record selects its key by.
+    #[inline]
+    fn selected_by(&self, fields: &FieldSet) -> impl Iterator<Item = u64> {
+        let word =
+            |(from, mask): &(usize, u64)| fields.chunk_at(*from).map_or(0, |bytes| u64::from_le_bytes(*bytes)) & mask;
+        self.words.iter().map(word)
     }
 }
 
@@ -105,11 +108,10 @@ mod tests {
                 fields.set(Field::CityCode, &city.to_be_bytes()).unwrap();
                 // Selects nothing.
                 fields.set(Field::Date, &[round; 4]).unwrap();
-                let selector = choices.selector(&fields);
-                let found = choices.find(&selector);
+                let found = choices.find(&fields);
                 assert!(found.is_none_or(|found| found == Ok(usize::from(city))), "{city}: {found:?}");
-                choices.remember(selector, Ok(usize::from(city)));
-                assert_eq!(choices.find(&choices.selector(&fields)), Some(Ok(usize::from(city))));
+                choices.remember(&fields, Ok(usize::from(city)));
+                assert_eq!(choices.find(&fields), Some(Ok(usize::from(city))));
             }
         }
     }
@@ -117,7 +119,7 @@ mod tests {
     #[test]
     fn too_many_places_are_not_remembered() {
         let mut choices = Choices::new(3, &Field::ALL.iter().map(|field| whole(*field)).collect::<Vec<_>>());
-        choices.remember([0; MOST], Ok(1));
-        assert_eq!(choices.find(&[0; MOST]), None);
+        choices.remember(&FieldSet::default(), Ok(1));
+        assert_eq!(choices.find(&FieldSet::default()), None);
     }
 }

@@ -189,12 +189,11 @@ impl TacVerifier {
     /// The key of a record.
     #[inline]
     fn key(&mut self, fields: &FieldSet) -> Result<usize, Reason> {
-        let selector = self.choices.selector(fields);
-        if let Some(found) = self.choices.find(&selector) {
+        if let Some(found) = self.choices.find(fields) {
             return found;
         }
         let found = self.select(fields);
-        self.choices.remember(selector, found);
+        self.choices.remember(fields, found);
         found
     }
 
