@@ -1,6 +1,8 @@
 //! Bulk TAC verification: records to batches, outcomes to verdicts.
 
 mod choices;
+#[cfg(test)]
+mod one_by_one;
 mod plan;
 mod verifier;
 
