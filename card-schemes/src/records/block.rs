@@ -10,6 +10,8 @@ pub(super) const MOST: usize = 64;
 /// The fields of some records, and what is wrong with them.
 #[derive(Default)]
 pub(super) struct Block {
+    /// Records that there are; of rows there may be more.
+    len: usize,
     rows: Vec<FieldSet>,
     faults: Vec<Fields>,
     /// Fields of each row that wait as digits, and these.
@@ -20,6 +22,7 @@ pub(super) struct Block {
 impl Block {
     /// Begins with `rows` records that have no field yet.
     pub(super) fn begin(&mut self, rows: usize) {
+        self.len = rows;
         self.rows.clear();
         self.rows.resize(rows, FieldSet::default());
         self.faults.clear();
@@ -27,20 +30,24 @@ impl Block {
         self.waiting.clear();
     }
 
-    /// Begins with as many records as there may be, each to be read by itself. Their digits are those of other records
-    /// until all are laid, or none.
+    /// Begins with as many records as are read, each by itself. Their digits are those of other records until all are laid,
+    /// or none.
     #[inline]
     pub(super) fn begin_rows(&mut self) -> impl Iterator<Item = Row<'_>> {
-        self.begin(MOST);
+        self.rows.resize(MOST, FieldSet::default());
+        self.faults.resize(MOST, Fields::default());
         self.waiting.resize(MOST, Fields::default());
         self.digits.resize(MOST, DigitRow::EMPTY);
         let rows = self.rows.iter_mut().zip(&mut self.faults).zip(self.waiting.iter_mut().zip(&mut self.digits));
-        rows.map(|((fields, faults), (waiting, digits))| Row { fields, faults, waiting, digits })
+        rows.map(|((fields, faults), (waiting, digits))| {
+            (*fields, *faults, *waiting) = Default::default();
+            Row { fields, faults, waiting, digits }
+        })
     }
 
-    /// There are no more than `rows` records.
-    pub(super) fn truncate(&mut self, rows: usize) {
-        self.rows.truncate(rows);
+    /// So many have been read.
+    pub(super) fn end_rows(&mut self, rows: usize) {
+        self.len = rows;
     }
 
     /// Reads a field of clearing records from the text of each record, empty where it is absent. `None` is wrong.
@@ -114,13 +121,13 @@ impl Block {
 
     /// The fields of each record, to be set.
     pub(super) fn rows(&mut self) -> impl Iterator<Item = &mut FieldSet> {
-        self.rows.iter_mut()
+        self.rows.iter_mut().take(self.len)
     }
 
     /// All fields have been read: packs the digits, and checks what was read.
     pub(super) fn settle(&mut self) {
         for ((row, faults), (digits, waiting)) in
-            self.rows.iter_mut().zip(&mut self.faults).zip(self.digits.iter().zip(&self.waiting))
+            self.rows.iter_mut().zip(&mut self.faults).zip(self.digits.iter().zip(&self.waiting)).take(self.len)
         {
             let (packed, all) = digits.pack();
             if !all {
@@ -128,14 +135,14 @@ impl Block {
             }
             row.merge(*waiting, &packed);
         }
-        for (row, faults) in self.rows.iter().zip(&mut self.faults) {
+        for (row, faults) in self.rows.iter().zip(&mut self.faults).take(self.len) {
             *faults = faults.with(row.unsayable());
         }
     }
 
     /// Gives each record what it does not have itself.
     pub(super) fn fill_in(&mut self, defaults: &FieldSet) {
-        self.rows.iter_mut().for_each(|row| row.fill_in(defaults));
+        self.rows.iter_mut().take(self.len).for_each(|row| row.fill_in(defaults));
     }
 
     /// Says that a field of a record is wrong.
@@ -146,7 +153,7 @@ impl Block {
     /// The records that can be read, or what is wrong with each.
     #[inline]
     pub(super) fn records(&self) -> impl Iterator<Item = Result<&FieldSet, LineFault>> {
-        self.rows.iter().zip(&self.faults).map(|(row, faults)| match faults.first() {
+        self.rows.iter().zip(&self.faults).take(self.len).map(|(row, faults)| match faults.first() {
             Some(field) => Err(LineFault::Field(field)),
             None => Ok(row),
         })

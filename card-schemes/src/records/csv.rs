@@ -190,7 +190,7 @@ impl CsvReader {
             self.line += 1;
             self.lines.push(line);
         }
-        self.block.truncate(self.lines.len());
+        self.block.end_rows(self.lines.len());
         self.block.settle();
         from
     }
