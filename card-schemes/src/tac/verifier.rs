@@ -22,11 +22,24 @@ pub struct TacVerifier {
     groups: Vec<Group>,
     /// For each transaction and key, the group of its records, once there is one.
     group_of: Vec<Option<usize>>,
-    verdicts: Vec<Verified>,
+    verdicts: Vec<Kept>,
+    /// What is said of records that no batch takes.
+    said: Vec<Verified>,
     /// Whether records need not say their key.
     has_selectors: bool,
     /// Keys by version, algorithm, and the factors of levels that some key holds.
     choices: Choices,
+}
+
+/// The verdict on a record that waits, in few bytes: there are as many as records.
+#[derive(Clone, Copy)]
+enum Kept {
+    /// Its TAC is wrong, as far as is known.
+    Wrong,
+    /// It is right, by the alternative of that number, or by none.
+    Right(u8),
+    /// What stands there in [`TacVerifier::said`].
+    Said(u32),
 }
 
 /// Records that take the same recipe.
@@ -74,6 +87,7 @@ impl TacVerifier {
             keys,
             groups: Vec::new(),
             verdicts: Vec::new(),
+            said: Vec::new(),
         }
     }
 
@@ -97,8 +111,10 @@ impl TacVerifier {
                 continue;
             }
             let verdict = Verified { verdict: Verdict::UnknownKey, reason: Reason::UnknownVersion };
+            let gone = Kept::Said(self.said.len() as u32);
+            self.said.push(verdict);
             for (record, _) in group.records.iter().zip(&stays).filter(|(_, stays)| !**stays) {
-                self.verdicts[*record as usize] = verdict;
+                self.verdicts[*record as usize] = gone;
             }
             let mut left = stays.iter();
             keys.retain(|_| left.next() == Some(&true));
@@ -114,7 +130,13 @@ impl TacVerifier {
             LineFault::NoId => Reason::Line(line),
             LineFault::Field(field) => Reason::BadField(field),
         };
-        self.verdicts.push(Verified { verdict: Verdict::Malformed, reason });
+        self.say(Verified { verdict: Verdict::Malformed, reason });
+    }
+
+    /// Says at once what becomes of a record.
+    fn say(&mut self, verified: Verified) {
+        self.verdicts.push(Kept::Said(self.said.len() as u32));
+        self.said.push(verified);
     }
 
     /// Takes a record.
@@ -123,12 +145,10 @@ impl TacVerifier {
             Some(selected) => self.place(&selected),
             None => self.place(fields),
         };
-        let verified = match placed {
-            // Holds until the batch has run.
-            Ok(()) => Verified { verdict: Verdict::Invalid, reason: Reason::Mac },
-            Err(verified) => verified,
-        };
-        self.verdicts.push(verified);
+        match placed {
+            Ok(()) => self.verdicts.push(Kept::Wrong),
+            Err(verified) => self.say(verified),
+        }
     }
 
     /// Runs the batches and hands over the verdicts of all records taken since the last time, in order.
@@ -141,15 +161,24 @@ impl TacVerifier {
             group.batch.rows = group.records.len();
             let outcome = run(&group.recipe, &group.batch)?;
             let remaining = self.role_levels.get(group.held..).unwrap_or_default();
-            let numbers = self.scheme.alternatives(remaining).map(|(number, ..)| Reason::MatchedAlternative(number));
-            for (leg, reason) in std::iter::once(Reason::None).chain(numbers).enumerate() {
+            let numbers = self.scheme.alternatives(remaining).map(|(number, ..)| number);
+            for (leg, number) in std::iter::once(0).chain(numbers).enumerate() {
                 let valid = outcome.verdicts(leg).unwrap_or_default();
                 for (record, _) in group.records.iter().zip(valid).filter(|(_, valid)| **valid) {
-                    self.verdicts[*record as usize] = Verified { verdict: Verdict::Valid, reason };
+                    self.verdicts[*record as usize] = Kept::Right(number);
                 }
             }
         }
-        self.verdicts.drain(..).for_each(&mut each);
+        let said = &self.said;
+        self.verdicts.drain(..).for_each(|kept| {
+            each(match kept {
+                Kept::Right(0) => Verified { verdict: Verdict::Valid, reason: Reason::None },
+                Kept::Right(number) => Verified { verdict: Verdict::Valid, reason: Reason::MatchedAlternative(number) },
+                Kept::Wrong => Verified { verdict: Verdict::Invalid, reason: Reason::Mac },
+                Kept::Said(at) => said[at as usize],
+            });
+        });
+        self.said.clear();
         for group in &mut self.groups {
             group.records.clear();
             group.batch.columns.iter_mut().for_each(Column::clear);
