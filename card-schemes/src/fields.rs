@@ -1,8 +1,11 @@
 //! The fields of cards and transactions, and a row of them in the bytes that cards use.
 
+mod set;
+
 use std::fmt;
 
-use crate::digits::{Digits, are_decimal, number, pack};
+pub use set::FieldSet;
+pub(crate) use set::PACKED;
 
 /// A field by name. The names are those of CSV columns, JSON members and profiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,7 +56,7 @@ pub enum Field {
 
 /// How a field is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+pub(crate) enum Form {
     Hex,
     /// Decimal digits only.
     Bcd,
@@ -156,7 +159,7 @@ impl Field {
         }
     }
 
-    const fn form(self) -> Form {
+    pub(crate) const fn form(self) -> Form {
         match self {
             Self::CityCode => Form::Bcd,
             Self::Asn => Form::CardNumber,
@@ -215,16 +218,6 @@ const OFFSETS: [usize; Field::ALL.len()] = {
     }
     offsets
 };
-/// Of each field, how it is written and its width.
-const KINDS: [(Form, usize); Field::ALL.len()] = {
-    let mut kinds = [(Form::Hex, 0); Field::ALL.len()];
-    let mut at = 0;
-    while at < kinds.len() {
-        kinds[at] = (Field::ALL[at].form(), Field::ALL[at].width());
-        at += 1;
-    }
-    kinds
-};
 const TOTAL: usize = Field::TerminalRand.offset() + Field::TerminalRand.width();
 
 /// Several fields.
@@ -237,13 +230,42 @@ impl Fields {
         Self(self.0 & others.0)
     }
 
+    /// That one.
+    pub(crate) fn one(field: Field) -> Self {
+        Self(1 << field as u32)
+    }
+
+    /// Whether a field is among them.
+    pub(crate) fn has(self, field: Field) -> bool {
+        self.0 >> field as u32 & 1 == 1
+    }
+
+    /// These and others.
+    pub(crate) fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Those that are not among others.
+    pub(crate) fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
     /// The first in column order, if there is any.
+    #[inline]
     pub(crate) fn first(self) -> Option<Field> {
+        if self.0 == 0 {
+            return None;
+        }
         Field::ALL.get(self.0.trailing_zeros() as usize).copied()
     }
 
     pub(crate) fn add(&mut self, field: Field) {
         self.0 |= 1 << field as u32;
+    }
+
+    #[inline]
+    pub(crate) fn add_if(&mut self, condition: bool, field: Field) {
+        self.0 |= u32::from(condition) << field as u32;
     }
 
     /// A field and all that come before it in column order.
@@ -256,193 +278,6 @@ impl FromIterator<Field> for Fields {
     fn from_iter<T: IntoIterator<Item = Field>>(fields: T) -> Self {
         Self(fields.into_iter().fold(0, |fields, field| fields | 1 << field as u32))
     }
-}
-
-/// A row of fields, each in the bytes that cards use, with no allocation.
-#[derive(Debug, Clone, Copy)]
-pub struct FieldSet {
-    bytes: [u8; TOTAL],
-    present: u32,
-}
-
-impl Default for FieldSet {
-    fn default() -> Self {
-        Self { bytes: [0; TOTAL], present: 0 }
-    }
-}
-
-impl FieldSet {
-    /// The bytes of a field that is there.
-    pub fn get(&self, field: Field) -> Option<&[u8]> {
-        let at = OFFSETS[field as usize];
-        (self.present >> field as u32 & 1 == 1).then(|| &self.bytes[at..at + field.width()])
-    }
-
-    /// Bytes of all the fields of a clearing record.
-    pub const RECORD_BYTES: usize = Field::Tac.offset() + Field::Tac.width();
-
-    /// The fields of a clearing record in the order of their columns, zeros where one is not there; and which are there,
-    /// from the lowest bit on.
-    pub fn of_record(&self) -> (u16, &[u8]) {
-        ((self.present & ((2 << Field::Tac as u32) - 1)) as u16, &self.bytes[..Self::RECORD_BYTES])
-    }
-
-    /// The first in column order of some fields that is not there.
-    pub(crate) fn first_missing(&self, of: Fields) -> Option<Field> {
-        Fields(of.0 & !self.present).first()
-    }
-
-    /// Bytes of a row from `at` on, as [`Field::place`] counts them.
-    pub(crate) fn bytes_at(&self, at: usize, len: usize) -> &[u8] {
-        &self.bytes[at..at + len]
-    }
-
-    /// As [`bytes_at`](Self::bytes_at), of a length that the compiler knows.
-    #[inline]
-    pub(crate) fn chunk_at<const LEN: usize>(&self, at: usize) -> Option<&[u8; LEN]> {
-        self.bytes.get(at..)?.first_chunk()
-    }
-
-    /// A one-byte field that is there.
-    pub fn byte(&self, field: Field) -> Option<u8> {
-        self.get(field).and_then(|bytes| bytes.first().copied())
-    }
-
-    /// Sets a field from its bytes; those of another length are refused.
-    ///
-    /// # Errors
-    /// [`FieldError`].
-    pub fn set(&mut self, field: Field, bytes: &[u8]) -> Result<(), FieldError> {
-        let at = OFFSETS[field as usize];
-        if bytes.len() != field.width() {
-            return Err(FieldError { field, expected: field.expected() });
-        }
-        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
-        self.present |= 1 << field as u32;
-        Ok(())
-    }
-
-    /// Sets a field from its bytes; those that its text could not say (a date that is none) are refused.
-    ///
-    /// # Errors
-    /// [`FieldError`].
-    pub fn set_checked(&mut self, field: Field, bytes: &[u8]) -> Result<(), FieldError> {
-        let good = bytes.len() == field.width()
-            && match field.form() {
-                Form::Hex | Form::Fen => true,
-                Form::Bcd => are_decimal(bytes),
-                Form::Date => are_decimal(bytes) && bytes.first_chunk().is_some_and(is_date),
-                Form::Time => are_decimal(bytes) && bytes.first_chunk().is_some_and(is_time),
-                Form::CardNumber => {
-                    let mut text = [0; 16];
-                    are_decimal(bytes) || (hex::encode_to_slice(bytes, &mut text).is_ok() && is_card_number(&text))
-                }
-            };
-        if good { self.set(field, bytes) } else { Err(FieldError { field, expected: field.expected() }) }
-    }
-
-    /// Sets a field from its text; an empty text leaves it absent.
-    ///
-    /// # Errors
-    /// [`FieldError`] if the text is not what the field's column says.
-    pub fn parse(&mut self, field: Field, text: &[u8]) -> Result<(), FieldError> {
-        let mut result = Ok(());
-        Self::parse_all(std::slice::from_mut(self), field, std::iter::once(Some(text)), |_| {
-            result = Err(FieldError { field, expected: field.expected() });
-        });
-        result
-    }
-
-    /// Sets a field of each row from its text; an empty text leaves it absent. Tells of the rows whose text is not
-    /// what the field's column says, or that have none.
-    #[inline]
-    pub(crate) fn parse_all<'a>(
-        rows: &mut [Self],
-        field: Field,
-        texts: impl Iterator<Item = Option<&'a [u8]>>,
-        mut wrong: impl FnMut(usize),
-    ) {
-        use Digits::{Decimal, Hexadecimal};
-        let rows = rows.iter_mut().zip(texts).enumerate();
-        let wrong = &mut wrong;
-        match KINDS[field as usize] {
-            (Form::Fen, _) => put_all(rows, field, |text| number(text).map(u32::to_be_bytes), wrong),
-            (Form::Hex, 1) => put_all(rows, field, |text| pack::<1>(text, Hexadecimal), wrong),
-            (Form::Hex, 2) => put_all(rows, field, |text| pack::<2>(text, Hexadecimal), wrong),
-            (Form::Hex, 3) => put_all(rows, field, |text| pack::<3>(text, Hexadecimal), wrong),
-            (Form::Hex, 4) => put_all(rows, field, |text| pack::<4>(text, Hexadecimal), wrong),
-            (Form::Hex, 6) => put_all(rows, field, |text| pack::<6>(text, Hexadecimal), wrong),
-            (Form::Hex, 8) => put_all(rows, field, |text| pack::<8>(text, Hexadecimal), wrong),
-            (Form::Hex, _) => put_all(rows, field, |text| pack::<9>(text, Hexadecimal), wrong),
-            (Form::Bcd, _) => put_all(rows, field, |text| pack::<2>(text, Decimal), wrong),
-            (Form::CardNumber, _) => put_all(rows, field, card_number, wrong),
-            (Form::Date, _) => put_all(rows, field, |text| pack::<4>(text, Decimal).filter(is_date), wrong),
-            (Form::Time, _) => put_all(rows, field, |text| pack::<3>(text, Decimal).filter(is_time), wrong),
-        }
-    }
-
-    /// Sets a field to bytes of its width, if there are any.
-    #[inline]
-    fn put<const LEN: usize>(&mut self, field: Field, bytes: Option<[u8; LEN]>) -> bool {
-        let at = OFFSETS[field as usize];
-        let Some((bytes, to)) = bytes.zip(self.bytes[at..].first_chunk_mut()) else { return false };
-        *to = bytes;
-        self.present |= 1 << field as u32;
-        true
-    }
-}
-
-/// Sets a field of rows from texts, all read the same way.
-#[inline]
-fn put_all<'a, 'b, const LEN: usize>(
-    rows: impl Iterator<Item = (usize, (&'a mut FieldSet, Option<&'b [u8]>))>,
-    field: Field,
-    read: impl Fn(&[u8]) -> Option<[u8; LEN]>,
-    wrong: &mut impl FnMut(usize),
-) {
-    for (number, (row, text)) in rows {
-        match text {
-            Some([]) => {}
-            Some(text) if row.put(field, read(text)) => {}
-            _ => wrong(number),
-        }
-    }
-}
-
-fn card_number(text: &[u8]) -> Option<[u8; 8]> {
-    let digits = pack::<8>(text, Digits::Decimal);
-    digits.or_else(|| pack::<8>(text, Digits::Hexadecimal).filter(|_| is_card_number(text)))
-}
-
-/// Digits with F as fill: at the right (left-justified) or at the left, not in between.
-fn is_card_number(text: &[u8]) -> bool {
-    let fill = |c: &u8| *c == b'F' || *c == b'f';
-    let digits = match text.iter().position(|c| !fill(c)) {
-        Some(0) => &text[..text.iter().rposition(|c| !fill(c)).map_or(0, |last| last + 1)],
-        Some(first) => &text[first..],
-        None => return false,
-    };
-    digits.iter().all(u8::is_ascii_digit)
-}
-
-/// In BCD.
-fn is_time(bcd: &[u8; 3]) -> bool {
-    bcd[0] < 0x24 && bcd[1] < 0x60 && bcd[2] < 0x60
-}
-
-/// Proleptic Gregorian, in BCD.
-fn is_date(bcd: &[u8; 4]) -> bool {
-    let two = |byte: u8| u32::from(byte >> 4) * 10 + u32::from(byte & 15);
-    let (year, month, day) = (two(bcd[0]) * 100 + two(bcd[1]), two(bcd[2]), two(bcd[3]));
-    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let days = match month {
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
-        4 | 6 | 9 | 11 => 30,
-        2 if leap => 29,
-        2 => 28,
-        _ => 0,
-    };
-    (1..=days).contains(&day)
 }
 
 #[cfg(test)]

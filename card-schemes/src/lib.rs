@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ascii;
 mod command;
 mod consistency;
 mod digits;

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 /// What is parsed, where, and by which target it is fuzzed. A file that reads what somebody else wrote stands here.
 const PARSERS: &[(&str, &str, &str)] = &[
     ("lines of CSV, of records and of cards", "card-schemes/src/records/csv.rs", "records_csv"),
+    ("plain lines of CSV", "card-schemes/src/records/line.rs", "records_csv"),
     ("records of a layout", "card-schemes/src/records/layout.rs", "records_layout"),
+    ("packed records of a layout", "card-schemes/src/records/packed.rs", "records_layout"),
     ("Arrow streams", "card-schemes/src/records/arrow.rs", "records_arrow"),
     ("fields as text and as bytes", "card-schemes/src/fields.rs", "fields"),
+    ("the bytes of fields", "card-schemes/src/fields/set.rs", "fields"),
     ("profiles", "card-schemes/src/profile.rs", "profile"),
     ("pieces of profiles", "card-schemes/src/piece.rs", "profile"),
     ("JSON bodies", "client/src/wire.rs", "wire"),

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use arrow_array::{
-    Array, BinaryArray, FixedSizeBinaryArray, LargeBinaryArray, LargeStringArray, RecordBatch, StringArray,
+    Array, BinaryArray, FixedSizeBinaryArray, GenericStringArray, LargeBinaryArray, LargeStringArray, OffsetSizeTrait,
+    RecordBatch, StringArray,
 };
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
@@ -12,7 +13,7 @@ use arrow_schema::{DataType, Schema};
 
 use super::block::{self, Block};
 use super::{Columns, FormatError, ReadError, RecordSink};
-use crate::fields::{Field, FieldSet};
+use crate::fields::Field;
 
 /// Record batches as they come, in pieces of any size.
 pub struct ArrowReader {
@@ -115,12 +116,7 @@ impl ArrowReader {
         let cells: Vec<Option<Cells<'_>>> = batch.columns().iter().map(|column| Cells::of(column)).collect();
         for first in (0..batch.num_rows()).step_by(block::MOST) {
             let rows = first..batch.num_rows().min(first + block::MOST);
-            self.block.begin(rows.len(), &FieldSet::default());
-            for (field, cells) in fields.iter().zip(&cells) {
-                if let (Some(field), Some(cells)) = (field, cells) {
-                    cells.read(rows.clone(), *field, &mut self.block);
-                }
-            }
+            read(fields, &cells, rows.clone(), &mut self.block);
             let ids = cells.get(*record_id).and_then(Option::as_ref);
             let ids = rows.map(|row| ids.and_then(|ids| ids.text(row)).unwrap_or_default());
             let number = self.number + first as u64 + 1;
@@ -202,6 +198,17 @@ fn check_body(message: &Message<'_>, body: usize, offset_widths: &[usize]) -> Re
     Ok(())
 }
 
+/// Reads the fields of some rows.
+fn read(fields: &[Option<Field>], cells: &[Option<Cells<'_>>], rows: Range<usize>, block: &mut Block) {
+    block.begin(rows.len());
+    for (field, cells) in fields.iter().zip(cells) {
+        if let (Some(field), Some(cells)) = (field, cells) {
+            cells.read(rows.clone(), *field, block);
+        }
+    }
+    block.settle();
+}
+
 impl<'a> Cells<'a> {
     fn of(column: &'a dyn Array) -> Option<Self> {
         let any = column.as_any();
@@ -226,12 +233,25 @@ impl<'a> Cells<'a> {
         match self {
             Self::Fixed(cells) => block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
             Self::Bytes(cells) => block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
-            Self::LargeBytes(cells) => block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row)))),
-            Self::Text(_) | Self::LargeText(_) => {
-                block.parse(field, rows.map(|row| Some(self.text(row).unwrap_or_default())));
+            Self::LargeBytes(cells) => {
+                block.set(field, rows.map(|row| cells.is_valid(row).then(|| cells.value(row))));
             }
+            Self::Text(cells) => block.parse(field, texts(cells, rows)),
+            Self::LargeText(cells) => block.parse(field, texts(cells, rows)),
         }
     }
+}
+
+/// The texts of some rows, empty where a cell is null.
+#[inline]
+fn texts<O: OffsetSizeTrait>(cells: &GenericStringArray<O>, rows: Range<usize>) -> impl Iterator<Item = Option<&[u8]>> {
+    let (bytes, nulls) = (cells.value_data(), cells.nulls());
+    let offsets = &cells.value_offsets()[rows.start..=rows.end];
+    rows.zip(offsets.windows(2)).map(move |(row, ends)| match nulls {
+        Some(nulls) if nulls.is_null(row) => Some(&[][..]),
+        // The decoder has checked them.
+        _ => bytes.get(ends[0].as_usize()..ends[1].as_usize()),
+    })
 }
 
 impl Columns {

@@ -4,21 +4,21 @@
 
 use std::borrow::Cow;
 
-use wide::u8x16;
-
 use super::block::{self, Block};
-use super::{Columns, FormatError, LineFault, RecordSink};
-use crate::fields::{Field, FieldSet};
+use super::line::{Line, LinePlan};
+use super::{Columns, FormatError, LineFault, RecordSink, is_record_id};
+use crate::ascii::has_either;
+use crate::fields::Field;
 
 /// Which column holds what.
 #[derive(Debug, Clone)]
 struct Header {
-    /// Column of the record id.
-    record_id: usize,
     /// Field of each column; `None` for the record id.
     columns: Vec<Option<Field>>,
     /// What a line with more cells than columns is blamed on: nobody can say which are right.
     last: Field,
+    /// How plain lines are read.
+    plan: LinePlan,
 }
 
 impl Header {
@@ -27,44 +27,18 @@ impl Header {
         let line = std::str::from_utf8(line).map_err(|_| FormatError::NotText)?;
         let line = line.strip_prefix('\u{FEFF}').unwrap_or(line);
         let names = line.trim_end_matches(['\r', '\n']).split(',').map(|name| name.trim().trim_matches('"'));
-        let (record_id, columns) = columns.match_names(names)?;
+        let (_, columns) = columns.match_names(names)?;
         let last = columns.iter().flatten().copied().max().unwrap_or(Field::Tac);
-        Ok(Self { record_id, columns, last })
+        let plan = LinePlan::of(&columns);
+        Ok(Self { columns, last, plan })
     }
 
-    /// Reads lines without quotes, and gives them to the sink. Every field is looked at, so that the fault reported is
-    /// the first in column order whatever the order in the file.
-    fn read_plain<S: RecordSink>(
-        &self,
-        text: &[u8],
-        lines: &[Line],
-        block: &mut Block,
-        sink: &mut S,
-    ) -> Result<(), S::Error> {
-        block.begin(lines.len(), &FieldSet::default());
-        for (number, column) in self.columns.iter().enumerate() {
-            if let Some(field) = column {
-                block.parse(*field, lines.iter().map(|line| line.cell(number, text)));
-            }
-        }
-        for (row, _) in lines.iter().enumerate().filter(|(_, line)| line.cells > self.columns.len()) {
-            block.blame(row, self.last);
-        }
-        let id = |line: &Line| line.cell(self.record_id, text).unwrap_or_default();
-        block.give(lines.iter().map(|line| (id(line), line.number)), sink)
-    }
-
-    /// Reads a line in which there are quotes.
-    fn read_quoted<S: RecordSink>(
-        &self,
-        line: &[u8],
-        number: u64,
-        block: &mut Block,
-        sink: &mut S,
-    ) -> Result<(), S::Error> {
-        let mut cells = Quoted { rest: Some(line) };
+    /// Reads a line cell by cell, whatever is in it. Every field is looked at, so that the fault reported is the first in
+    /// column order whatever the order in the file.
+    fn read_cells<'l>(&self, line: &'l [u8], block: &mut Block) -> Cow<'l, [u8]> {
+        let mut cells = Cells { rest: Some(line) };
         let mut id = None;
-        block.begin(1, &FieldSet::default());
+        block.begin(1);
         for column in &self.columns {
             let cell = cells.next().flatten();
             match column {
@@ -75,13 +49,26 @@ impl Header {
         if cells.next().is_some() {
             block.blame(0, self.last);
         }
-        block.give(std::iter::once((id.as_deref().unwrap_or_default(), number)), sink)
+        block.settle();
+        id.unwrap_or_default()
+    }
+
+    /// Gives a line to the sink, read cell by cell.
+    fn give_cells<S: RecordSink>(
+        &self,
+        line: &[u8],
+        number: u64,
+        block: &mut Block,
+        sink: &mut S,
+    ) -> Result<(), S::Error> {
+        let id = self.read_cells(line, block);
+        block.give(std::iter::once((&*id, number)), sink)
     }
 }
 
 /// A record id as it is written into a CSV of verdicts.
 pub fn record_id_of(id: &[u8]) -> Cow<'_, [u8]> {
-    if id.iter().fold(false, |special, c| special | matches!(c, b',' | b'"')) {
+    if has_either(id, b',', b'"') {
         let mut quoted = vec![b'"'];
         for c in id {
             if *c == b'"' {
@@ -106,9 +93,11 @@ pub struct CsvReader {
     carry: Vec<u8>,
     /// Whether that line is beyond the limit: its rest is skipped.
     too_long: bool,
-    /// Lines without quotes that wait to be read together.
+    /// Plain lines that are read together.
     lines: Vec<Line>,
     block: Block,
+    /// Another line.
+    alone: Block,
 }
 
 impl CsvReader {
@@ -124,6 +113,7 @@ impl CsvReader {
             too_long: false,
             lines: Vec::with_capacity(block::MOST),
             block: Block::default(),
+            alone: Block::default(),
         }
     }
 
@@ -168,13 +158,41 @@ impl CsvReader {
             self.end_of_carried(&piece[..end], sink)?;
             from = end + 1;
         }
-        while let Some(len) = memchr::memchr(b'\n', &piece[from..]) {
-            self.line(piece, from, from + len, sink)?;
+        loop {
+            let end = self.plain(piece, from);
+            let full = self.lines.len() == block::MOST;
+            match self.give(piece, sink)? {
+                Some(other) => from = other,
+                None => {
+                    from = end;
+                    if full {
+                        continue;
+                    }
+                }
+            }
+            let Some(len) = memchr::memchr(b'\n', &piece[from..]) else { break };
+            self.line(&piece[from..from + len], sink)?;
             from += len + 1;
         }
-        self.give(piece, sink)?;
         self.carry(&piece[from..]);
         Ok(())
+    }
+
+    /// Reads plain lines from a place on, as many as go into a block; says where it ends.
+    fn plain(&mut self, piece: &[u8], mut from: usize) -> usize {
+        let Some(header) = &self.header else { return from };
+        for mut row in self.block.begin_rows() {
+            let mut line = Line::at(from, self.line + 1);
+            if !header.plan.read(piece, &mut line, &mut row) || line.len > self.longest_line {
+                break;
+            }
+            from += line.len;
+            self.line += 1;
+            self.lines.push(line);
+        }
+        self.block.end_rows(self.lines.len());
+        self.block.settle();
+        from
     }
 
     /// Keeps the beginning of a line.
@@ -195,116 +213,47 @@ impl CsvReader {
             return sink.record(&[], Err(LineFault::NoId), self.line);
         }
         let mut line = std::mem::take(&mut self.carry);
-        let result = self.line(&line, 0, line.len(), sink).and_then(|()| self.give(&line, sink));
+        let result = self.line(&line, sink);
         line.clear();
         self.carry = line;
         result
     }
 
-    /// Takes one line of a text.
-    fn line<S: RecordSink>(&mut self, text: &[u8], from: usize, to: usize, sink: &mut S) -> Result<(), S::Error> {
+    /// Takes one line that is not plain.
+    fn line<S: RecordSink>(&mut self, line: &[u8], sink: &mut S) -> Result<(), S::Error> {
         self.line += 1;
-        let line = &text[from..to];
         if line.len() > self.longest_line {
-            self.give(text, sink)?;
             return sink.record(&[], Err(LineFault::NoId), self.line);
         }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            // An empty line is no record: files end with one.
-            return Ok(());
-        }
-        if memchr::memchr(b'"', line).is_none() {
-            self.lines.push(Line::of(line, from, self.line));
-            return if self.lines.len() == block::MOST { self.give(text, sink) } else { Ok(()) };
-        }
-        self.give(text, sink)?;
-        match &self.header {
-            Some(header) => header.read_quoted(line, self.line, &mut self.block, sink),
-            None => Ok(()),
-        }
+        let Some(header) = self.header.as_ref().filter(|_| !line.is_empty()) else { return Ok(()) };
+        header.give_cells(line, self.line, &mut self.alone, sink)
     }
 
-    /// Reads the lines that wait.
-    fn give<S: RecordSink>(&mut self, text: &[u8], sink: &mut S) -> Result<(), S::Error> {
-        if let Some(header) = self.header.as_ref().filter(|_| !self.lines.is_empty()) {
-            header.read_plain(text, &self.lines, &mut self.block, sink)?;
+    /// Gives the plain lines that have been read; where one begins that was none, it and the rest are still to be read.
+    fn give<S: RecordSink>(&mut self, piece: &[u8], sink: &mut S) -> Result<Option<usize>, S::Error> {
+        let Self { header: Some(header), lines, block, alone, .. } = self else { return Ok(None) };
+        for (line, record) in lines.drain(..).zip(block.records()) {
+            match record {
+                Ok(fields) if is_record_id(line.id(piece)) => sink.record(line.id(piece), Ok(fields), line.number)?,
+                // A line break stood in the place of a digit.
+                _ if memchr::memchr(b'\n', line.of(piece)).is_some() => {
+                    self.line = line.number - 1;
+                    return Ok(Some(line.from));
+                }
+                _ => header.give_cells(line.of(piece), line.number, alone, sink)?,
+            }
         }
-        self.lines.clear();
-        Ok(())
+        Ok(None)
     }
 }
 
-/// A line of a text, and where its cells end, as far as there can be columns.
-struct Line {
-    number: u64,
-    from: usize,
-    ends: [u32; Self::MOST],
-    cells: usize,
-}
-
-impl Line {
-    /// More than the columns that a file can have, each of them once.
-    const MOST: usize = Field::ALL.len() + 2;
-
-    /// A line that begins at `from` in a text.
-    fn of(line: &[u8], from: usize, number: u64) -> Self {
-        let mut found = Self { number, from, ends: [0; Self::MOST], cells: 0 };
-        let (chunks, rest) = line.as_chunks::<16>();
-        let mut at = from;
-        for chunk in chunks {
-            found.add(at, commas(chunk));
-            at += 16;
-        }
-        let mut last = [0; 16];
-        last[..rest.len()].copy_from_slice(rest);
-        found.add(at, commas(&last));
-        found.end(from + line.len());
-        found
-    }
-
-    #[inline]
-    fn add(&mut self, first: usize, mut mask: u32) {
-        while mask != 0 {
-            self.end(first + mask.trailing_zeros() as usize);
-            mask &= mask - 1;
-        }
-    }
-
-    #[inline]
-    fn end(&mut self, at: usize) {
-        if let Some(end) = self.ends.get_mut(self.cells) {
-            *end = at as u32;
-            self.cells += 1;
-        }
-    }
-
-    /// The cell of a column, if the line has it.
-    #[inline]
-    fn cell<'a>(&self, column: usize, text: &'a [u8]) -> Option<&'a [u8]> {
-        if column >= self.cells {
-            return None;
-        }
-        let from = match column.checked_sub(1) {
-            Some(before) => self.ends[before] as usize + 1,
-            None => self.from,
-        };
-        text.get(from..self.ends[column] as usize)
-    }
-}
-
-/// A bit for each comma, the first in the least significant.
-#[inline]
-fn commas(chunk: &[u8; 16]) -> u32 {
-    u8x16::new(*chunk).simd_eq(u8x16::splat(b',')).to_bitmask()
-}
-
-/// The cells of a line in which there are quotes; `Some(None)` is a cell whose quotes are wrong.
-struct Quoted<'a> {
+/// The cells of a line; `Some(None)` is a cell whose quotes are wrong.
+struct Cells<'a> {
     rest: Option<&'a [u8]>,
 }
 
-impl<'a> Iterator for Quoted<'a> {
+impl<'a> Iterator for Cells<'a> {
     type Item = Option<Cow<'a, [u8]>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -318,7 +267,7 @@ impl<'a> Iterator for Quoted<'a> {
     }
 }
 
-impl<'a> Quoted<'a> {
+impl<'a> Cells<'a> {
     fn quoted(&mut self, mut rest: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let mut cell = Vec::new();
         loop {
@@ -352,6 +301,7 @@ impl<'a> Quoted<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fields::FieldSet;
 
     const HEADER: &str = "record_id,city_code,issuer_id,asn,txn_type,amount,balance_after,online_sn,terminal_id,ttc,date,time,key_version,alg_id,tac";
     const LINE: &str =

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::block::{self, Block};
+use super::packed::Packed;
 use super::{LineFault, RecordSink};
 use crate::fields::{Field, FieldSet};
 use crate::profile::{self, LayoutKind, PlaceEncoding, RecordLayout};
@@ -12,7 +13,12 @@ pub struct LayoutReader {
     kind: LayoutKind,
     /// Bytes of a record.
     length: usize,
-    places: Vec<Place>,
+    /// Where the record id stands.
+    id: Range<usize>,
+    id_encoding: PlaceEncoding,
+    /// Fields as cards write them.
+    packed: Packed,
+    texts: Vec<TextPlace>,
     /// Records read so far, or lines of text.
     number: u64,
     /// The beginning of a record whose end has not come yet.
@@ -23,18 +29,14 @@ pub struct LayoutReader {
     /// The record ids of a block, and where each ends.
     ids: Vec<u8>,
     ends: Vec<usize>,
-    /// A field of a block's records with its bytes turned round.
-    reversed: Vec<u8>,
-    /// What every record has that its bytes do not say.
-    defaults: FieldSet,
+    /// What every record has that its bytes do not say, if anything.
+    defaults: Option<FieldSet>,
 }
 
-/// Where something stands in a record.
-struct Place {
-    /// `None` for the record id.
-    field: Option<Field>,
+/// Where the text of a field stands in a record.
+struct TextPlace {
+    field: Field,
     bytes: Range<usize>,
-    encoding: PlaceEncoding,
     /// What stands there if the field is absent.
     absent: Option<Vec<u8>>,
 }
@@ -45,28 +47,37 @@ const SLACK: usize = 64;
 impl LayoutReader {
     /// A reader; `before` records of the file are somewhere else.
     pub(crate) fn new(layout: RecordLayout, before: u64) -> Self {
-        let mut defaults = FieldSet::default();
+        let mut defaults = None;
         for (field, text) in &layout.defaults {
+            let defaults = defaults.get_or_insert_with(FieldSet::default);
             // They were checked when the profile was loaded.
             let _ = Field::named(field).map(|field| defaults.parse(field, text.as_bytes()));
         }
-        let place = |place: &profile::Place| Place {
-            field: Field::named(&place.field),
-            bytes: place.offset..place.offset + place.length,
-            encoding: place.encoding,
-            absent: place.absent.as_deref().and_then(|absent| hex::decode(absent).ok()),
-        };
+        let (mut id, mut id_encoding) = (0..0, PlaceEncoding::Text);
+        let (mut packed, mut texts) = (Packed::default(), Vec::new());
+        for profile::Place { field, offset, length, encoding, absent } in &layout.places {
+            let bytes = *offset..offset + length;
+            let absent = absent.as_deref().and_then(|absent| hex::decode(absent).ok());
+            match (Field::named(field), encoding) {
+                (None, encoding) => (id, id_encoding) = (bytes, *encoding),
+                (Some(field), PlaceEncoding::Text) => texts.push(TextPlace { field, bytes, absent }),
+                (Some(field), PlaceEncoding::Bytes) => packed.add(field, bytes, absent.as_deref()),
+                (Some(field), PlaceEncoding::BytesReversed) => packed.add_reversed(field, bytes, absent.as_deref()),
+            }
+        }
         Self {
             kind: layout.kind,
             length: layout.length,
-            places: layout.places.iter().map(place).collect(),
+            id,
+            id_encoding,
+            packed,
+            texts,
             number: before,
             carry: Vec::new(),
             too_long: false,
             block: Block::default(),
             ids: Vec::new(),
             ends: Vec::new(),
-            reversed: Vec::new(),
             defaults,
         }
     }
@@ -154,49 +165,59 @@ impl LayoutReader {
     /// Records of the right length, one after another.
     fn whole<S: RecordSink>(&mut self, records: &[u8], sink: &mut S) -> Result<(), S::Error> {
         for records in records.chunks(self.length * block::MOST) {
-            let records = || records.chunks_exact(self.length);
-            self.block.begin(records().len(), &self.defaults);
-            self.ids.clear();
-            for Place { field, bytes: at, encoding, absent } in &self.places {
-                // The layout's places lie within its length.
-                let cells = records().map(|record| record.get(at.clone()).unwrap_or_default());
-                let there = |cell: &[u8]| absent.as_deref() != Some(cell);
-                match (field, encoding) {
-                    (None, encoding) => cells.for_each(|cell| {
-                        append_id(&mut self.ids, cell, *encoding);
-                        self.ends.push(self.ids.len());
-                    }),
-                    (Some(field), PlaceEncoding::Text) => {
-                        let text = cells.map(|cell| Some(if there(cell) { cell.trim_ascii() } else { &[] }));
-                        self.block.parse(*field, text);
-                    }
-                    (Some(field), PlaceEncoding::Bytes) => {
-                        self.block.set(*field, cells.map(|cell| Some(cell).filter(|cell| there(cell))));
-                    }
-                    (Some(field), PlaceEncoding::BytesReversed) => {
-                        self.reversed.clear();
-                        cells.clone().for_each(|cell| self.reversed.extend(cell.iter().rev()));
-                        let reversed = self.reversed.chunks_exact(at.len()).zip(cells);
-                        self.block.set(*field, reversed.map(|(bytes, cell)| Some(bytes).filter(|_| there(cell))));
-                    }
-                }
-            }
+            self.read(records);
             let mut from = 0;
-            let ids = self.ends.drain(..).map(|to| &self.ids[std::mem::replace(&mut from, to)..to]);
+            let ids = self.ends.iter().map(|to| &self.ids[std::mem::replace(&mut from, *to)..*to]);
             let first = self.number + 1;
-            self.number += records().len() as u64;
+            self.number += self.ends.len() as u64;
             self.block.give(ids.zip(first..), sink)?;
         }
         Ok(())
+    }
+
+    /// Reads the fields and ids of some records.
+    fn read(&mut self, records: &[u8]) {
+        let records = || records.chunks_exact(self.length);
+        self.block.begin(records().len());
+        self.ids.clear();
+        self.ends.clear();
+        for (row, record) in self.block.rows().zip(records()) {
+            self.packed.read(record, row);
+            append_id(&mut self.ids, record.get(self.id.clone()).unwrap_or_default(), self.id_encoding);
+            self.ends.push(self.ids.len());
+        }
+        for TextPlace { field, bytes, absent } in &self.texts {
+            // The layout's places lie within its length.
+            let cells = records().map(|record| record.get(bytes.clone()).unwrap_or_default());
+            let there = |cell: &[u8]| absent.as_deref() != Some(cell);
+            self.block.parse(*field, cells.map(|cell| Some(if there(cell) { trim(cell) } else { &[] })));
+        }
+        self.block.settle();
+        if let Some(defaults) = &self.defaults {
+            self.block.fill_in(defaults);
+        }
     }
 }
 
 fn append_id(id: &mut Vec<u8>, bytes: &[u8], encoding: PlaceEncoding) {
     match encoding {
-        PlaceEncoding::Text => id.extend_from_slice(bytes.trim_ascii()),
+        PlaceEncoding::Text => id.extend_from_slice(trim(bytes)),
         PlaceEncoding::Bytes => bytes.iter().for_each(|byte| append_digits(id, *byte)),
         PlaceEncoding::BytesReversed => bytes.iter().rev().for_each(|byte| append_digits(id, *byte)),
     }
+}
+
+/// A text without the blanks around it, of which most are spaces behind.
+fn trim(mut text: &[u8]) -> &[u8] {
+    const SPACES: u64 = u64::from_le_bytes([b' '; 8]);
+    while let Some((rest, last)) = text.split_last_chunk::<8>() {
+        let spaces = (u64::from_le_bytes(*last) ^ SPACES).leading_zeros() as usize / 8;
+        text = &text[..rest.len() + 8 - spaces];
+        if spaces < 8 {
+            break;
+        }
+    }
+    text.trim_ascii()
 }
 
 fn append_digits(id: &mut Vec<u8>, byte: u8) {

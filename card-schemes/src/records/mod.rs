@@ -5,7 +5,12 @@ mod arrow;
 mod block;
 mod csv;
 mod layout;
+mod line;
+mod packed;
+#[cfg(test)]
+mod reference;
 
+use crate::ascii::is_graphic;
 use crate::fields::{Field, FieldSet};
 use crate::scheme::CardScheme;
 
@@ -207,6 +212,6 @@ fn is_record_id(cell: &[u8]) -> bool {
         return false;
     }
     // Most are plain; only others are worth a closer look.
-    cell.iter().fold(true, |plain, byte| plain & byte.is_ascii_graphic())
+    is_graphic(cell)
         || std::str::from_utf8(cell).is_ok_and(|text| !text.chars().any(char::is_control) && !text.trim().is_empty())
 }

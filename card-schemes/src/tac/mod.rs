@@ -1,5 +1,8 @@
 //! Bulk TAC verification: records to batches, outcomes to verdicts.
 
+mod choices;
+#[cfg(test)]
+mod one_by_one;
 mod plan;
 mod verifier;
 
@@ -128,10 +131,15 @@ impl CardScheme {
         })
     }
 
+    /// Whether selectors tell the keys of records that do not say them.
+    fn has_selectors(&self) -> bool {
+        !self.tables().selectors.is_empty()
+    }
+
     /// A record that does not say its key version or algorithm id, with those of the selector that fits it.
     fn selected(&self, fields: &FieldSet) -> Option<FieldSet> {
         let said = |field| fields.get(field).is_some();
-        if self.tables().selectors.is_empty() || (said(Field::KeyVersion) && said(Field::AlgId)) {
+        if said(Field::KeyVersion) && said(Field::AlgId) {
             return None;
         }
         let within = |(field, from, to): &(Field, Vec<u8>, Vec<u8>)| {

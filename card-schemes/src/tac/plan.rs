@@ -1,7 +1,5 @@
 //! What each transaction type needs, worked out once for a file: a record is then a few comparisons and copies.
 
-use claviger_hsm_api::Column;
-
 use super::Reason;
 use crate::fields::{Field, FieldSet, Fields};
 use crate::piece::Piece;
@@ -9,12 +7,18 @@ use crate::scheme::CardScheme;
 
 /// Every transaction type.
 pub(super) struct Plan {
-    /// The transaction of each type byte; `None` where the TAC's layout is not known.
-    types: Vec<Option<usize>>,
-    /// What each transaction's TAC and key need.
-    needed: Vec<Fields>,
-    /// What is said to be missing before it is said that the type is not known.
-    before_type: Fields,
+    /// Of each type byte.
+    types: Vec<Type>,
+    /// A record that does not say its type.
+    untyped: Type,
+}
+
+/// What a transaction's TAC and key need.
+#[derive(Clone, Copy)]
+struct Type {
+    needed: Fields,
+    /// `None` where the TAC's layout is not known: then only what comes before the type is said to be missing.
+    transaction: Option<u16>,
 }
 
 impl Plan {
@@ -22,26 +26,27 @@ impl Plan {
     pub(super) fn new(scheme: &CardScheme, levels: &[usize]) -> Self {
         let of_levels = levels.iter().filter_map(|level| scheme.level(*level)).flat_map(|level| &level.factor);
         let always = [Field::TxnType, Field::KeyVersion, Field::AlgId, Field::Tac];
-        let always: Vec<Field> = of_levels.filter_map(Piece::field).chain(always).collect();
-        let fields = |tac: &[Piece]| always.iter().copied().chain(tac.iter().filter_map(Piece::field)).collect();
-        let known = |byte: u8| scheme.transaction_of_type(byte).filter(|transaction| !transaction.rules.tac.is_empty());
-        let before_type: Fields = always.iter().copied().collect();
-        Self {
-            types: (0..=u8::MAX).map(|byte| known(byte).map(|transaction| transaction.number)).collect(),
-            needed: scheme.transactions().map(|transaction| fields(&transaction.rules.tac)).collect(),
-            before_type: before_type.among(Fields::up_to(Field::TxnType)),
-        }
+        let always: Fields = of_levels.filter_map(Piece::field).chain(always).collect();
+        let untyped = Type { needed: always.among(Fields::up_to(Field::TxnType)), transaction: None };
+        let of_type = |byte: u8| {
+            let transaction =
+                scheme.transaction_of_type(byte).filter(|transaction| !transaction.rules.tac.is_empty())?;
+            let of_tac = transaction.rules.tac.iter().filter_map(Piece::field).collect();
+            Some(Type { needed: always.with(of_tac), transaction: u16::try_from(transaction.number).ok() })
+        };
+        Self { types: (0..=u8::MAX).map(|byte| of_type(byte).unwrap_or(untyped)).collect(), untyped }
     }
 
     /// The transaction of a record, or the first thing, in column order, for want of which its TAC cannot be checked.
     ///
     /// The TAC may cover what records have no column for (an overdraft limit): such a record cannot be checked.
+    #[inline]
     pub(super) fn transaction(&self, fields: &FieldSet) -> Result<usize, Reason> {
-        let known = fields.byte(Field::TxnType).and_then(|byte| self.types[usize::from(byte)]);
-        let needed = known.map_or(self.before_type, |number| self.needed[number]);
-        match (fields.first_missing(needed), known) {
+        let known = fields.byte(Field::TxnType).and_then(|byte| self.types.get(usize::from(byte)));
+        let Type { needed, transaction } = known.unwrap_or(&self.untyped);
+        match (fields.first_missing(*needed), transaction) {
             (Some(field), _) => Err(Reason::Missing(field)),
-            (None, Some(number)) => Ok(number),
+            (None, Some(number)) => Ok(usize::from(*number)),
             (None, None) => Err(Reason::UnknownType),
         }
     }
@@ -82,17 +87,24 @@ impl Cells {
         Self { parts, width: crate::piece::width(pieces) }
     }
 
-    /// The cells of some records, whose fields are there: part by part, each in every cell.
-    pub(super) fn column(&self, rows: &[FieldSet]) -> Column {
-        let mut bytes = vec![0; self.width * rows.len()];
+    /// Bytes of a cell.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Appends the cells of some records, whose fields are there: part by part, each in every cell.
+    pub(super) fn append(&self, rows: &[FieldSet], to: &mut Vec<u8>) {
         if self.width == 0 {
-            return Column::with_capacity(0, 0);
+            return;
         }
+        let first = to.len();
+        to.resize(first + self.width * rows.len(), 0);
+        let bytes = &mut to[first..];
         let mut offset = 0;
         for part in &self.parts {
             match part {
                 Part::Row { at, len } => {
-                    put(&mut bytes, self.width, offset, rows, *at, *len);
+                    put(bytes, self.width, offset, rows, *at, *len);
                     offset += len;
                 }
                 Part::Fixed(fixed) => {
@@ -100,18 +112,6 @@ impl Cells {
                     cells.for_each(|cell| cell[offset..offset + fixed.len()].copy_from_slice(fixed));
                     offset += fixed.len();
                 }
-            }
-        }
-        Column::Fixed { width: self.width, bytes }
-    }
-
-    /// Appends what a record's fields, which are there, make of the cell.
-    #[inline]
-    pub(super) fn append(&self, fields: &FieldSet, to: &mut Vec<u8>) {
-        for part in &self.parts {
-            match part {
-                Part::Row { at, len } => to.extend_from_slice(fields.bytes_at(*at, *len)),
-                Part::Fixed(fixed) => to.extend_from_slice(fixed),
             }
         }
     }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_api::{Algorithm, Batch, KeyColumn, Outcome, Recipe, Verdict};
+use claviger_hsm_api::{Algorithm, Batch, Column, KeyColumn, Outcome, Recipe, Verdict};
 
+use super::choices::Choices;
 use super::plan::{Cells, Plan};
 use super::{Reason, SelectableKey, Verified};
 use crate::fields::{Field, FieldSet, Fields};
@@ -20,13 +21,25 @@ pub struct TacVerifier {
     plan: Plan,
     groups: Vec<Group>,
     /// For each transaction and key, the group of its records, once there is one.
-    group_of: Vec<Vec<Option<usize>>>,
-    verdicts: Vec<Verified>,
-    /// By what a record selects its key: version, algorithm, and the factors of levels that some key holds.
-    selector_cells: Cells,
-    selector: Vec<u8>,
-    /// What earlier records selected, each in the slot of its selector.
-    chosen: Vec<Option<Choice>>,
+    group_of: Vec<Option<usize>>,
+    verdicts: Vec<Kept>,
+    /// What is said of records that no batch takes.
+    said: Vec<Verified>,
+    /// Whether records need not say their key.
+    has_selectors: bool,
+    /// Keys by version, algorithm, and the factors of levels that some key holds.
+    choices: Choices,
+}
+
+/// The verdict on a record that waits, in few bytes: there are as many as records.
+#[derive(Clone, Copy)]
+enum Kept {
+    /// Its TAC is wrong, as far as is known.
+    Wrong,
+    /// It is right, by the alternative of that number, or by none.
+    Right(u8),
+    /// What stands there in [`TacVerifier::said`].
+    Said(u32),
 }
 
 /// Records that take the same recipe.
@@ -42,15 +55,12 @@ struct Group {
     needed: Fields,
     /// Number of each row's record.
     records: Vec<u32>,
-    /// Each row's fields: its cells are made when the batch is run.
+    /// The fields of the last rows, whose cells are not made yet.
     rows: Vec<FieldSet>,
 }
 
-/// A selector and the key that it selects.
-type Choice = (Vec<u8>, Result<usize, Reason>);
-
-/// Choices that are remembered for each key.
-const CHOICES: usize = 8;
+/// Rows whose cells are made together, while their fields are in the first cache.
+const TOGETHER: usize = 32;
 
 /// Runs a recipe over a batch.
 pub type RunBatch<'a, E> = dyn FnMut(&Recipe, &Batch) -> Result<Outcome, E> + 'a;
@@ -67,18 +77,17 @@ impl TacVerifier {
             .into_iter()
             .chain(held.flat_map(|level| level.factor.iter().cloned()))
             .collect();
-        let chosen = vec![None; (CHOICES * keys.len()).next_power_of_two()];
         Self {
             plan: Plan::new(&scheme, &role_levels),
-            group_of: vec![vec![None; keys.len()]; scheme.transactions().count()],
+            group_of: vec![None; keys.len() * scheme.transactions().count()],
+            has_selectors: scheme.has_selectors(),
+            choices: Choices::new(keys.len(), &selector),
             scheme,
             role_levels,
             keys,
             groups: Vec::new(),
             verdicts: Vec::new(),
-            selector_cells: Cells::of(&selector),
-            selector: Vec::with_capacity(64),
-            chosen,
+            said: Vec::new(),
         }
     }
 
@@ -95,21 +104,23 @@ impl TacVerifier {
     /// Takes waiting records away from keys that may no longer be used: they are as if the key were not there.
     pub fn forget(&mut self, usable: &[bool]) {
         for group in &mut self.groups {
+            group.make_cells();
             let [KeyColumn::PerRow(keys)] = group.batch.keys.as_mut_slice() else { continue };
             let stays: Vec<bool> = keys.iter().map(|key| usable.get(usize::from(*key)) == Some(&true)).collect();
             if stays.iter().all(|stays| *stays) {
                 continue;
             }
             let verdict = Verified { verdict: Verdict::UnknownKey, reason: Reason::UnknownVersion };
+            let gone = Kept::Said(self.said.len() as u32);
+            self.said.push(verdict);
             for (record, _) in group.records.iter().zip(&stays).filter(|(_, stays)| !**stays) {
-                self.verdicts[*record as usize] = verdict;
+                self.verdicts[*record as usize] = gone;
             }
             let mut left = stays.iter();
             keys.retain(|_| left.next() == Some(&true));
             let mut left = stays.iter();
             group.records.retain(|_| left.next() == Some(&true));
-            let mut left = stays.iter();
-            group.rows.retain(|_| left.next() == Some(&true));
+            group.batch.columns.iter_mut().for_each(|column| keep(column, &stays));
         }
     }
 
@@ -119,18 +130,25 @@ impl TacVerifier {
             LineFault::NoId => Reason::Line(line),
             LineFault::Field(field) => Reason::BadField(field),
         };
-        self.verdicts.push(Verified { verdict: Verdict::Malformed, reason });
+        self.say(Verified { verdict: Verdict::Malformed, reason });
+    }
+
+    /// Says at once what becomes of a record.
+    fn say(&mut self, verified: Verified) {
+        self.verdicts.push(Kept::Said(self.said.len() as u32));
+        self.said.push(verified);
     }
 
     /// Takes a record.
     pub fn push(&mut self, fields: &FieldSet) {
-        let selected = self.scheme.selected(fields);
-        let verified = match self.place(selected.as_ref().unwrap_or(fields)) {
-            // Holds until the batch has run.
-            Ok(()) => Verified { verdict: Verdict::Invalid, reason: Reason::Mac },
-            Err(verified) => verified,
+        let placed = match self.has_selectors.then(|| self.scheme.selected(fields)).flatten() {
+            Some(selected) => self.place(&selected),
+            None => self.place(fields),
         };
-        self.verdicts.push(verified);
+        match placed {
+            Ok(()) => self.verdicts.push(Kept::Wrong),
+            Err(verified) => self.say(verified),
+        }
     }
 
     /// Runs the batches and hands over the verdicts of all records taken since the last time, in order.
@@ -139,23 +157,31 @@ impl TacVerifier {
     /// That of `run`; the records then wait on, and may be tried again.
     pub fn finish<E>(&mut self, run: &mut RunBatch<'_, E>, mut each: impl FnMut(Verified)) -> Result<(), E> {
         for group in self.groups.iter_mut().filter(|group| !group.records.is_empty()) {
-            group.batch.rows = group.rows.len();
-            group.batch.columns.clear();
-            group.batch.columns.extend(group.cells.iter().map(|cells| cells.column(&group.rows)));
+            group.make_cells();
+            group.batch.rows = group.records.len();
             let outcome = run(&group.recipe, &group.batch)?;
             let remaining = self.role_levels.get(group.held..).unwrap_or_default();
-            let numbers = self.scheme.alternatives(remaining).map(|(number, ..)| Reason::MatchedAlternative(number));
-            for (leg, reason) in std::iter::once(Reason::None).chain(numbers).enumerate() {
+            let numbers = self.scheme.alternatives(remaining).map(|(number, ..)| number);
+            for (leg, number) in std::iter::once(0).chain(numbers).enumerate() {
                 let valid = outcome.verdicts(leg).unwrap_or_default();
                 for (record, _) in group.records.iter().zip(valid).filter(|(_, valid)| **valid) {
-                    self.verdicts[*record as usize] = Verified { verdict: Verdict::Valid, reason };
+                    self.verdicts[*record as usize] = Kept::Right(number);
                 }
             }
         }
-        self.verdicts.drain(..).for_each(&mut each);
+        let said = &self.said;
+        self.verdicts.drain(..).for_each(|kept| {
+            each(match kept {
+                Kept::Right(0) => Verified { verdict: Verdict::Valid, reason: Reason::None },
+                Kept::Right(number) => Verified { verdict: Verdict::Valid, reason: Reason::MatchedAlternative(number) },
+                Kept::Wrong => Verified { verdict: Verdict::Invalid, reason: Reason::Mac },
+                Kept::Said(at) => said[at as usize],
+            });
+        });
+        self.said.clear();
         for group in &mut self.groups {
             group.records.clear();
-            group.rows.clear();
+            group.batch.columns.iter_mut().for_each(Column::clear);
             if let [KeyColumn::PerRow(keys)] = group.batch.keys.as_mut_slice() {
                 keys.clear();
             }
@@ -169,41 +195,34 @@ impl TacVerifier {
         let unknown = |reason| Verified { verdict: Verdict::UnknownKey, reason };
         let transaction = self.plan.transaction(fields).map_err(unverifiable)?;
         let key = self.key(fields).map_err(unknown)?;
-        let group = match self.group_of[transaction][key] {
+        let group = match self.group_of[transaction * self.keys.len() + key] {
             Some(group) => group,
             None => self.group(transaction, key).map_err(unknown)?,
         };
-        let Group { batch, rows, needed, records, .. } = &mut self.groups[group];
+        let group = &mut self.groups[group];
         // A record goes in whole or not at all.
-        if let Some(field) = fields.first_missing(*needed) {
+        if let Some(field) = fields.first_missing(group.needed) {
             return Err(unverifiable(Reason::Missing(field)));
         }
-        rows.push(*fields);
-        if let [KeyColumn::PerRow(keys)] = batch.keys.as_mut_slice() {
+        group.rows.push(*fields);
+        if let [KeyColumn::PerRow(keys)] = group.batch.keys.as_mut_slice() {
             keys.push(key as u16);
         }
-        records.push(self.verdicts.len() as u32);
+        group.records.push(self.verdicts.len() as u32);
+        if group.rows.len() == TOGETHER {
+            group.make_cells();
+        }
         Ok(())
     }
 
-    /// The key of a record: mostly that of an earlier one.
+    /// The key of a record.
+    #[inline]
     fn key(&mut self, fields: &FieldSet) -> Result<usize, Reason> {
-        if self.keys.iter().all(|key| key.factors.is_empty()) {
-            // No city to tell from others: looking is as fast as remembering.
-            return self.select(fields);
-        }
-        self.selector.clear();
-        self.selector_cells.append(fields, &mut self.selector);
-        // FNV-1a: neighbouring cities fall into slots of their own.
-        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
-        let slot = self.selector.iter().fold(0xCBF2_9CE4_8422_2325, mix) as usize % self.chosen.len();
-        if let Some((selector, found)) = &self.chosen[slot]
-            && *selector == self.selector
-        {
-            return *found;
+        if let Some(found) = self.choices.find(fields) {
+            return found;
         }
         let found = self.select(fields);
-        self.chosen[slot] = Some((self.selector.clone(), found));
+        self.choices.remember(fields, found);
         found
     }
 
@@ -259,7 +278,7 @@ impl TacVerifier {
                 self.groups.len() - 1
             }
         };
-        self.group_of[transaction][key] = Some(group);
+        self.group_of[transaction * self.keys.len() + key] = Some(group);
         Ok(group)
     }
 }
@@ -282,16 +301,35 @@ impl Group {
         let columns: Vec<&[Piece]> = factors.chain([message, tac.as_slice()]).chain(alternatives).collect();
         let cells: Vec<Cells> = columns.iter().map(|pieces| Cells::of(pieces)).collect();
         let keys = vec![KeyColumn::PerRow(Vec::new())];
+        let empty = cells.iter().map(|cells| Column::with_capacity(cells.width(), 0)).collect();
         Some(Self {
             algorithm,
             transaction,
             held,
             recipe,
-            batch: Batch { rows: 0, columns: Vec::new(), keys },
+            batch: Batch { rows: 0, columns: empty, keys },
             needed: columns.iter().flat_map(|pieces| pieces.iter()).filter_map(Piece::field).collect(),
             cells,
             records: Vec::new(),
             rows: Vec::new(),
         })
+    }
+
+    /// Makes the cells of the rows that have none yet.
+    fn make_cells(&mut self) {
+        for (cells, column) in self.cells.iter().zip(&mut self.batch.columns) {
+            if let Column::Fixed { bytes, .. } = column {
+                cells.append(&self.rows, bytes);
+            }
+        }
+        self.rows.clear();
+    }
+}
+
+/// Keeps those rows of a column that stay.
+fn keep(column: &mut Column, stays: &[bool]) {
+    if let Column::Fixed { width: width @ 1.., bytes } = column {
+        let kept = bytes.chunks_exact(*width).zip(stays).filter(|(_, stays)| **stays);
+        *bytes = kept.flat_map(|(cell, _)| cell).copied().collect();
     }
 }

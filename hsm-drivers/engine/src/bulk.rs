@@ -4,6 +4,8 @@
 //! Whatever is out of the ordinary (a factor of another length, a message that cannot be padded) is left to the
 //! general way, which then says what is wrong.
 
+use std::borrow::Cow;
+
 use claviger_bulk_mac::{BulkMac, Cipher, Expected, Keys, LastStep, Mac, PerRow, Texts};
 use claviger_hsm_api::{
     Algorithm, DispersionRule, Finish, FoldRule, Input, KeyPath, Leg, MacAlgorithm, MacSpec, Message, Parity, Step,
@@ -109,21 +111,30 @@ impl BulkRun<'_> {
     /// The verdict on each row that runs.
     pub(crate) fn verdicts(&self, expected: &Input) -> Option<Vec<bool>> {
         let Truncation::Left(width) = self.spec.truncation else { return None };
-        let mut bytes = Vec::with_capacity(self.span.rows.len() * width);
-        if let (4, Some((4, cells))) = (width, self.span.inputs.fixed(expected)) {
-            let cells = &cells.as_chunks::<4>().0[self.span.first..];
-            self.span.rows.iter().for_each(|row| bytes.extend_from_slice(&cells[*row as usize]));
+        let bytes = self.expected(expected, width)?;
+        self.lend(|bulk, keys, mac, texts| {
+            bulk.verify(keys, mac, texts, &Expected { width, bytes: &bytes }).ok().filter(|_| width > 0)
+        })
+    }
+
+    /// The MACs that are expected; `None` if one has another width.
+    fn expected(&self, expected: &Input, width: usize) -> Option<Cow<'_, [u8]>> {
+        let Span { inputs, first, rows } = *self.span;
+        match inputs.fixed(expected) {
+            Some((found, cells)) if found == width && self.span.is_whole() => {
+                return Some(Cow::Borrowed(&cells[first * width..][..rows.len() * width]));
+            }
+            _ => {}
         }
-        for row in self.span.rows.iter().skip(bytes.len() / width.max(1)) {
-            let cell = self.span.inputs.cell(expected, self.span.first + *row as usize).ok()?;
+        let mut bytes = Vec::with_capacity(rows.len() * width);
+        for row in rows {
+            let cell = inputs.cell(expected, first + *row as usize).ok()?;
             if cell.len() != width {
                 return None;
             }
             bytes.extend_from_slice(cell);
         }
-        self.lend(|bulk, keys, mac, texts| {
-            bulk.verify(keys, mac, texts, &Expected { width, bytes: &bytes }).ok().filter(|_| width > 0)
-        })
+        Some(Cow::Owned(bytes))
     }
 
     /// Gathers the columns and lends them to a kernel.
@@ -144,7 +155,7 @@ impl BulkRun<'_> {
             MacAlgorithm::Cmac => Mac::Cmac,
             _ => return None,
         };
-        let levels: Vec<&[[u8; 8]]> = factors.iter().map(Vec::as_slice).collect();
+        let levels: Vec<&[[u8; 8]]> = factors.iter().map(|factors| &**factors).collect();
         let keys = Keys {
             cipher: masters.cipher,
             masters: masters.keys(),
@@ -164,10 +175,13 @@ impl BulkRun<'_> {
     }
 
     /// A column of 8 bytes a row; `None` if a row that has a key has another width there.
-    fn eights(&self, input: &Input) -> Option<Vec<[u8; 8]>> {
+    fn eights(&self, input: &Input) -> Option<Cow<'_, [[u8; 8]]>> {
         let Span { inputs, first, rows } = *self.span;
         if let Some((8, bytes)) = inputs.fixed(input) {
             let cells = &bytes.as_chunks().0[first..];
+            if self.span.is_whole() {
+                return Some(Cow::Borrowed(&cells[..rows.len()]));
+            }
             return Some(rows.iter().map(|row| cells[*row as usize]).collect());
         }
         let cell = |row: usize| inputs.cell(input, first + row).ok()?.try_into().ok();

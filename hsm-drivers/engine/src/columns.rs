@@ -83,7 +83,8 @@ impl Columns {
             while taken < width {
                 let offset = at % block;
                 let len = (block - offset).min(width - taken);
-                let piece = Piece { bytes: &bytes[taken..], width, rows, block, offset };
+                let whole = span.is_whole();
+                let piece = Piece { bytes: &bytes[taken..], width, rows, whole, block, offset };
                 piece.put(len, &mut columns[at / block]);
                 taken += len;
                 at += len;
@@ -120,6 +121,8 @@ struct Piece<'a> {
     /// From one cell to the next.
     width: usize,
     rows: &'a [u32],
+    /// Whether these are all rows there are up to the last.
+    whole: bool,
     block: usize,
     offset: usize,
 }
@@ -147,11 +150,25 @@ impl Piece<'_> {
     }
 
     fn put_exactly<const LEN: usize>(&self, column: &mut [u8]) {
-        for (row, block) in self.rows.iter().zip(column.chunks_exact_mut(self.block)) {
-            let piece = self.bytes[*row as usize * self.width..].first_chunk::<LEN>();
-            if let (Some(piece), Some(place)) = (piece, block[self.offset..].first_chunk_mut()) {
-                *place = *piece;
-            }
+        let blocks = column.chunks_exact_mut(self.block);
+        if self.whole {
+            put_each::<LEN>(self.bytes.chunks(self.width), blocks, self.offset);
+        } else {
+            let pieces = self.rows.iter().map(|row| &self.bytes[*row as usize * self.width..]);
+            put_each::<LEN>(pieces, blocks, self.offset);
+        }
+    }
+}
+
+#[inline]
+fn put_each<'a, const LEN: usize>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+    blocks: impl Iterator<Item = &'a mut [u8]>,
+    offset: usize,
+) {
+    for (piece, block) in pieces.zip(blocks) {
+        if let (Some(piece), Some(place)) = (piece.first_chunk::<LEN>(), block[offset..].first_chunk_mut()) {
+            *place = *piece;
         }
     }
 }

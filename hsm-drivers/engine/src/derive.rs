@@ -27,12 +27,8 @@ pub struct KeyRows {
 const SHARED: usize = 128;
 
 impl KeyRows {
-    /// The stored keys themselves, chosen row by row.
-    pub(crate) fn stored(
-        keys: &[&PlainKey],
-        chosen: impl Iterator<Item = u16>,
-        algorithm: Algorithm,
-    ) -> Result<Self, EngineError> {
+    /// The stored keys themselves, of which each row uses that of its number in `index`.
+    pub(crate) fn stored(keys: &[&PlainKey], index: Vec<u32>, algorithm: Algorithm) -> Result<Self, EngineError> {
         // Keys of another algorithm are never chosen: the recipe check saw to that. They keep their places.
         let sizes: Vec<usize> =
             keys.iter().map(|key| if key.algorithm == algorithm { key.secret.len() } else { 0 }).collect();
@@ -46,7 +42,7 @@ impl KeyRows {
         for (to, (key, size)) in bytes.expose_mut().chunks_exact_mut(stride).zip(keys.iter().zip(&sizes)) {
             to[..*size].copy_from_slice(&key.secret.expose()[..*size]);
         }
-        Ok(Self { algorithm, keys: bytes, stride, sizes, index: chosen.map(u32::from).collect() })
+        Ok(Self { algorithm, keys: bytes, stride, sizes, index })
     }
 
     /// Keys of one length, made from others.

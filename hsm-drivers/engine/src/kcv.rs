@@ -17,7 +17,7 @@ use crate::signature::public_point;
 /// # Errors
 /// If the rule does not fit the key's algorithm.
 pub fn kcv(key: &PlainKey, rule: KcvRule) -> Result<Kcv, EngineError> {
-    let rows = KeyRows::stored(&[key], std::iter::once(0), key.algorithm)?;
+    let rows = KeyRows::stored(&[key], vec![0], key.algorithm)?;
     let mut value = String::new();
     kcvs(&rows, &[0], rule, |_, kcv| value = hex_upper(kcv))?;
     Ok(Kcv { value, rule })

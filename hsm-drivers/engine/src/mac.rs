@@ -18,6 +18,13 @@ pub(crate) struct Span<'a> {
     pub(crate) rows: &'a [u32],
 }
 
+impl Span<'_> {
+    /// Whether no row before the last one is left out.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.rows.last().is_none_or(|last| *last as usize + 1 == self.rows.len())
+    }
+}
+
 /// MACs of the span's rows, truncated, given to `each` in order with their row.
 pub(crate) fn macs(
     keys: &KeyRows,

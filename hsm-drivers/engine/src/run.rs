@@ -1,8 +1,8 @@
 //! Runs a recipe over a batch.
 
 use claviger_hsm_api::{
-    Algorithm, Batch, Column, DriverError, Finish, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch, NewKey, Outcome,
-    Recipe, RecipeRefused, Secret, StoredKey, When,
+    Algorithm, Batch, Column, DriverError, Finish, KeyColumn, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch,
+    NewKey, Outcome, Recipe, RecipeRefused, Secret, StoredKey, When,
 };
 use subtle::ConstantTimeEq;
 
@@ -142,8 +142,10 @@ struct Plain<'a> {
 
 impl Holder for Plain<'_> {
     fn start(&self, path: &KeyPath, inputs: &Inputs<'_>, first: usize, keyed: &[bool]) -> Result<KeyRows, EngineError> {
-        let column = &inputs.batch.keys[path.slot];
-        let chosen = (first..first + keyed.len()).map(|row| column.at(row));
+        let chosen = match &inputs.batch.keys[path.slot] {
+            KeyColumn::Same(key) => vec![u32::from(*key); keyed.len()],
+            KeyColumn::PerRow(keys) => keys[first..first + keyed.len()].iter().copied().map(u32::from).collect(),
+        };
         KeyRows::stored(self.keys, chosen, path.algorithm)
     }
 
@@ -235,7 +237,11 @@ fn in_bulk(
     let mut out = Sink { outcome, first: span.first, next: span.first };
     if let Finish::VerifyMac { expected, .. } = finish {
         let Some(verdicts) = run.verdicts(expected) else { return Ok(false) };
-        span.rows.iter().zip(verdicts).for_each(|(row, valid)| out.verdict(*row, valid));
+        if span.rows.len() == above.rows() {
+            out.verdicts(&verdicts);
+        } else {
+            span.rows.iter().zip(verdicts).for_each(|(row, valid)| out.verdict(*row, valid));
+        }
     } else {
         let Some((blocks, block)) = run.blocks() else { return Ok(false) };
         for (row, block) in span.rows.iter().zip(blocks.chunks_exact(block)) {
@@ -369,6 +375,15 @@ impl Sink<'_> {
         self.ran();
     }
 
+    /// Those of all rows from the next one on.
+    fn verdicts(&mut self, found: &[bool]) {
+        if let LegValue::Verdicts(verdicts) = &mut self.outcome.value {
+            verdicts.extend_from_slice(found);
+        }
+        self.outcome.ran.resize(self.outcome.ran.len() + found.len(), true);
+        self.next += found.len();
+    }
+
     pub(crate) fn stored(&mut self, row: u32, key: StoredKey) {
         self.fill_to(self.first + row as usize);
         if let LegValue::Stored(keys) = &mut self.outcome.value {
@@ -407,6 +422,9 @@ fn empty_outcome(finish: &Finish, rows: usize) -> LegOutcome {
 /// Whether each row has a key at the end of a path: not where a step reads what a leg did not put out.
 fn keyed(path: &KeyPath, legs: &[LegOutcome], first: usize, rows: usize) -> Vec<bool> {
     let reads = path.reads();
+    if reads.is_empty() {
+        return vec![true; rows];
+    }
     (first..first + rows).map(|row| reads.iter().all(|on| ran(legs, *on, row))).collect()
 }
 
@@ -417,6 +435,9 @@ fn ran(legs: &[LegOutcome], leg: usize, row: usize) -> bool {
 /// Rows whose condition holds and for which every leg that is read from ran.
 fn choose(leg: &Leg, legs: &[LegOutcome], first: usize, rows: usize) -> Vec<u32> {
     let reads = leg.reads();
+    if leg.when == When::Always && reads.is_empty() {
+        return (0..rows as u32).collect();
+    }
     let verdict = |on: usize, row: usize, wanted: bool| match legs.get(on).map(|leg| &leg.value) {
         Some(LegValue::Verdicts(verdicts)) => ran(legs, on, row) && verdicts.get(row) == Some(&wanted),
         _ => false,
@@ -434,6 +455,9 @@ fn choose(leg: &Leg, legs: &[LegOutcome], first: usize, rows: usize) -> Vec<u32>
 }
 
 fn check_algorithms(keys: &[&PlainKey], path: &KeyPath, batch: &Batch) -> Result<(), EngineError> {
+    if keys.iter().all(|key| key.algorithm == path.algorithm) {
+        return Ok(());
+    }
     let foreign = batch.keys[path.slot].used().iter().find_map(|number| {
         let found = keys[usize::from(*number)].algorithm;
         (found != path.algorithm).then_some(found)
