@@ -27,6 +27,9 @@ pub enum BundleError {
     /// A key that the transcript does not know.
     #[error("key number {0} of the bundle did not go out in this ceremony")]
     Stranger(usize),
+    /// The same again.
+    #[error("key number {0} of the bundle is there twice")]
+    Twice(usize),
     /// A key that went out, and is not there.
     #[error("key `{0}` went out in this ceremony, and is not in the bundle")]
     Missing(String),
@@ -73,6 +76,9 @@ impl Bundle {
         for (number, wrapped) in (1..).zip(wrapped) {
             let hash = hex::encode(digest(wrapped));
             let step = sent.iter().find(|(_, known)| *known == hash).ok_or(BundleError::Stranger(number))?.0;
+            if keys.iter().any(|key: &Sent| key.step == step) {
+                return Err(BundleError::Twice(number));
+            }
             keys.push(Sent { step, wrapped: wrapped.clone() });
         }
         keys.sort_by_key(|key| key.step);

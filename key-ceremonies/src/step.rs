@@ -46,6 +46,14 @@ impl Form {
         }
     }
 
+    /// What comes says the rest itself, or nothing.
+    fn words_of_what_comes(&self) -> String {
+        match self {
+            Self::KeyBlock { .. } => "in a key block, which may not say that it is this key".to_owned(),
+            other => other.words(),
+        }
+    }
+
     fn words(&self) -> String {
         match self {
             Self::KeyBlock { version, exportability } => {
@@ -233,7 +241,7 @@ impl Step {
             }
             Self::SealWithShares { by } => format!("{by} has the store sealed: only the shares open it then"),
             Self::ReceiveKey { by, key, under, form } => {
-                format!("{by} brings key {key} as it came, {}, wrapped under key {under}", form.words())
+                format!("{by} brings key {key} as it came, {}, wrapped under key {under}", form.words_of_what_comes())
             }
             Self::SendKey { by, key, under, form } => {
                 let under = under.as_ref().map_or(String::new(), |under| format!(", wrapped under key {under}"));

@@ -123,6 +123,9 @@ pub(super) struct Join {
     /// Print components and shares, with a QR code, on this device or into this new file, and show them nowhere
     #[arg(long, value_name = "DEVICE|FILE")]
     print: Option<PathBuf>,
+    /// Start a daemon with this configuration for as long: to take up a ceremony on a machine without a network
+    #[arg(long, value_name = "CONFIG")]
+    offline: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -160,7 +163,18 @@ impl Ceremony {
             Self::Bundle(bundle) => bundle.run(output),
             Self::TakeBundle(bundle) => bundle.run(global, output).await,
             Self::Join(join) => {
-                let participant = participant(global, global.client()?)?;
+                is_kept(&join.offline, &join.out)?;
+                let client = global.client()?;
+                let _daemon = match &join.offline {
+                    Some(config) => {
+                        let daemon =
+                            offline::Offline::start(config, &global.connection()?.url, &client, output).await?;
+                        offline::find(&client, &join.id, output).await?;
+                        Some(daemon)
+                    }
+                    None => None,
+                };
+                let participant = participant(global, client)?;
                 let printer = join.print.as_deref().map(Printer::open).transpose()?;
                 tidy_up_when_told_to_end(None);
                 Party::one(participant, output).printing_to(printer).hold(&join.id, join.out.as_deref()).await
@@ -182,10 +196,7 @@ impl Ceremony {
 
 impl Run {
     async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-        is_free(self.out.as_deref())?;
-        if self.offline.is_some() && self.out.is_none() {
-            bail!("give --out: the daemon ends with the ceremony, and the transcript is what leaves this machine");
-        }
+        is_kept(&self.offline, &self.out)?;
         let (plan, binding) = (plan_text(&self.plan)?, read(&self.binding)?);
         let client = global.client()?;
         if !std::io::stdin().is_terminal() {
@@ -195,7 +206,7 @@ impl Run {
         let request = OpenCeremony { plan, binding };
         let (_daemon, opened) = match &self.offline {
             Some(config) => {
-                let daemon = offline::Offline::start(config, &client, output).await?;
+                let daemon = offline::Offline::start(config, &global.connection()?.url, &client, output).await?;
                 (Some(daemon), offline::open(&client, &request, output).await?)
             }
             None => {
@@ -254,6 +265,14 @@ fn summary(ceremony: &View) -> String {
     format!("{}  {:<9}  {}  {}{next}{rehearsal}", ceremony.id, ceremony.state, ceremony.plan, ceremony.title)
 }
 
+/// Whether the transcript of an offline ceremony has a place.
+fn is_kept(offline: &Option<PathBuf>, out: &Option<PathBuf>) -> anyhow::Result<()> {
+    if offline.is_some() && out.is_none() {
+        bail!("give --out: the daemon ends with the ceremony, and the transcript is what leaves this machine");
+    }
+    is_free(out.as_deref())
+}
+
 /// Whoever sits here.
 fn participant(global: &Global, client: Client) -> anyhow::Result<Participant> {
     let connection = global.connection()?;
@@ -283,10 +302,12 @@ fn read(path: &Path) -> anyhow::Result<String> {
 
 /// Whether a file that is to be left at the end may be: a ceremony is not held for a transcript that has no place.
 fn is_free(out: Option<&Path>) -> anyhow::Result<()> {
-    match out.filter(|out| out.exists()) {
-        Some(out) => bail!("{} is there already, and is not written over", out.display()),
-        None => Ok(()),
+    let Some(out) = out else { return Ok(()) };
+    if out.exists() {
+        bail!("{} is there already, and is not written over", out.display());
     }
+    let folder = std::path::absolute(out)?.parent().map(Path::to_owned).unwrap_or_default();
+    if folder.is_dir() { Ok(()) } else { bail!("there is no folder {} to leave it in", folder.display()) }
 }
 
 /// Leaves a text in a file that is not there yet.

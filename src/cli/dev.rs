@@ -106,7 +106,7 @@ impl Dev {
         let preparing = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let path = preparing.block_on(directory.prepare(&settings))?;
         drop(preparing);
-        serve::confined(&path, async |daemon| {
+        serve::confined(&path, false, async |daemon| {
             let url = directory.serves_at(daemon)?;
             let words = || {
                 let data = directory.0.display();

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use super::Global;
 use super::output::Output;
+pub(super) use exchange::read as read_wrapped;
 pub(super) use words::line;
 use words::{details, move_line};
 

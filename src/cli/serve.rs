@@ -28,6 +28,9 @@ pub(super) struct Serve {
     /// The configuration, one TOML file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// End when standard input does: with whoever started this for a while
+    #[arg(long, hide = true)]
+    while_held: bool,
 }
 
 impl Serve {
@@ -36,7 +39,7 @@ impl Serve {
         if cfg!(feature = "unguarded") {
             return output.fail(&anyhow::anyhow!("this program was built for a benchmark: it asks no policy"));
         }
-        let served = confined(&self.config, async |daemon| {
+        let served = confined(&self.config, self.while_held, async |daemon| {
             let url = format!("https://{}", daemon.address());
             let sealed = if daemon.is_unsealed() {
                 ""
@@ -57,7 +60,11 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Serves by a configuration, in a process that gives up what it does not need: to be called before there are other
 /// threads. `started` hears when it serves.
-pub(super) fn confined(config: &Path, started: impl AsyncFnOnce(&Daemon) -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(super) fn confined(
+    config: &Path,
+    while_held: bool,
+    started: impl AsyncFnOnce(&Daemon) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     claviger_locked_memory::forbid_core_dumps()?;
     let settings = Config::load(config)?;
     make_private_directory(&settings.data)?;
@@ -68,7 +75,14 @@ pub(super) fn confined(config: &Path, started: impl AsyncFnOnce(&Daemon) -> anyh
         let daemon = Daemon::start(config, launcher).await?;
         confinement::after_start()?;
         started(&daemon).await?;
-        daemon.run(stopped()).await;
+        daemon
+            .run(async {
+                tokio::select! {
+                    () = stopped() => {}
+                    () = let_go(while_held) => {}
+                }
+            })
+            .await;
         Ok(())
     })
 }
@@ -80,6 +94,20 @@ pub(super) fn log_to_stderr() {
     let terminal = std::io::stderr().is_terminal();
     // Somebody else's subscriber, in a test, may stand already.
     let _ = if terminal { builder.compact().try_init() } else { builder.json().with_ansi(false).try_init() };
+}
+
+/// Ends when standard input does, if that is what holds the process.
+async fn let_go(while_held: bool) {
+    if !while_held {
+        return std::future::pending().await;
+    }
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // A thread of its own: the runtime would wait for one of its own when it ends.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = tell.send(());
+    });
+    let _ = told.await;
 }
 
 /// Ends when the process is told to stop.

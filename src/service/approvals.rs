@@ -11,6 +11,7 @@ use super::asked::Asked;
 use super::decide::refused;
 use super::{Caller, Service, ServiceError};
 use crate::audit::Event;
+use crate::keyring::KeyringError;
 use crate::operation::{CeremonyRequest, Operation};
 use crate::policy::{Kind, Permit, Principal, Resource};
 use crate::store::{ProposalRow, StoreError, VoteRow};
@@ -19,6 +20,8 @@ use crate::store::{ProposalRow, StoreError, VoteRow};
 const LASTS: Duration = Duration::from_hours(24);
 /// Open proposals of a tenant.
 const MOST_OPEN: usize = 100;
+/// Of these, one caller's.
+const MOST_OWN: usize = 40;
 /// More than so many others are never asked for.
 pub(super) const MOST_APPROVALS: u64 = 9;
 
@@ -190,10 +193,12 @@ impl Service {
     async fn proposed(&self, caller: &Caller, asked: &Asked, needed: u64) -> Result<String, ServiceError> {
         let _alone = self.proposing.lock().await;
         let proposer = caller.principal.to_string();
-        let mut opened = 0;
+        let (mut opened, mut own) = (0, 0);
         for row in self.store.open_proposals(&asked.tenant).await? {
-            let Ok(known) = open(&row) else { continue };
+            // One that cannot be done any more waits for nobody, and is in nobody's way.
+            let Some(known) = open(&row).ok().filter(|known| self.still_stands(known)) else { continue };
             opened += 1;
+            own += usize::from(row.proposer == proposer);
             let same = known.action == asked.action && known.lines == asked.lines && known.approvals == needed;
             if row.proposer == proposer && same {
                 return Ok(row.id);
@@ -201,6 +206,10 @@ impl Service {
         }
         if opened >= MOST_OPEN {
             return Err(ServiceError::Busy("too many proposals of the tenant are open"));
+        }
+        // Nobody keeps the others from asking.
+        if own >= MOST_OWN {
+            return Err(ServiceError::Busy("too many proposals of the caller are open: have some refused, or done"));
         }
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| ServiceError::Internal)?;
@@ -214,6 +223,9 @@ impl Service {
             approvals: needed,
             expires: Timestamp::from_second((Timestamp::now() + LASTS).as_second()).unwrap_or(Timestamp::MAX),
         };
+        if ["unwrap_key", "assign_role"].contains(&asked.action) && !self.still_stands(&statement) {
+            return Err(KeyringError::Store(StoreError::Exists).into());
+        }
         let text = serde_json::to_string(&statement).map_err(|_| ServiceError::Internal)?;
         let (id, tenant) = (statement.id.clone(), asked.tenant.clone());
         let row = ProposalRow { id: id.clone(), tenant, proposer, statement: text, state: "open".to_owned() };

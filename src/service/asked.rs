@@ -198,7 +198,7 @@ impl Service {
 }
 
 /// What came, by its form, what its header says, and its digest: whoever approves sees that it is what they were sent.
-fn came_as(wrapped: &WrappedKey) -> String {
+pub(super) fn came_as(wrapped: &WrappedKey) -> String {
     let (form, bytes) = match wrapped {
         WrappedKey::KeyWrap(blob) => ("RFC 3394".to_owned(), blob.as_slice()),
         WrappedKey::KeyBlock { text, .. } => {

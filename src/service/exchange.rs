@@ -7,6 +7,8 @@ use claviger_hsm_api::{
     Recipe, WrapFormat,
 };
 
+use claviger_hsm_engine::check_wrapped;
+
 use super::keys::shows;
 use super::{Caller, Service, ServiceError};
 use crate::keyring::{Entry, KeyRecord, Origin};
@@ -45,6 +47,8 @@ impl Service {
         let router = self.router()?;
         self.enter(caller, request.name.tenant()).await?;
         let draft = self.draft(&request, Origin::Unwrapped)?;
+        // What can become no such key is nobody's to approve, and nothing of it is written down.
+        check_wrapped(&draft.record.key, &wrapped).map_err(|error| ServiceError::field("wrapped", error))?;
         let under = self.referenced(&under)?;
         let there = router.destinations(&draft.record, &request.backends);
         let made = Resource::of(&draft).and_in(there.as_deref().unwrap_or_default());
@@ -73,6 +77,9 @@ impl Service {
     ) -> Result<Exported, ServiceError> {
         let entry = self.known(caller, id).await?;
         let under = form.under().map(|under| self.referenced(under)).transpose()?;
+        if under.as_ref().is_some_and(|under| under.id() == entry.id()) {
+            return Err(ServiceError::field("under", "is the key itself"));
+        }
         let keys: Vec<Arc<Entry>> = std::iter::once(Arc::clone(&entry)).chain(under).collect();
         let resources: Vec<Resource> = keys.iter().map(|key| Resource::of(key)).collect();
         let permit = self.decide(caller, action, &resources, 1).await?;

@@ -275,6 +275,46 @@ async fn keys_in_ecb_and_in_envelopes_go_both_ways() {
     assert!(problem(no_half).detail.contains("no public half"));
 }
 
+/// What can become no such key is refused before anybody is asked to approve it, and nothing of it is written down: it may be a
+/// component that was named by mistake. Nobody's proposals keep others from asking.
+#[tokio::test(flavor = "multi_thread")]
+async fn junk_is_proposed_to_nobody() {
+    let daemon = with_kbpk().await;
+    let key = into(&daemon, &[], movable(generic("CMAC")), CMAC).await;
+    let production = configuration(&daemon).replace("policies = \"dev\"", "policies = \"production\"");
+    assert!(reload(&daemon, &production).await.contains("done"));
+    let component = "5EC2E7C0DEC0FFEE0BADF00DDEADBEEF";
+    let data = || NewKey { version: "02".to_owned(), ..generic("DATA") };
+    for junk in [component, "", "hello", "D9999M6AC01N0000", "D0016M6AC01N0000"] {
+        let refused = problem(open(&daemon, data(), junk).await);
+        assert_eq!((refused.code.as_str(), refused.field.as_deref()), ("bad_field", Some("wrapped")), "{refused:?}");
+    }
+    let refused = problem(open(&daemon, data(), &psecs("D0000M6AC02N0000", CMAC)).await);
+    assert!(refused.code == "bad_field" && refused.detail.contains("`usage`"), "{refused:?}");
+    let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
+    assert!(!log.contains(&component[..8]) && !log.contains("\"event\":\"proposal\""), "{log}");
+    // A key that is there cannot be made again, whoever approves it.
+    let there = problem(open(&daemon, generic("CMAC"), &psecs("D0000M6AC01N0000", CMAC)).await);
+    assert_eq!(there.code, "key_exists", "{there:?}");
+    let itself = json!({"under": {"tenant": "demo", "scheme": "generic", "role": "CMAC", "version": "01", "algorithm": "aes128"}});
+    assert!(problem(in_block(&daemon, &key, itself).await).detail.contains("is the key itself"));
+    // One officer asks as often as they may, and another still can.
+    let mut asked = 0;
+    let stopped = loop {
+        let version = format!("{:02X}", 0x10 + asked);
+        let new = json!({"tenant": "demo", "scheme": "cjt166", "role": "DTK", "version": version, "algorithm": "3des"});
+        let answer = problem(daemon.client("officer").post::<Key>("/v1/keys", &new).await);
+        if answer.code != "approval_needed" {
+            break answer;
+        }
+        asked += 1;
+    };
+    assert_eq!((stopped.code.as_str(), asked), ("busy", 40), "{stopped:?}");
+    let state = json!({"state": "destroyed"});
+    let other = daemon.client("officer-2").post::<Key>(&format!("/v1/keys/{}/state", key.id), &state).await;
+    assert_eq!(problem(other).code, "approval_needed");
+}
+
 /// A token that makes CMACs takes the keys of a block's version out, and nothing else: the block protection key stays in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_block_is_opened_under_a_key_that_stays_in_a_token() {
@@ -301,8 +341,8 @@ async fn a_block_is_opened_under_a_key_that_stays_in_a_token() {
         let block = psecs("D0000M6AC00N0000", CMAC);
         let changed = format!("{}{}", &block[..block.len() - 1], if block.ends_with('0') { "1" } else { "0" });
         let form = json!({"form": "key-block", "block": changed});
-        let key = NewKey { role: "DATA".to_owned(), ..at(generic("DATA")) };
-        let refused = problem(unwrap(&daemon, key, &protection, form).await);
+        let other = NewKey { version: "0A".to_owned(), ..at(generic("CMAC")) };
+        let refused = problem(unwrap(&daemon, other, &protection, form).await);
         assert!(refused.detail.contains("`mac`"), "{backend}: {refused:?}");
     }
     // ECB takes deciphering, which both do; what a token cannot give out in a block is said.

@@ -19,6 +19,8 @@ use crate::wrap::key_unwrap;
 /// Optional blocks with check values (X9.143:2021, 6.3.6): of the key, and of the key that protects it.
 const KEY_KCV: &str = "KC";
 const KBPK_KCV: &str = "KP";
+/// Fewer bytes than any rule has would let wrong keys through.
+const SHORTEST_KCV: usize = 3;
 
 /// A key in a key block under another.
 pub(crate) fn block(
@@ -160,6 +162,31 @@ pub fn open_wrapped(under: &dyn Opener, key: &NewKey, wrapped: &WrappedKey) -> R
     }
 }
 
+/// Whether what came could become that key, as far as that is seen without opening it. It is not yet known to be authentic.
+///
+/// # Errors
+/// [`EngineError::KeyBlock`] or [`EngineError::Header`], naming the field.
+pub fn check_wrapped(key: &NewKey, wrapped: &WrappedKey) -> Result<(), EngineError> {
+    let algorithm = key.attributes.algorithm;
+    match wrapped {
+        WrappedKey::KeyWrap(_) => Ok(()),
+        WrappedKey::KeyBlock { text, sm4_local: local } => {
+            let form = if *local { sm4_local() } else { published() };
+            check_header(KeyBlock::parse(text, form)?.unverified_header(), key)
+        }
+        WrappedKey::Ecb { ciphertext, kcv, kcv_rule, .. } => {
+            cipher(algorithm)?;
+            rule(*kcv_rule)?;
+            if ciphertext.is_empty() || !ciphertext.len().is_multiple_of(8) {
+                return Err(EngineError::Header { field: "ciphertext" });
+            }
+            if kcv.len() < SHORTEST_KCV { Err(EngineError::Header { field: "kcv" }) } else { Ok(()) }
+        }
+        WrappedKey::Envelope { form, bytes } if algorithm == Algorithm::Sm2 => pair(*form, bytes).map(drop),
+        WrappedKey::Envelope { form, bytes } => ciphertext(*form, bytes).map(drop),
+    }
+}
+
 fn open_block(under: &dyn Opener, key: &NewKey, text: &str, local: bool) -> Result<KeyBytes, EngineError> {
     let form = if local { sm4_local() } else { published() };
     let block = KeyBlock::parse(text, form)?;
@@ -245,9 +272,8 @@ fn check_value(header: &tr31::Header, id: &'static str, key: &dyn Opener) -> Res
         "01" => key.cmac(&vec![0; block])?.to_vec(),
         _ => return Err(wrong()),
     };
-    // Fewer bytes than any rule has would let wrong keys through.
     let same = shown.get(..value.len()).is_some_and(|shown| bool::from(shown.ct_eq(&value)));
-    if value.len() >= 3 && same { Ok(()) } else { Err(wrong()) }
+    if value.len() >= SHORTEST_KCV && same { Ok(()) } else { Err(wrong()) }
 }
 
 impl Opener for PlainKey {
@@ -306,20 +332,28 @@ fn open_envelope(
     bytes: &[u8],
 ) -> Result<KeyBytes, EngineError> {
     let private = under.plain().filter(|_| under.algorithm() == Algorithm::Sm2).ok_or(EngineError::NoSm2Key)?;
-    let (recipient, order) = (Sm2PrivateKey::from_bytes(private)?, order(form));
+    let recipient = Sm2PrivateKey::from_bytes(private)?;
     if algorithm == Algorithm::Sm2 {
-        let sealed = match form.layout {
-            EnvelopeLayout::Sdf => EnvelopedKey::from_sdf(bytes, order, form.first)?,
-            EnvelopeLayout::Skf => EnvelopedKey::from_skf(bytes, order)?,
-            EnvelopeLayout::Der => EnvelopedKey::from_der(bytes)?,
-        };
-        return Ok(sealed.open(&recipient)?.to_bytes());
+        return Ok(pair(form, bytes)?.open(&recipient)?.to_bytes());
     }
-    let sealed = match form.layout {
-        EnvelopeLayout::Sdf | EnvelopeLayout::Skf => Sm2Ciphertext::from_structure(bytes, order)?,
+    Ok(ciphertext(form, bytes)?.open(&recipient)?)
+}
+
+/// The envelope of a key pair.
+fn pair(form: EnvelopeForm, bytes: &[u8]) -> Result<EnvelopedKey, EngineError> {
+    Ok(match form.layout {
+        EnvelopeLayout::Sdf => EnvelopedKey::from_sdf(bytes, order(form), form.first)?,
+        EnvelopeLayout::Skf => EnvelopedKey::from_skf(bytes, order(form))?,
+        EnvelopeLayout::Der => EnvelopedKey::from_der(bytes)?,
+    })
+}
+
+/// The envelope of a symmetric key.
+fn ciphertext(form: EnvelopeForm, bytes: &[u8]) -> Result<Sm2Ciphertext, EngineError> {
+    Ok(match form.layout {
+        EnvelopeLayout::Sdf | EnvelopeLayout::Skf => Sm2Ciphertext::from_structure(bytes, order(form))?,
         EnvelopeLayout::Der => Sm2Ciphertext::from_der(bytes)?,
-    };
-    Ok(sealed.open(&recipient)?)
+    })
 }
 
 /// X9.143 counts the digits of a long optional block's length in pairs.

@@ -30,7 +30,7 @@ mod wrap;
 
 pub use derive::KeyRows;
 pub use device::{Derived, Device, Direction};
-pub use exchange::{Opener, open_wrapped};
+pub use exchange::{Opener, check_wrapped, open_wrapped};
 pub use kcv::kcv;
 pub use kernels::{KERNELS, platform};
 pub use key_check::{NoKey, check_key};

@@ -1,7 +1,7 @@
 //! Ceremonies on a machine without a network, and what they bring to a daemon.
 
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -13,7 +13,7 @@ use claviger_key_ceremonies::{Bundle, Form, Sent, Step, Transcript, digest, word
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::{is_free, leave, planned, read};
+use super::{is_free, leave, of_ceremony, planned, read};
 use crate::cli::Global;
 use crate::cli::keys::{line, reference};
 use crate::cli::output::Output;
@@ -25,11 +25,15 @@ const STARTING: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A daemon that lasts as long as a ceremony, on this machine only.
-pub(super) struct Offline(Child);
+pub(super) struct Offline {
+    daemon: Child,
+    /// While this is open the daemon runs: it ends with this process, however that ends.
+    _held: ChildStdin,
+}
 
 impl Offline {
     /// Starts it, and waits until it serves.
-    pub(super) async fn start(config: &PathBuf, client: &Client, output: &Output) -> anyhow::Result<Self> {
+    pub(super) async fn start(config: &Path, url: &str, client: &Client, output: &Output) -> anyhow::Result<Self> {
         let settings = Config::load(config)?;
         if !settings.listen.ip().is_loopback() {
             bail!(
@@ -37,24 +41,32 @@ impl Offline {
                 config.display()
             );
         }
+        // Who answers must be the daemon that is started here, and nobody else.
+        if url.trim_end_matches('/') != format!("https://{}", settings.listen) {
+            bail!("{url} is not where {} has the daemon listen: https://{}", config.display(), settings.listen);
+        }
+        if std::net::TcpStream::connect(settings.listen).is_ok() {
+            bail!("something serves at {} already: end it first", settings.listen);
+        }
         for name in reachable() {
             output.say(format!("network interface {name} is up: unplug it, or say in the transcript why it is"));
         }
         let log = settings.data.join("offline.log");
         crate::daemon::make_private_directory(&settings.data)?;
         let file = std::fs::File::create(&log).with_context(|| log.display().to_string())?;
-        let child = Command::new(std::env::current_exe()?)
-            .args(["serve", "--config"])
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["serve", "--while-held", "--config"])
             .arg(config)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(file)
             .spawn()
             .context("the daemon cannot be started")?;
-        let mut daemon = Self(child);
+        let held = child.stdin.take().context("the daemon cannot be held")?;
+        let mut daemon = Self { daemon: child, _held: held };
         let begun = Instant::now();
         while let Err(error) = client.get::<Health>("/healthz", &()).await {
-            if daemon.0.try_wait()?.is_some() || begun.elapsed() > STARTING {
+            if daemon.daemon.try_wait()?.is_some() || begun.elapsed() > STARTING {
                 bail!("the daemon does not serve ({error}); {} says why", log.display());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -66,8 +78,8 @@ impl Offline {
 impl Drop for Offline {
     fn drop(&mut self) {
         // It ends as it does anywhere: what runs is finished, and its log is signed.
-        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let _ = self.0.wait();
+        let _ = kill_process(Pid::from_child(&self.daemon), Signal::TERM);
+        let _ = self.daemon.wait();
     }
 }
 
@@ -119,6 +131,24 @@ pub(super) async fn open(client: &Client, request: &OpenCeremony, output: &Outpu
         tokio::time::sleep(LOOK).await;
     }
     Ok(client.clone().approved(Some(proposal)).post("/v1/ceremonies", request).await?)
+}
+
+/// Waits until a daemon is unsealed that has this ceremony.
+pub(super) async fn find(client: &Client, id: &str, output: &Output) -> anyhow::Result<()> {
+    let path = format!("/v1/ceremonies/{}", of_ceremony(id)?);
+    let mut said = false;
+    loop {
+        match client.get::<View>(&path, &()).await {
+            Err(ClientError::Problem(problem)) if problem.code == "sealed" => {
+                if !said {
+                    output.say("the daemon is sealed: unseal it from another terminal (claviger ... unseal)");
+                }
+                said = true;
+            }
+            other => return other.map(drop).map_err(Into::into),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 #[derive(Args)]
@@ -183,10 +213,7 @@ impl TakeBundle {
                 Ok(key) => output.result(&key, || line(&key)),
                 Err(ClientError::Problem(problem)) if problem.code == "approval_needed" => {
                     let id = problem.approval.clone().unwrap_or_default();
-                    output.say(format!(
-                        "{}: proposed as {id}; when it is approved, come back with --approval {id}",
-                        problem.detail
-                    ));
+                    output.say(format!("{}; when they have, come back with --approval {id}", problem.detail));
                     waiting = true;
                 }
                 Err(ClientError::Problem(problem)) if problem.code == "key_exists" => {

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use claviger_client::{Ceremony, CeremonyAfter, CeremonyTurn, Client, ClientError, SignCeremony, StepTaken, TakeStep};
-use claviger_key_ceremonies::{Event, PersonalKey, Signed, Transcript, Written, digest, words};
+use claviger_key_ceremonies::{Event, PersonalKey, Signed, Step, Transcript, Written, digest, words};
 use jiff::Timestamp;
 use x509_parser::prelude::GeneralName;
 
 use super::{is_free, leave, of_ceremony};
+use crate::cli::keys::read_wrapped;
 use crate::cli::output::Output;
 use crate::cli::screen::{Quiet, Screen};
 use crate::cli::sheet::{Printer, Sheet};
@@ -143,7 +144,15 @@ impl<'a> Party<'a> {
         let transcript = Transcript::parse(&ceremony.transcript).context("the daemon's transcript does not hold")?;
         let entries = transcript.entries();
         for entry in entries.iter().skip(self.told) {
-            self.output.say(format!("{:.0}  {}", entry.at, in_words(&entry.event)));
+            let event = match &entry.event {
+                Event::Done { turn, by, lines } if is_on_a_letter(&transcript, turn) => {
+                    // Whoever compares types what the letter says, and not what stands above.
+                    let lines = lines.iter().filter(|(name, _)| name != "kcv").cloned().collect();
+                    Event::Done { turn: turn.clone(), by: by.clone(), lines }
+                }
+                other => other.clone(),
+            };
+            self.output.say(format!("{:.0}  {}", entry.at, in_words(&event)));
         }
         if entries.len() > self.told {
             self.waiting.clear();
@@ -214,11 +223,13 @@ impl<'a> Party<'a> {
             "receive" | "receive-ecb" => {
                 let path = ask_line(&heading, "Type the name of the file that it came in, and press Enter: ")?;
                 // What is not there is asked for again.
-                let Ok(came) = std::fs::read_to_string(&path) else {
-                    self.refused = format!("\nREFUSED: {path} cannot be read");
-                    return Ok(());
-                };
-                step.wrapped = Some(came.split_whitespace().collect());
+                match read_wrapped(Path::new(&path)) {
+                    Ok(came) => step.wrapped = Some(came),
+                    Err(error) => {
+                        self.refused = format!("\nREFUSED: {error:#}");
+                        return Ok(());
+                    }
+                }
                 if next.act == "receive-ecb" {
                     let screen = Screen::open()?;
                     step.kcv = Some(screen.type_kcv(&heading, "Type the key's check value, and press Enter.")?);
@@ -235,7 +246,14 @@ impl<'a> Party<'a> {
                         return Ok(());
                     }
                 };
-                let taken: StepTaken = person.client.post(&turns, &step).await?;
+                let taken: StepTaken = match person.client.post(&turns, &step).await {
+                    Ok(taken) => taken,
+                    Err(error) => {
+                        // So that the same name may be given again.
+                        let _ = std::fs::remove_file(&path);
+                        return Err(error.into());
+                    }
+                };
                 let key = taken.component.as_deref().map(String::as_str).unwrap_or_default();
                 writeln!(file, "{key}").and_then(|()| file.sync_all()).with_context(|| path.clone())?;
                 let kcv = taken.component_kcv.as_deref().unwrap_or_default();
@@ -250,7 +268,11 @@ impl<'a> Party<'a> {
         }
         match person.client.post::<StepTaken>(&turns, &step).await {
             Ok(_) => Ok(()),
-            Err(ClientError::Problem(refused)) if refused.code == "step_refused" => {
+            // What was brought was looked at, and was not good: another file may be.
+            Err(ClientError::Problem(refused))
+                if refused.code == "step_refused"
+                    || (refused.code == "bad_field" && next.act.starts_with("receive")) =>
+            {
                 self.output.say(format!("refused: {}", refused.detail));
                 self.refused = format!("\nREFUSED: {}", refused.detail);
                 Ok(())
@@ -297,6 +319,22 @@ impl<'a> Party<'a> {
         self.output.result(&ceremony, || format!("the ceremony is {}", ceremony.state));
         Ok(if ceremony.state == "finished" { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
+}
+
+/// Whether a turn took in a key from others whose check value is still to be compared with theirs.
+fn is_on_a_letter(transcript: &Transcript, turn: &str) -> bool {
+    let (steps, course) = (&transcript.plan().steps, transcript.course());
+    let Some(at) = course.turns().iter().find(|known| known.label == turn).map(|turn| turn.step) else { return false };
+    let of_others = match &steps[at] {
+        Step::ReceiveKey { .. } => true,
+        Step::JoinComponents { key, .. } => {
+            steps.iter().any(|step| matches!(step, Step::EnterComponents { key: entered, .. } if entered == key))
+        }
+        _ => false,
+    };
+    let next = course.next().map_or(usize::MAX, |turn| turn.step);
+    let compared = |step: &Step| matches!(step, Step::CompareKcv { .. }) && step.key() == steps[at].key();
+    of_others && steps.iter().enumerate().any(|(number, step)| number >= next && compared(step))
 }
 
 /// Asks a person on a terminal, or whoever feeds this: nothing of it is secret.

@@ -136,8 +136,11 @@ impl Rehearse {
         let opener = Client::new(&directory.connection(OPENER)?)?;
         let bound = Plan::bound(text, &claviger_key_ceremonies::Binding::parse(&binding)?)?;
         let there = make_what_is_there(&opener, &bound, backends).await?;
-        for file in send_what_comes(&opener, &bound, &there, directory.path()).await? {
-            output.say(format!("what the other party sends is in {}", file.display()));
+        for (id, (key, _)) in &there {
+            output.say(format!("key {id} is there, check value {}", key.kcv));
+        }
+        for (file, kcv) in send_what_comes(&opener, &bound, &there, directory.path()).await? {
+            output.say(format!("what the other party sends is in {}, and its letter says {kcv}", file.display()));
         }
         let opened: Ceremony = opener.post("/v1/ceremonies", &OpenCeremony { plan: text.to_owned(), binding }).await?;
         if !self.alone {
@@ -217,13 +220,14 @@ fn by_chance(algorithm: Algorithm) -> anyhow::Result<Components> {
     Ok(components)
 }
 
-/// Has the other party, another tenant of the same daemon, send what the plan receives. Each file that it is in.
+/// Has the other party, another tenant of the same daemon, send what the plan receives. Each file that it is in, and the check
+/// value that a letter would say.
 async fn send_what_comes(
     officer: &Client,
     plan: &Plan,
     there: &BTreeMap<String, (Key, Components)>,
     folder: &Path,
-) -> anyhow::Result<Vec<PathBuf>> {
+) -> anyhow::Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
     for step in &plan.steps {
         let Step::ReceiveKey { key, under, form, .. } = step else { continue };
@@ -251,7 +255,7 @@ async fn send_what_comes(
         let exported: ExportedKey = officer.post(&format!("/v1/keys/{}/export", sent.id), &form).await?;
         let file = folder.join(format!("{}.key", key.id));
         std::fs::write(&file, format!("{}\n", exported.wrapped))?;
-        files.push(file);
+        files.push((file, exported.kcv));
     }
     Ok(files)
 }

@@ -146,7 +146,10 @@ impl Export {
                     .with_context(|| format!("{} cannot be written", path.display()))?;
                 output.result(&exported, || format!("{} kcv {}", path.display(), exported.kcv));
             }
-            None => output.result(&exported, || format!("{}\nkcv {}", exported.wrapped, exported.kcv)),
+            None => {
+                output.say(format!("check value {}", exported.kcv));
+                output.result(&exported, || exported.wrapped.clone());
+            }
         }
         Ok(())
     }
@@ -159,7 +162,13 @@ pub(super) async fn public_key(selection: Selection, client: &Client, output: &O
     Ok(())
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+/// What comes has at most some thousand characters.
+const LONGEST: u64 = 64 << 10;
+
+pub(in crate::cli) fn read(path: &Path) -> anyhow::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    let file = std::fs::File::open(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    file.take(LONGEST).read_to_string(&mut text).with_context(|| format!("{} cannot be read", path.display()))?;
     Ok(text.split_whitespace().collect())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claviger_hsm_api::{Secret, WrappedKey};
-use claviger_hsm_engine::{PlainKey, kcv};
+use claviger_hsm_engine::{PlainKey, check_wrapped, kcv};
 use claviger_key_ceremonies::{
     Act, Ending, Event as Happened, Form, SENT, Step, Transcript, Turn, Written, read_component, write_component,
 };
@@ -16,6 +16,7 @@ use super::{CeremonyError, Live};
 use crate::keyring::{Entry, Origin};
 use crate::operation::{KeyRequest, Operation, StepInput, UnwrapRequest};
 use crate::policy::Resource;
+use crate::service::asked::came_as;
 use crate::service::{Caller, Service, ServiceError};
 
 /// Digits of a check value at least.
@@ -171,7 +172,7 @@ impl Service {
             }
             _ => {
                 let came = match &step {
-                    Step::ReceiveKey { form, .. } => Some(came(form, &input)?),
+                    Step::ReceiveKey { key, form, .. } => Some(self.brought(ceremony, key, form, &input)?),
                     _ => None,
                 };
                 let begun = Happened::Begun { turn: turn.label.clone(), by: caller.principal.to_string() };
@@ -248,6 +249,15 @@ impl Service {
         }
     }
 
+    /// A key as somebody brings it: what can become no such key is refused before anything is begun.
+    fn brought(&self, ceremony: &Live, key: &str, form: &Form, input: &StepInput) -> Result<WrappedKey, ServiceError> {
+        let wrapped = came(form, input)?;
+        let request = key_request(ceremony.transcript.plan(), ceremony.transcript.binding(), key)?;
+        let draft = self.draft(&request, Origin::Unwrapped)?;
+        check_wrapped(&draft.record.key, &wrapped).map_err(|error| ServiceError::field("wrapped", error))?;
+        Ok(wrapped)
+    }
+
     /// Takes a key in that came from another party.
     async fn receive_key(
         &self,
@@ -259,10 +269,15 @@ impl Service {
     ) -> Result<Done, ServiceError> {
         let (plan, binding) = (ceremony.transcript.plan(), ceremony.transcript.binding());
         let (request, under) = (key_request(plan, binding, key)?, key_ref(plan, binding, under)?);
+        let came = came_as(&wrapped);
         let unwrap = UnwrapRequest { request, under, wrapped, kcv: None };
-        let action = if unwrap.says_what_it_is() { "unwrap_key" } else { "assign_role" };
+        let says = unwrap.says_what_it_is();
+        let action = if says { "unwrap_key" } else { "assign_role" };
         let entry = self.unwrap_key(caller, action, unwrap).await?;
-        Ok(Done { lines: lines_of(&entry), ..Done::default() })
+        let mut lines = lines_of(&entry);
+        let role = if says { "said by what came" } else { "given by the plan: what came does not say it" };
+        lines.extend([line("came as", &came), line("role", role)]);
+        Ok(Done { lines, ..Done::default() })
     }
 
     /// Gives a key out to another party: whoever has it done gets it, and the transcript its digest.

@@ -66,6 +66,9 @@ fn a_root_is_made_without_a_network_and_taken_in_by_quorum() {
     }
     let stranger = Bundle::new(Transcript::parse(&transcript).unwrap(), &["D0144".to_owned()]).err();
     assert!(matches!(stranger, Some(BundleError::Stranger(1))));
+    let text_of_key = std::fs::read_to_string(sent).unwrap().trim().to_owned();
+    let twice = Bundle::new(Transcript::parse(&transcript).unwrap(), &[text_of_key.clone(), text_of_key]).err();
+    assert!(matches!(twice, Some(BundleError::Twice(2))));
     let missing = Bundle::new(Transcript::parse(&transcript).unwrap(), &[]).err();
     assert!(matches!(missing, Some(BundleError::Missing(key)) if key == "root"));
     let cut =
@@ -100,4 +103,54 @@ fn a_root_is_made_without_a_network_and_taken_in_by_quorum() {
     let root = keys.iter().find(|key| key.role == "DTK").unwrap();
     assert_eq!((root.origin.as_str(), root.exportability.as_str()), ("unwrapped", "N"));
     assert!(transcript.contains(&format!("[\"kcv\",\"{}\"]", root.kcv)), "{}", root.kcv);
+}
+
+/// The daemon of an offline ceremony ends with whoever started it, however that ends; and no other takes its place.
+#[test]
+fn a_daemon_that_nobody_holds_ends() {
+    let vault = Daemon::start();
+    let url = vault.connection("officer").url;
+    let production = configuration(&vault).replace("policies = \"dev\"", "policies = \"production\"");
+    let vault = vault.serve(&production);
+    let data = vault.data();
+    let binding = order(&data, "offline-root", &[], &[]).request().binding;
+    let binding = vault.file("binding.toml", binding.as_bytes());
+    let (config, out) = (data.join("claviger.toml"), vault.folder.path().join("transcript.jsonl"));
+    let (config, out) = (config.to_str().unwrap(), out.to_str().unwrap());
+    let start = |more: &[&str]| {
+        let us = ["--data", data.to_str().unwrap(), "--as", "officer"];
+        let run = ["ceremony", "run", "offline-root", "--binding", &binding, "--offline", config];
+        Player::at(vault.folder.path(), &[&us[..], more, &run[..], &["--out", out]].concat())
+    };
+    // One serves there already.
+    let mut taken = start(&[]);
+    taken.terminal.expect_written("serves at");
+    assert_eq!(taken.terminal.end(), 2);
+    // Another address than its own.
+    let clients = data.join("clients/officer");
+    let of = |end: &str| format!("{}{end}", clients.display());
+    let ca = data.join("ca.pem").display().to_string();
+    let elsewhere = ["--url", &url, "--ca", &ca, "--cert", &of(".pem"), "--key", &of("-key.pem")];
+    let mut other = start(&elsewhere);
+    other.terminal.expect_written("is not where");
+    assert_eq!(other.terminal.end(), 2);
+    // A transcript that could be left nowhere.
+    let vault = vault.stop();
+    let nowhere = vault.cli(
+        "officer",
+        &["ceremony", "run", "offline-root", "--binding", &binding, "--offline", config, "--out", "/nowhere/t"],
+    );
+    assert!(words(&nowhere).contains("there is no folder /nowhere"), "{}", words(&nowhere));
+    let us = ["--data", data.to_str().unwrap(), "--as", "officer"];
+    let run = ["ceremony", "run", "offline-root", "--binding", &binding, "--offline", config, "--out", out];
+    let mut opener = Player::at(vault.folder.path(), &[&us[..], &run[..]].concat());
+    opener.terminal.expect_written("approvals approve ");
+    let listed = || vault.cli("officer-2", &["approvals", "list", "--tenant", "demo"]).status.success();
+    assert!(listed());
+    opener.terminal.kill();
+    let begun = std::time::Instant::now();
+    while listed() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "the daemon has outlived who started it");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
