@@ -2,7 +2,9 @@
 
 #![no_main]
 
-use claviger_key_ceremonies::{Binding, Bundle, Plan, Transcript, TypedComponent, Written, read_component, write_component};
+use claviger_key_ceremonies::{
+    Binding, Bundle, Plan, Transcript, TypedComponent, Written, read_component, write_component,
+};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
