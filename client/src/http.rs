@@ -10,14 +10,13 @@ use futures_util::future::ready;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
-
-use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 
 use crate::key_file::key_pem;
 use crate::wire::{APPROVAL, Problem};

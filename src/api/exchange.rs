@@ -86,18 +86,10 @@ fn form(wanted: ExportKey) -> Result<ExportForm, Refusal> {
             ExportForm::Ecb { under: key_ref(under)?, padding: word("padding", &padding)? }
         }
         ExportKey::Sm2Envelope { recipient, layout } => {
-            ExportForm::Envelope { recipient: point(&recipient)?, form: envelope_form(layout)? }
+            let point = bytes("recipient", &recipient)?;
+            ExportForm::envelope(&point, envelope_form(layout)?).map_err(|error| Refusal::field("recipient", error))?
         }
     })
-}
-
-/// A public key, with or without the 04 before it.
-fn point(text: &str) -> Result<Vec<u8>, Refusal> {
-    let mut point = bytes("recipient", text)?;
-    if point.len() == 65 && point.first() == Some(&4) {
-        point.remove(0);
-    }
-    if point.len() == 64 { Ok(point) } else { Err(Refusal::field("recipient", "is not a point of 64 bytes")) }
 }
 
 fn envelope_form(form: claviger_client::EnvelopeForm) -> Result<EnvelopeForm, Refusal> {

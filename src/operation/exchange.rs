@@ -1,6 +1,8 @@
 //! Keys from other parties and to them.
 
 use claviger_hsm_api::{BlockVersion, EnvelopeForm, Exportability, KeyPadding, ModeOfUse, WrappedKey};
+use claviger_key_blocks::KeyBlockError;
+use claviger_key_blocks::sm2::Sm2PublicKey;
 use claviger_key_blocks::tr31::{ExtendedLength, Form, KeyBlock};
 
 use super::{KeyRef, KeyRequest};
@@ -58,6 +60,15 @@ pub enum ExportForm {
 }
 
 impl ExportForm {
+    /// An SM2 envelope for whoever has this public key, `X || Y` with or without the 04 before it.
+    ///
+    /// # Errors
+    /// If it is no point of the curve: nobody could open the envelope.
+    pub fn envelope(recipient: &[u8], form: EnvelopeForm) -> Result<Self, KeyBlockError> {
+        let (x, y) = Sm2PublicKey::from_bytes(recipient)?.coordinates();
+        Ok(Self::Envelope { recipient: [x, y].concat(), form })
+    }
+
     /// The key that it goes out under, if it is one of ours.
     pub fn under(&self) -> Option<&KeyRef> {
         match self {

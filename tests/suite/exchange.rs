@@ -271,6 +271,10 @@ async fn keys_in_ecb_and_in_envelopes_go_both_ways() {
     let opened = ask_for(&json!({"op": "sm2_decrypt", "private_key": EXCHANGE, "x": part(32, 64), "y": part(96, 128),
         "hash": part(128, 160), "ciphertext": part(164, 180)}));
     assert_eq!(opened, DTK);
+    // Nobody could open an envelope for what is no point of the curve.
+    let nobody = json!({"form": "sm2-envelope", "recipient": "00".repeat(64), "layout": {"name": "sdf"}});
+    let refused = problem(export(&daemon, &master, nobody).await);
+    assert_eq!((refused.code.as_str(), refused.field.as_deref()), ("bad_field", Some("recipient")), "{refused:?}");
     let no_half = daemon.client("auditor").get::<PublicKey>(&format!("/v1/keys/{}/public-key", master.id), &()).await;
     assert!(problem(no_half).detail.contains("no public half"));
 }

@@ -52,7 +52,7 @@ pub enum EngineError {
         field: &'static str,
     },
     /// The key that protects it is of another cipher.
-    #[error("key blocks of version {version} are not made under {under}")]
+    #[error("key blocks of version {version} are not under a key of {under}")]
     BlockVersion {
         /// Of the block.
         version: char,

@@ -196,14 +196,8 @@ pub(super) fn export_form(
         Form::Ecb { padding } => ExportForm::Ecb { under: under()?, padding: word("padding", padding)? },
         Form::Sm2Envelope { layout, recipient } => {
             let point = hex::decode(recipient.as_deref().unwrap_or_default()).unwrap_or_default();
-            let point = match point.as_slice() {
-                [4, point @ ..] if point.len() == 64 => point,
-                point => point,
-            };
-            if point.len() != 64 {
-                return Err(ServiceError::field("recipient", "is not a point of 64 bytes in hexadecimal"));
-            }
-            ExportForm::Envelope { recipient: point.to_vec(), form: envelope_form(layout)? }
+            ExportForm::envelope(&point, envelope_form(layout)?)
+                .map_err(|error| ServiceError::field("recipient", error))?
         }
     })
 }
