@@ -87,7 +87,10 @@ impl Service {
         if input.lost && turn.act == Act::Prove {
             return self.draw_again(ceremony, &turn).await.map(|()| None);
         }
-        match self.act(caller, ceremony, &turn, input).await {
+        let acted = self.act(caller, ceremony, &turn, input).await;
+        // Whoever shows or takes a component waits for nothing: what it leaves on the stack is of this thread.
+        claviger_locked_memory::wipe_stack();
+        match acted {
             Ok(Done { lines, component }) => {
                 self.add(ceremony, Happened::Done { turn: turn.label, by, lines }).await?;
                 self.end_if_done(ceremony).await?;
