@@ -17,6 +17,8 @@ pub(crate) struct Terminal {
     written: Arc<Mutex<Vec<u8>>>,
     keyboard: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
+    /// Ends when the last process of this terminal has.
+    reading: std::thread::JoinHandle<()>,
     _master: Box<dyn MasterPty + Send>,
 }
 
@@ -44,7 +46,7 @@ impl Terminal {
         let written = Arc::new(Mutex::new(Vec::new()));
         let mut reader = pair.master.try_clone_reader().unwrap();
         let (to_screen, to_written) = (Arc::clone(&screen), Arc::clone(&written));
-        std::thread::spawn(move || {
+        let reading = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(read @ 1..) = reader.read(&mut bytes) {
                 to_screen.lock().unwrap().process(&bytes[..read]);
@@ -52,7 +54,7 @@ impl Terminal {
             }
         });
         let keyboard = pair.master.take_writer().unwrap();
-        Self { screen, written, keyboard, child, _master: pair.master }
+        Self { screen, written, keyboard, child, reading, _master: pair.master }
     }
 
     /// What stands on the screen.
@@ -108,17 +110,18 @@ impl Terminal {
         self.keyboard.flush().unwrap();
     }
 
-    /// Whether it has ended.
+    /// Whether it has ended, and all that it said is on the screen.
     pub(crate) fn is_over(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        // What was written may be read a while after its writer is gone.
+        self.child.try_wait().unwrap().is_some() && self.reading.is_finished()
     }
 
-    /// Waits for its end; its exit code.
+    /// Waits for its end, and until its last words are on the screen; its exit code.
     pub(crate) fn end(&mut self) -> u32 {
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.exit_code();
+            if self.is_over() {
+                return self.child.wait().unwrap().exit_code();
             }
             assert!(begun.elapsed() < PATIENCE, "it does not end:\n{}", self.everything_visible());
             std::thread::sleep(Duration::from_millis(10));
