@@ -6,6 +6,7 @@ mod exchange;
 use claviger_card_schemes::FieldSet;
 use claviger_hsm_api::{Algorithm, Exposure, KcvRule, KeyName, KeyState, KeyVersion, Padding, Secret};
 use claviger_key_ceremonies::{Signed, Vote};
+use jiff::SignedDuration;
 
 use crate::keyring::{MoveStep, Place, Validity};
 pub use ceremony::{CeremonyRequest, StepInput};
@@ -98,6 +99,18 @@ pub enum Operation {
         id: String,
         /// The state it shall have.
         state: KeyState,
+    },
+    /// Lets more leave on account of a key, for a time.
+    RaiseCeiling {
+        /// Its id.
+        id: String,
+        /// How far, and how long.
+        raise: Raise,
+    },
+    /// Takes that back before its time.
+    LowerCeiling {
+        /// The key's id.
+        id: String,
     },
     /// Disperses a stored key to a child that stays inside, as a key of its own.
     DisperseKey {
@@ -196,6 +209,14 @@ pub enum Operation {
         /// How many, 1 to 1024.
         len: usize,
     },
+}
+
+/// How far a ceiling is raised.
+pub struct Raise {
+    /// The most that may leave meanwhile; above the key's own.
+    pub ceiling: Exposure,
+    /// From when it is done.
+    pub lasting: SignedDuration,
 }
 
 /// What a new key will be.
@@ -439,6 +460,8 @@ impl Operation {
                 KeyState::Compromised => "compromise_key",
                 KeyState::Destroyed => "destroy_key",
             },
+            Self::RaiseCeiling { .. } => "raise_ceiling",
+            Self::LowerCeiling { .. } => "lower_ceiling",
             Self::VerifyTransactions { .. } => "verify_transactions",
             Self::Purse(PurseRequest { make: Some(_), .. }) => "authorise_purse",
             Self::Purse(_) => "verify_purse",

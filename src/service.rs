@@ -4,6 +4,7 @@ mod approvals;
 mod asked;
 mod backups;
 mod cards;
+mod ceilings;
 mod ceremonies;
 mod decide;
 mod error;
@@ -314,6 +315,10 @@ impl Service {
             Operation::SetKeyState { id, state } => {
                 self.set_key_state(caller, action, &id, state).await.map(Outcome::Key)
             }
+            Operation::RaiseCeiling { id, raise } => {
+                self.raise_ceiling(caller, action, &id, raise).await.map(Outcome::Key)
+            }
+            Operation::LowerCeiling { id } => self.lower_ceiling(caller, action, &id).await.map(Outcome::Key),
             Operation::VerifyTransactions { tenant, scheme, before, streamed } => {
                 let job = VerifyJob::open(self, caller, action, (&tenant, &scheme), before, streamed).await?;
                 Ok(Outcome::Job(Box::new(job)))

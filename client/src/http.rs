@@ -152,6 +152,14 @@ impl Client {
         self.answer(self.http.post(self.at(path)).json(body)).await
     }
 
+    /// DELETE.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.answer(self.http.delete(self.at(path))).await
+    }
+
     /// POST of a stream of `content_type`, answered by a stream while it is still going up.
     ///
     /// # Errors

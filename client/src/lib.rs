@@ -19,8 +19,8 @@ pub use wire::{
     Health, ImportKey, JobBlinding, KcvResult, Key, KeyFilter, KeyList, KeyMove, KeyReference, MacGenerate, MacItem,
     MacResult, MacVerify, MoveKey, NewKey, OpenCeremony, Personalise, PersonaliseParameters, PersonaliseResult,
     Problem, Proposal, ProposalFilter, ProposalLine, ProposalList, ProposalVote, PsamDebit, PsamResult, PublicKey,
-    Purse, PurseResult, RandomBytes, RandomRequest, ReplicateKey, Scheme, SchemeItem, SchemeLayout, SchemeRole,
-    SchemeTransaction, SetKeyState, SetTerminal, SharesBrought, Sign, SignCeremony, SignResult, SignatureItem,
-    StepTaken, TakeStep, Unseal, UnwrapKey, Valid, Verdict, VerdictCounts, VerifyParameters, VerifyRecords,
-    VerifyResult, VerifySignature, Vote, WhoCan, WrappedKey, WriteKey,
+    Purse, PurseResult, RaiseCeiling, RaisedCeiling, RandomBytes, RandomRequest, ReplicateKey, Scheme, SchemeItem,
+    SchemeLayout, SchemeRole, SchemeTransaction, SetKeyState, SetTerminal, SharesBrought, Sign, SignCeremony,
+    SignResult, SignatureItem, StepTaken, TakeStep, Unseal, UnwrapKey, Valid, Verdict, VerdictCounts, VerifyParameters,
+    VerifyRecords, VerifyResult, VerifySignature, Vote, WhoCan, WrappedKey, WriteKey,
 };

@@ -27,7 +27,7 @@ pub use generic::{
 };
 pub use keys::{
     AdoptKey, ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyMove, KeyReference, MoveKey,
-    NewKey, ReplicateKey, SetKeyState,
+    NewKey, RaiseCeiling, RaisedCeiling, ReplicateKey, SetKeyState,
 };
 pub use policy::{Caller, CallerList, Grant, GrantList, JobBlinding, WhoCan};
 pub use purse::{PsamDebit, PsamResult, Purse, PurseResult};

@@ -17,6 +17,7 @@ plans! {
     "generate-root",
     "hand-out-root",
     "migrate-key",
+    "raise-ceiling",
     "offline-root",
     "psam-batch",
     "receive-components",

@@ -130,6 +130,10 @@ pub enum Step {
         #[serde(default)]
         to: Option<String>,
     },
+    /// More may leave on account of the key, for a time.
+    RaiseCeiling { by: String, key: String, ceiling: String, lasting: String },
+    /// What was raised is taken back before its time.
+    LowerCeiling { by: String, key: String },
     /// Each custodian is shown a share of what opens the store, writes it down, and types it back.
     HandOutShares { by: String, threshold: u8 },
     /// The store is sealed anew: only the shares open it.
@@ -172,6 +176,8 @@ impl Step {
             | Self::ReceiveKey { by, .. }
             | Self::SendKey { by, .. }
             | Self::MoveKey { by, .. }
+            | Self::RaiseCeiling { by, .. }
+            | Self::LowerCeiling { by, .. }
             | Self::HandOutShares { by, .. }
             | Self::SealWithShares { by } => by,
         }
@@ -193,6 +199,8 @@ impl Step {
             | Self::CompareKcv { key, .. }
             | Self::SetState { key, .. }
             | Self::MoveKey { key, .. }
+            | Self::RaiseCeiling { key, .. }
+            | Self::LowerCeiling { key, .. }
             | Self::AdoptKey { key, .. } => vec![key],
             Self::ReceiveKey { key, under, .. } => vec![key, under],
             Self::SendKey { key, under, .. } => std::iter::once(key.as_str()).chain(under.as_deref()).collect(),
@@ -251,6 +259,10 @@ impl Step {
                 let to = to.as_ref().map_or(String::new(), |to| format!(", to backend {to}"));
                 format!("{by} moves key {key}: {step}{to}")
             }
+            Self::RaiseCeiling { by, key, ceiling, lasting } => {
+                format!("{by} raises the ceiling of key {key} to {ceiling} for {lasting}")
+            }
+            Self::LowerCeiling { by, key } => format!("{by} takes the raised ceiling of key {key} back"),
             Self::AdoptKey { by, key, object } => format!("{by} registers key {key}, which its device calls {object}"),
         }
     }

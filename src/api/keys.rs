@@ -7,15 +7,15 @@ use axum::extract::{Path, Query, Request, State as Shared};
 use axum::http::StatusCode;
 use claviger_client::{
     AdoptKey, ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey,
-    ReplicateKey, SetKeyState,
+    RaiseCeiling, RaisedCeiling, ReplicateKey, SetKeyState,
 };
 use claviger_hsm_api::{KcvRule, KeyName, Secret};
 
 use super::problem::Problems;
 use super::transactions::read_record;
 use super::{Refusal, State, body, bytes, execute};
-use crate::keyring::{Entry, Validity};
-use crate::operation::{KeyRef, KeyRequest, Operation};
+use crate::keyring::{Entry, Validity, time};
+use crate::operation::{KeyRef, KeyRequest, Operation, Raise};
 use crate::service::{Caller, Outcome, ServiceError, factor};
 
 /// Makes a key inside a backend.
@@ -130,6 +130,31 @@ pub(super) async fn set_state(
     one(execute(&state.service, caller, operation).await?)
 }
 
+/// Lets more leave a backend on account of a key, for a time. It is over by the clock.
+#[utoipa::path(post, path = "/v1/keys/{id}/ceiling", tag = "keys", params(("id" = String, Path, description = "The key's id", example = "e032f0e228e9077e2d7baac0902af7d9")), request_body = RaiseCeiling,
+    responses((status = 200, description = "The key's record", body = Key), Problems))]
+pub(super) async fn raise_ceiling(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<Key>, Refusal> {
+    let RaiseCeiling { ceiling, lasting } = body(request, &state.limits).await?;
+    let raise = Raise { ceiling: word("ceiling", &ceiling)?, lasting: word("lasting", &lasting)? };
+    one(execute(&state.service, caller, Operation::RaiseCeiling { id, raise }).await?)
+}
+
+/// Takes back that more may leave on account of a key, before its time.
+#[utoipa::path(delete, path = "/v1/keys/{id}/ceiling", tag = "keys", params(("id" = String, Path, description = "The key's id", example = "e032f0e228e9077e2d7baac0902af7d9")),
+    responses((status = 200, description = "The key's record", body = Key), Problems))]
+pub(super) async fn lower_ceiling(
+    Shared(state): Shared<State>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Key>, Refusal> {
+    one(execute(&state.service, caller, Operation::LowerCeiling { id }).await?)
+}
+
 /// Keeps a child of a stored key inside, as a key of its own: a city's key from the root's.
 #[utoipa::path(post, path = "/v1/keys/disperse", tag = "keys", request_body = DisperseKey,
     responses((status = 201, description = "The key's record", body = Key), Problems))]
@@ -229,6 +254,10 @@ fn view(entry: &Entry) -> Key {
         mode: key.attributes.mode.to_string(),
         exportability: key.attributes.exportability.to_string(),
         ceiling: key.attributes.ceiling.to_string(),
+        raised: record
+            .raised
+            .filter(|raised| raised.holds())
+            .map(|raised| RaisedCeiling { ceiling: raised.ceiling.to_string(), until: time(raised).to_string() }),
         origin: record.origin.as_str().to_owned(),
         backends: entry.backends().map(str::to_owned).collect(),
         behind: entry.behind().into_iter().map(|replica| replica.backend.clone()).collect(),

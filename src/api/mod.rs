@@ -108,6 +108,7 @@ pub fn router(state: State) -> Router {
         .routes(routes!(keys::list))
         .routes(routes!(keys::show))
         .routes(routes!(keys::set_state))
+        .routes(routes!(keys::raise_ceiling, keys::lower_ceiling))
         .routes(routes!(keys::disperse))
         .routes(routes!(keys::compute_kcv))
         .routes(routes!(cards::command))

@@ -1,5 +1,6 @@
 //! `claviger keys`.
 
+mod ceilings;
 mod exchange;
 mod words;
 
@@ -81,6 +82,16 @@ pub(super) enum Keys {
   claviger --data ./dev --as officer keys move roll-back e032f0e228e9077e2d7baac0902af7d9")]
     #[command(subcommand)]
     Move(Move),
+    /// Let more leave an HSM on account of a key, for a time
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys raise-ceiling --to card-key --for 8h --tenant demo \\
+      --scheme cjt166 --role DTK --version 01 --algorithm 3des")]
+    RaiseCeiling(ceilings::Raise),
+    /// Take a raised ceiling back before its time
+    #[command(after_help = "Example:
+  claviger --data ./dev --as officer keys lower-ceiling --tenant demo \\
+      --scheme cjt166 --role DTK --version 01 --algorithm 3des")]
+    LowerCeiling(Selection),
     /// List a tenant's keys
     #[command(after_help = "Example:
   claviger --data ./dev --as officer keys list --tenant demo --scheme cjt166 --role DTK")]
@@ -300,6 +311,8 @@ impl Keys {
                 output.result(&key, || details(&key));
                 return Ok(ExitCode::SUCCESS);
             }
+            Self::RaiseCeiling(raise) => raise.run(&client).await?,
+            Self::LowerCeiling(selection) => ceilings::lower(selection, &client).await?,
             Self::Suspend(selection) => set_state(&client, selection, "suspended").await?,
             Self::Resume(selection) => set_state(&client, selection, "active").await?,
             Self::Deactivate(selection) => set_state(&client, selection, "deactivated").await?,

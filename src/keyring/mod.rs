@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use claviger_hsm_api::{Algorithm, KeyName, KeyState, KeyVersion, NewKey, StoredKey};
+use claviger_hsm_api::{Algorithm, KeyName, KeyState, KeyVersion, NewKey, Raised, StoredKey};
 
 use crate::store::{KeyRow, ReplicaRow, Store, StoreError};
 pub use course::{Course, CourseError, Move, MoveStep};
-pub use record::{KeyRecord, KeyUnusable, Origin, Place, Purpose, Replica, Validity};
+pub use record::{KeyRecord, KeyUnusable, Origin, Place, Purpose, Replica, Validity, time};
 
 /// A key as it is now. Changing it makes a new one.
 #[derive(Debug, Clone)]
@@ -34,13 +34,17 @@ impl Entry {
     /// The key as a backend has it.
     pub fn stored(&self, replica: &Replica) -> StoredKey {
         let key = NewKey { state: replica.state, ..self.record.key.clone() };
-        StoredKey { key, kcv: self.record.kcv.clone(), opaque: replica.opaque.clone() }
+        StoredKey { key, kcv: self.record.kcv.clone(), raised: replica.raised, opaque: replica.opaque.clone() }
     }
 
-    /// The copy in a backend, if it is of use: there, and in the key's state.
+    /// The copy in a backend, if it is of use: there, in the key's state, and not under a ceiling that is higher.
     pub fn replica_on(&self, backend: &str) -> Option<&Replica> {
         let of_use = |replica: &&Replica| {
-            replica.backend == backend && !replica.opaque.is_empty() && replica.state == self.record.key.state
+            let no_higher = replica.raised.is_none() || replica.raised == self.record.raised;
+            replica.backend == backend
+                && !replica.opaque.is_empty()
+                && replica.state == self.record.key.state
+                && no_higher
         };
         self.replicas.iter().find(of_use)
     }
@@ -50,9 +54,14 @@ impl Entry {
         self.replicas.iter().filter(|replica| !replica.opaque.is_empty()).map(|replica| replica.backend.as_str())
     }
 
-    /// The copies that have not followed the key to its state.
+    /// The copies that have not followed the key to its state, or to its ceiling.
     pub fn behind(&self) -> Vec<&Replica> {
-        self.replicas.iter().filter(|replica| replica.state != self.record.key.state).collect()
+        let record = &self.record;
+        let behind = |replica: &&Replica| {
+            let gone = replica.opaque.is_empty() && replica.state == KeyState::Destroyed;
+            replica.state != record.key.state || replica.raised != record.raised && !gone
+        };
+        self.replicas.iter().filter(behind).collect()
     }
 
     /// The same key on another course.
@@ -118,18 +127,19 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`].
     pub async fn load(store: Store) -> Result<Self, KeyringError> {
-        let mut replicas: HashMap<String, Vec<(String, Vec<u8>, String)>> = HashMap::new();
+        let mut replicas: HashMap<String, Vec<ReplicaRow>> = HashMap::new();
         for row in store.replicas().await? {
-            replicas.entry(row.key_id).or_default().push((row.backend, row.opaque, row.state));
+            replicas.entry(row.key_id.clone()).or_default().push(row);
         }
         let mut keys = HashMap::new();
         for row in store.keys().await? {
             let unreadable = |error| KeyringError::Record { id: row.id.clone(), error };
             let record = serde_json::from_str(&row.record).map_err(unreadable)?;
             let course = serde_json::from_str(&row.course).map_err(unreadable)?;
-            let replica = |(backend, opaque, state): (String, Vec<u8>, String)| {
-                let state = serde_json::from_value(state.into()).map_err(unreadable)?;
-                Ok(Replica { backend, opaque, state })
+            let replica = |row: ReplicaRow| {
+                let state = serde_json::from_value(row.state.into()).map_err(unreadable)?;
+                let raised = serde_json::from_str(&row.raised).map_err(unreadable)?;
+                Ok(Replica { backend: row.backend, opaque: row.opaque, state, raised })
             };
             let replicas = replicas.remove(&row.id).unwrap_or_default();
             let replicas = replicas.into_iter().map(replica).collect::<Result<Vec<_>, KeyringError>>()?;
@@ -205,9 +215,28 @@ impl Keyring {
             return Err(KeyringError::State { from: record.key.state, to: state });
         }
         record.key.state = state;
+        self.change(entry, record).await
+    }
+
+    /// Raises a key's ceiling for a time, or takes that back. It counts from now on; the replicas follow, each by
+    /// [`set_replica`](Self::set_replica).
+    ///
+    /// # Errors
+    /// [`KeyringError`]; of [`StoreError::Conflict`] if the key changed since `entry` was read.
+    pub async fn set_raised(&self, entry: &Entry, raised: Option<Raised>) -> Result<Arc<Entry>, KeyringError> {
+        self.change(entry, KeyRecord { raised, ..entry.record.clone() }).await
+    }
+
+    async fn change(&self, entry: &Entry, record: KeyRecord) -> Result<Arc<Entry>, KeyringError> {
         let changed = Entry { record, version: entry.version + 1, ..entry.clone() };
         self.store.replace_key(&row(&changed)?).await?;
         Ok(self.publish(changed))
+    }
+
+    /// The keys whose ceiling was raised for a time that is over.
+    pub fn overdue(&self) -> Vec<Arc<Entry>> {
+        let overdue = |entry: &&Arc<Entry>| entry.record.raised.is_some_and(|raised| !raised.holds());
+        self.read().values().filter(overdue).cloned().collect()
     }
 
     /// Adds a copy of a key, or has one follow its state.
@@ -292,5 +321,6 @@ fn replica_row(key_id: &str, replica: &Replica) -> ReplicaRow {
         backend: replica.backend.clone(),
         opaque: replica.opaque.clone(),
         state: replica.state.to_string(),
+        raised: serde_json::to_string(&replica.raised).unwrap_or_else(|_| "null".to_owned()),
     }
 }

@@ -1,6 +1,6 @@
 //! One key's record.
 
-use claviger_hsm_api::{Kcv, KeyState, NewKey};
+use claviger_hsm_api::{Exposure, Kcv, KeyState, NewKey, Raised};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,9 @@ pub struct Replica {
     pub opaque: Vec<u8>,
     /// The key's state as the backend has it. The record's counts: a replica that has not followed yet serves nobody.
     pub state: KeyState,
+    /// Its ceiling as it is raised there. One that may less than the record says serves all the same, one that may more
+    /// nobody.
+    pub raised: Option<Raised>,
 }
 
 /// Metadata of a key. Never its bytes.
@@ -89,6 +92,9 @@ pub struct KeyRecord {
     /// do not disperse have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<String>,
+    /// What its ceiling is for a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raised: Option<Raised>,
 }
 
 /// What a key is wanted for.
@@ -160,6 +166,20 @@ impl KeyRecord {
         format!("{} {} {}{held}", key.name, key.attributes.algorithm, key.version)
     }
 
+    /// The most that may leave a backend now on account of this key.
+    pub fn ceiling(&self) -> Exposure {
+        Raised::above(self.raised, self.key.attributes.ceiling)
+    }
+
+    /// Its ceiling, and until when it is another.
+    pub fn ceiling_in_words(&self) -> String {
+        let ceiling = self.key.attributes.ceiling;
+        match self.raised {
+            Some(raised) if raised.holds() => format!("{} until {}, then {ceiling}", raised.ceiling, time(raised)),
+            _ => ceiling.to_string(),
+        }
+    }
+
     /// Whether it may be used for `purpose` at `now`.
     ///
     /// # Errors
@@ -183,4 +203,9 @@ impl KeyRecord {
         };
         if by_time { Ok(()) } else { Err(KeyUnusable::Period { name, version }) }
     }
+}
+
+/// When a raised ceiling is over (RFC 3339).
+pub fn time(raised: Raised) -> Timestamp {
+    i64::try_from(raised.until).ok().and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(Timestamp::MAX)
 }

@@ -41,6 +41,8 @@ pub const ACTIONS: &[&str] = &[
     "deactivate_key",
     "compromise_key",
     "destroy_key",
+    "raise_ceiling",
+    "lower_ceiling",
     "verify_transactions",
     "authorise_purse",
     "verify_purse",
@@ -145,7 +147,7 @@ impl Permit {
     }
 
     /// Whether what is permitted includes a finish of that verb, or one of the other things that a router
-    /// does: `generate`, `import`, `make-STATE`, `random`.
+    /// does: `generate`, `import`, `make-STATE`, `raise-ceiling`, `random`.
     pub fn admits(&self, verb: &str) -> bool {
         let verbs: &[&str] = match self.action {
             "verify_transactions" | "verify_purse" => &["verify-mac"],
@@ -162,6 +164,8 @@ impl Permit {
             "deactivate_key" => &["make-deactivated"],
             "compromise_key" => &["make-compromised"],
             "destroy_key" => &["make-destroyed"],
+            "raise_ceiling" => &["raise-ceiling"],
+            "lower_ceiling" => &["lower-ceiling"],
             "psam_debit" => &["mac"],
             "disperse_key" => &["store"],
             "compute_kcv" => &["kcv"],

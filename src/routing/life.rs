@@ -287,7 +287,7 @@ impl Router {
         let proof = prove(&*backend.driver, &handle);
         backend.driver.close(&handle);
         let (backend, opaque, state) = (backend.name.clone(), stored.opaque.clone(), stored.key.state);
-        let replicas = vec![Replica { backend, opaque, state }];
+        let replicas = vec![Replica { backend, opaque, state, raised: stored.raised }];
         Ok(Made { stored, replicas, proof: proof? })
     }
 
@@ -330,14 +330,22 @@ impl Router {
         self.may_make(permit, &format!("make-{state}"), key_id)
     }
 
-    /// A replica in the state of its key's record, authenticated anew; a destroyed key's is empty. It takes no permit: the
+    /// Whether a key's ceiling may be raised for a time, or that taken back.
+    ///
+    /// # Errors
+    /// [`RouteError::NotPermitted`].
+    pub fn may_change_ceiling(&self, permit: &Permit, key_id: &str, verb: &str) -> Result<(), RouteError> {
+        self.may_make(permit, verb, key_id)
+    }
+
+    /// A replica in the state of its key's record and under its ceiling, authenticated anew; a destroyed key's is empty. It takes no permit: the
     /// record was changed by one.
     ///
     /// # Errors
     /// [`RouteError`]; then it is to be tried again.
     pub fn follow(&self, key: &Entry, replica: &Replica) -> Result<Replica, RouteError> {
         let backend = self.backend(&replica.backend)?;
-        let state = key.record.key.state;
+        let (state, raised) = (key.record.key.state, key.record.raised);
         if let Admission::Resting(left) = backend.health.admit(Instant::now()) {
             return Err(RouteError::Resting { backend: backend.name.clone(), seconds: left.as_secs() + 1 });
         }
@@ -346,12 +354,12 @@ impl Router {
         let opaque = if state == KeyState::Destroyed {
             backend.driver.destroy(&stored).map(|()| Vec::new())
         } else {
-            backend.driver.restate(&stored, state).map(|stored| stored.opaque)
+            backend.driver.restate(&stored, state, raised).map(|stored| stored.opaque)
         };
         let failed = opaque.as_ref().is_err_and(|error| matches!(error.fault, Fault::Backend | Fault::Unknown));
         let health = if failed { Health::Failed } else { Health::Answered(begun.elapsed()) };
         backend.health.record(Instant::now(), health);
-        Ok(Replica { backend: replica.backend.clone(), opaque: opaque?, state })
+        Ok(Replica { backend: replica.backend.clone(), opaque: opaque?, state, raised })
     }
 
     /// Asks backends that have rested for something small, so that one that nobody calls is known to be well again.

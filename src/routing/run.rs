@@ -69,7 +69,7 @@ impl Router {
     /// # Errors
     /// [`RouteError`].
     pub fn can_run(&self, keys: &[Arc<Entry>], recipe: &Recipe) -> Result<(), RouteError> {
-        let ceilings: Vec<Exposure> = keys.iter().map(|key| key.record.key.attributes.ceiling).collect();
+        let ceilings: Vec<Exposure> = keys.iter().map(|key| key.record.ceiling()).collect();
         for (slot, key) in keys.iter().enumerate() {
             recipe.check_slot(slot, &key.record.key.attributes).map_err(DriverError::from)?;
         }
@@ -183,7 +183,7 @@ impl Router {
     /// [`RouteError`] if none could, however often it was asked.
     pub fn may_run(&self, key: &Arc<Entry>, recipe: &Recipe) -> Result<(), RouteError> {
         let keys = std::slice::from_ref(key);
-        let ceiling = key.record.key.attributes.ceiling;
+        let ceiling = key.record.ceiling();
         let mut refusal = RouteError::no_replica();
         for backend in self.backends().iter().filter(|backend| replicas_on(keys, backend).is_some()) {
             match backend.driver.exposure(recipe, &vec![ceiling; recipe.slots()]) {
@@ -302,7 +302,7 @@ impl Router {
         recipe: &Recipe,
         batch: &Batch,
     ) -> Result<Ran, RouteError> {
-        let ceiling = |number: u16| Some(keys.get(usize::from(number))?.record.key.attributes.ceiling);
+        let ceiling = |number: u16| Some(keys.get(usize::from(number))?.record.ceiling());
         let ceilings = recipe.ceilings(batch, ceiling);
         let exposures = backend.driver.exposure(recipe, &ceilings)?;
         for (slot, exposure) in exposures.iter().enumerate() {
@@ -310,10 +310,10 @@ impl Router {
             let over = used
                 .iter()
                 .filter_map(|number| keys.get(usize::from(*number)))
-                .find(|key| *exposure > key.record.key.attributes.ceiling);
+                .find(|key| *exposure > key.record.ceiling());
             if let Some(key) = over {
                 let (backend, key_name) = (backend.name.clone(), key.record.label());
-                let ceiling = key.record.key.attributes.ceiling;
+                let ceiling = key.record.ceiling();
                 return Err(RouteError::Ceiling { backend, exposure: *exposure, key: key_name, ceiling });
             }
         }

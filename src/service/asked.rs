@@ -12,7 +12,7 @@ use crate::operation::{CeremonyRequest, ExportForm, KeyRef, KeyRequest, Operatio
 use crate::policy::EMBEDDED;
 
 /// Actions that others may approve: what officers do to keys, but for components, which are no words to sign; and ceremonies.
-pub(super) const PROPOSED: [&str; 15] = [
+pub(super) const PROPOSED: [&str; 17] = [
     "generate_key",
     "adopt_key",
     "replicate_key",
@@ -20,6 +20,8 @@ pub(super) const PROPOSED: [&str; 15] = [
     "assign_role",
     "export_key",
     "move_key",
+    "raise_ceiling",
+    "lower_ceiling",
     "disperse_key",
     "activate_key",
     "suspend_key",
@@ -101,6 +103,18 @@ impl Service {
                 let (tenant, mut lines) = of_key(id)?;
                 let now = lines.iter().position(|(name, _)| name == "state")?;
                 lines[now].1 = format!("{} -> {state}", lines[now].1);
+                (tenant, lines)
+            }
+            Operation::RaiseCeiling { id, raise } => {
+                raise.check().ok()?;
+                let (tenant, mut lines) = of_key(id)?;
+                let ceiling = self.keyring.find(id)?.record.ceiling_in_words();
+                lines.push(line("ceiling", format!("{ceiling} -> {} for {:#}", raise.ceiling, raise.lasting)));
+                (tenant, lines)
+            }
+            Operation::LowerCeiling { id } => {
+                let (tenant, mut lines) = of_key(id)?;
+                lines.push(line("ceiling", "what it was made with"));
                 (tenant, lines)
             }
             Operation::DisperseKey { parent, factors } => {

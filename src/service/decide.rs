@@ -160,7 +160,7 @@ impl Resource {
             algorithm: key.attributes.algorithm.to_string(),
             version: key.version.to_string(),
             state: key.state.to_string(),
-            ceiling: key.attributes.ceiling.to_string(),
+            ceiling: entry.record.ceiling().to_string(),
             origin: entry.record.origin.as_str().to_owned(),
             rank: key.attributes.rank.as_str().to_owned(),
             backends: entry.backends().map(str::to_owned).collect(),

@@ -238,6 +238,7 @@ impl Service {
             validity: request.validity.clone(),
             created: Timestamp::now(),
             proof: None,
+            raised: None,
         };
         Ok(Entry::draft(record))
     }

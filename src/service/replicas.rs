@@ -187,8 +187,9 @@ impl Service {
         }
     }
 
-    /// Has the backends of a key follow it to its state. One that cannot now does later.
-    pub(super) async fn follow(&self, router: &Arc<Router>, entry: &Arc<Entry>) {
+    /// Has the backends of a key follow it to its state and its ceiling. One that cannot now does later; why it cannot.
+    pub(super) async fn follow(&self, router: &Arc<Router>, entry: &Arc<Entry>) -> Vec<ServiceError> {
+        let mut failed = Vec::new();
         // All at once: one that does not answer keeps no other from following.
         let begun: Vec<_> = entry
             .behind()
@@ -207,8 +208,10 @@ impl Service {
             if let Err(error) = followed {
                 let (key, state) = (entry.record.label(), entry.record.key.state.as_str());
                 tracing::warn!(key, backend, state, %error, "a backend follows a key to its state later");
+                failed.push(error);
             }
         }
+        failed
     }
 
     /// Finishes what was begun and could not be finished: copies that were never acknowledged are removed, and backends
@@ -216,6 +219,7 @@ impl Service {
     pub async fn tend(&self) {
         let Ok(router) = self.router() else { return };
         let _alone = self.copying.lock().await;
+        self.lower_overdue().await;
         let intents = self.store.intents().await.unwrap_or_else(|error| {
             tracing::error!(%error, "what was begun before cannot be read");
             Vec::new()

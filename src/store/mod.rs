@@ -67,6 +67,8 @@ pub struct ReplicaRow {
     pub opaque: Vec<u8>,
     /// The key's state as the backend has it.
     pub state: String,
+    /// The ceiling as it is raised for a time in the backend, as the keyring writes it.
+    pub raised: String,
 }
 
 /// The open database.
@@ -75,7 +77,7 @@ pub struct Store {
     pool: SqlitePool,
 }
 
-const SCHEMA: i64 = 6;
+const SCHEMA: i64 = 7;
 const MIGRATIONS: [&str; SCHEMA as usize] = [
     "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -137,6 +139,9 @@ const MIGRATIONS: [&str; SCHEMA as usize] = [
 ",
     "
     ALTER TABLE terminals ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+",
+    "
+    ALTER TABLE replicas ADD COLUMN raised TEXT NOT NULL DEFAULT 'null';
 ",
 ];
 
@@ -255,13 +260,15 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn replicas(&self) -> Result<Vec<ReplicaRow>, StoreError> {
-        let rows = sqlx::query("SELECT key_id, backend, opaque, state FROM replicas").fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query("SELECT key_id, backend, opaque, state, raised FROM replicas").fetch_all(&self.pool).await?;
         let read = |row: &sqlx::sqlite::SqliteRow| {
             Ok(ReplicaRow {
                 key_id: row.try_get(0)?,
                 backend: row.try_get(1)?,
                 opaque: row.try_get(2)?,
                 state: row.try_get(3)?,
+                raised: row.try_get(4)?,
             })
         };
         rows.iter().map(read).collect()
@@ -386,13 +393,14 @@ impl Store {
 }
 
 async fn write_replica(connection: &mut SqliteConnection, replica: &ReplicaRow) -> Result<(), StoreError> {
-    let write = "INSERT INTO replicas (key_id, backend, opaque, state) VALUES (?, ?, ?, ?)
-        ON CONFLICT DO UPDATE SET opaque = excluded.opaque, state = excluded.state";
+    let write = "INSERT INTO replicas (key_id, backend, opaque, state, raised) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT DO UPDATE SET opaque = excluded.opaque, state = excluded.state, raised = excluded.raised";
     sqlx::query(write)
         .bind(&replica.key_id)
         .bind(&replica.backend)
         .bind(&replica.opaque)
         .bind(&replica.state)
+        .bind(&replica.raised)
         .execute(&mut *connection)
         .await?;
     // That a backend was about to make it is settled; what others have begun of the key is not.

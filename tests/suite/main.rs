@@ -36,6 +36,7 @@ mod reload;
 mod serving;
 mod terminal;
 mod tiers;
+mod token_ceilings;
 mod token_days;
 mod token_faults;
 mod token_keys;

@@ -55,7 +55,8 @@ fn expected(operation: &str, duty: &str, state: &str) -> bool {
             officers
         }
         "POST /v1/keys" | "POST /v1/keys/adopt" | "POST /v1/keys/import" | "POST /v1/keys/{id}/replicas" => false,
-        "POST /v1/keys/unwrap" | "POST /v1/keys/{id}/export" => false,
+        "POST /v1/keys/unwrap" | "POST /v1/keys/{id}/export" | "POST /v1/keys/{id}/ceiling" => false,
+        "DELETE /v1/keys/{id}/ceiling" => officers,
         // A key that is destroyed has no place any more in which its child would be a master.
         "POST /v1/keys/disperse" => officers && state == "destroyed",
         other => panic!("{other} stands in no matrix"),
@@ -111,6 +112,7 @@ async fn every_operation_of_every_duty_in_every_state_is_what_it_should_be() {
                     let client = daemon.client(who);
                     let answer = match method.as_str() {
                         "get" => client.get::<Value>(&at, &()).await,
+                        "delete" => client.delete::<Value>(&at).await,
                         _ => client.post::<Value>(&at, example).await,
                     };
                     // What is no JSON, as the metrics, is an answer all the same.

@@ -206,6 +206,9 @@ async fn examples_work() {
             Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/replicas" => {
                 assert_eq!((problem.code.as_str(), problem.field.as_deref()), ("bad_field", Some("key")));
             }
+            Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/ceiling" => {
+                assert!(problem.detail.contains("which the key has anyway"), "{problem:?}");
+            }
             Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/export" => {
                 assert_eq!(problem.code, "refused", "the key may not leave: {problem:?}");
             }

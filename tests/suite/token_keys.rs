@@ -10,7 +10,7 @@ use crate::tokens::Token;
 pub(crate) const DTK: &str = "EFBA26C2CF1C18BC5494A3BF609AF474";
 const EMBEDDED: &str = "[[backend]]\nname = \"embedded\"\ndriver = \"software\"\n";
 
-async fn import(daemon: &Daemon, key: NewKey, value: &str) -> Key {
+pub(crate) async fn import(daemon: &Daemon, key: NewKey, value: &str) -> Key {
     let import = ImportKey { key, components: components(value), kcv: None, odd_parity: false };
     daemon.client("officer").post("/v1/keys/import", &import).await.unwrap()
 }
@@ -19,7 +19,7 @@ pub(crate) fn dtk() -> NewKey {
     NewKey { role: "DTK".to_owned(), factors: Vec::new(), ..card_key() }
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+pub(crate) fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
@@ -108,7 +108,7 @@ async fn two_who_copy_the_same_key_do_not_undo_each_other() {
 }
 
 /// A record of the first day of `cjt166-3des`, and one whose TAC was changed.
-fn record(right: bool) -> serde_json::Value {
+pub(crate) fn record(right: bool) -> serde_json::Value {
     let days = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/days");
     let day = std::fs::read_to_string(days.join("cjt166-3des-day.csv")).unwrap();
     let truth = std::fs::read_to_string(days.join("cjt166-3des-truth.csv")).unwrap();

@@ -116,6 +116,30 @@ pub struct MoveKey {
     pub to: Option<String>,
 }
 
+/// Lets more leave a backend on account of a key, for a time.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"ceiling": "card-key", "lasting": "8h"}))]
+pub struct RaiseCeiling {
+    /// `session-key` or `card-key`; above what the key was made with.
+    #[schema(example = "card-key")]
+    pub ceiling: String,
+    /// From when it is done: `30m`, `8h`, `2h 30m`; up to 168 hours.
+    #[schema(example = "8h")]
+    pub lasting: String,
+}
+
+/// A ceiling that is higher for a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RaisedCeiling {
+    /// The most that may leave meanwhile.
+    #[schema(example = "card-key")]
+    pub ceiling: String,
+    /// When it is over (RFC 3339).
+    #[schema(example = "2026-11-20T16:00:00Z")]
+    pub until: String,
+}
+
 /// Which backend answers for a key, and how its move stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyMove {
@@ -217,13 +241,16 @@ pub struct Key {
     /// The most that may leave a backend on its account.
     #[schema(example = "card-key")]
     pub ceiling: String,
+    /// What it is instead for a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raised: Option<RaisedCeiling>,
     /// `generated`, `components`, `dispersed`, `adopted`.
     #[schema(example = "components")]
     pub origin: String,
     /// Backends that hold a replica.
     #[schema(example = json!(["embedded"]))]
     pub backends: Vec<String>,
-    /// Those that have not followed the key to its state, because they did not answer: they do later, and until then do
+    /// Those that have not followed the key to its state or ceiling, because they did not answer: they do later, and until then do
     /// not serve it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!([]))]

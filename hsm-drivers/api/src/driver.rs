@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Batch, Exposure, Kcv, KcvRule, KeyAttributes, KeyName, KeyState, KeyVersion, MalformedBatch, Outcome, Recipe,
-    RecipeRefused, Secret, WrappedKey,
+    Batch, Exposure, Kcv, KcvRule, KeyAttributes, KeyName, KeyState, KeyVersion, MalformedBatch, Outcome, Raised,
+    Recipe, RecipeRefused, Secret, WrappedKey,
 };
 
 /// Who answers.
@@ -70,6 +70,8 @@ pub struct StoredKey {
     pub key: NewKey,
     /// Shown by the backend.
     pub kcv: Kcv,
+    /// What its ceiling is for a time; authenticated as the key is.
+    pub raised: Option<Raised>,
     /// The backend's own: a wrapped key, an object's id. Never a plain key.
     pub opaque: Vec<u8>,
 }
@@ -83,6 +85,15 @@ pub struct KeyHandle {
     pub epoch: u64,
     /// So that a recipe can be checked without asking the backend.
     pub attributes: KeyAttributes,
+    /// What its ceiling is for a time.
+    pub raised: Option<Raised>,
+}
+
+impl KeyHandle {
+    /// The most that may leave the backend now on account of this key.
+    pub fn ceiling(&self) -> Exposure {
+        Raised::above(self.raised, self.attributes.ceiling)
+    }
 }
 
 /// Whose fault an error is: the one thing that the router must know.
@@ -239,11 +250,12 @@ pub trait HsmDriver: Send + Sync {
     /// Forgets an opened key and everything derived from it, before it returns.
     fn close(&self, handle: &KeyHandle);
 
-    /// The same key in another state, authenticated anew.
+    /// The same key in another state, and with its ceiling raised for a time or not, authenticated anew. What the device
+    /// itself lets the key do follows.
     ///
     /// # Errors
     /// A [`DriverError`].
-    fn restate(&self, key: &StoredKey, state: KeyState) -> Result<StoredKey, DriverError>;
+    fn restate(&self, key: &StoredKey, state: KeyState, raised: Option<Raised>) -> Result<StoredKey, DriverError>;
 
     /// Removes what the backend keeps of the key.
     ///

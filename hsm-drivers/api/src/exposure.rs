@@ -4,6 +4,7 @@ use crate::attributes::words;
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,5 +22,26 @@ words! {
         CardKey = "card-key",
         /// The stored key, or one of issuer or city level: worth every card below it.
         MasterKey = "master-key",
+    }
+}
+
+/// A ceiling that is higher for a time. It is over by the clock, whether anybody takes it back or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Raised {
+    /// The most that may leave until then.
+    pub ceiling: Exposure,
+    /// The second in which it is over, since 1970-01-01T00:00:00Z.
+    pub until: u64,
+}
+
+impl Raised {
+    /// Whether it is not over yet. A clock that shows no time is past every time.
+    pub fn holds(self) -> bool {
+        SystemTime::now().duration_since(UNIX_EPOCH).is_ok_and(|now| now.as_secs() < self.until)
+    }
+
+    /// What may leave now of a key with that ceiling.
+    pub fn above(raised: Option<Self>, ceiling: Exposure) -> Exposure {
+        raised.filter(|raised| raised.holds()).map_or(ceiling, |raised| raised.ceiling.max(ceiling))
     }
 }

@@ -24,7 +24,7 @@ pub use attributes::{Algorithm, Exportability, KeyAttributes, KeyRank, KeyState,
 pub use batch::{Batch, Cell, Column, KeyColumn, LegOutcome, LegValue, MalformedBatch, Outcome, Verdict};
 pub use driver::{Arrival, DriverError, Fault, Finding, HsmDriver, Identity, KeyHandle, NewKey, Proof, StoredKey};
 pub use exchange::{BlockHeader, BlockVersion, EnvelopeForm, EnvelopeLayout, KeyPadding, PurseLabel, WrappedKey};
-pub use exposure::Exposure;
+pub use exposure::{Exposure, Raised};
 pub use kcv::{Kcv, KcvFunction, KcvInput, KcvRule};
 pub use mac::Mac;
 pub use name::{KeyName, KeyVersion, NameError};

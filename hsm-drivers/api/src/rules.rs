@@ -288,7 +288,7 @@ mod tests {
             rank: KeyRank::Plain,
             ceiling: Exposure::Nothing,
         };
-        KeyHandle { object: 0, epoch: 0, attributes }
+        KeyHandle { object: 0, epoch: 0, attributes, raised: None }
     }
 
     fn leg(finish: Finish) -> Leg {

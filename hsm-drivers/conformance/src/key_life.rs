@@ -1,8 +1,8 @@
 //! Which bytes become keys, which stored keys open, and which handles still work.
 
 use claviger_hsm_api::{
-    Algorithm, Batch, CipherMode, Column, Exportability, Exposure, Finish, Input, KeyColumn, KeyHandle, KeyRank,
-    KeyState, KeyVersion, Message, ModeOfUse, Padding, Recipe, StoredKey,
+    Algorithm, Batch, CipherMode, Column, Exportability, Exposure, Finish, Input, KeyAttributes, KeyColumn, KeyHandle,
+    KeyRank, KeyState, KeyVersion, Message, ModeOfUse, Padding, Raised, Recipe, StoredKey,
 };
 
 use crate::Failure;
@@ -14,6 +14,7 @@ pub(crate) fn check(bench: &Bench<'_>) -> Result<(), Failure> {
     bytes_that_are_no_key_stay_outside(bench)?;
     altered_keys_do_not_open(bench)?;
     closed_and_destroyed_keys_do_nothing(bench)?;
+    a_ceiling_is_raised_for_a_time(bench)?;
     another_key_verifies_and_opens_nothing(bench)
 }
 
@@ -56,13 +57,15 @@ fn altered_keys_do_not_open(bench: &Bench<'_>) -> Result<(), Failure> {
     let stored = bench.store(attributes, kcv_rule_for(bench.cipher), &KEY)?;
     bench.driver.close(&bench.open(&stored)?);
     let usage = "D0".parse().map_err(|error| failure("usage", error))?;
-    let alterations: [Alteration<'_>; 13] = [
+    let raised = Some(Raised { ceiling: Exposure::CardKey, until: u64::MAX });
+    let alterations: [Alteration<'_>; 14] = [
         ("another mode of use", &|stored| stored.key.attributes.mode = ModeOfUse::Any),
         ("another usage", &|stored| stored.key.attributes.usage = usage),
         ("another algorithm", &|stored| stored.key.attributes.algorithm = Algorithm::TripleDes),
         ("exportable", &|stored| stored.key.attributes.exportability = Exportability::Sensitive),
         ("another rank", &|stored| stored.key.attributes.rank = KeyRank::Card),
         ("another ceiling", &|stored| stored.key.attributes.ceiling = Exposure::MasterKey),
+        ("a raised ceiling", &|stored| stored.raised = raised),
         ("another state", &|stored| stored.key.state = KeyState::Suspended),
         ("another version", &|stored| stored.key.version = KeyVersion(2)),
         ("another id", &|stored| stored.key.id.push('0')),
@@ -90,6 +93,39 @@ fn does_not_open(bench: &Bench<'_>, rule: &str, altered: &StoredKey) -> Result<(
         Ok(_) => Err(failure(rule, "the altered key opened")),
         Err(_) => Ok(()),
     }
+}
+
+/// A ceiling that is raised holds until its time, is sealed as the key is, and leaves the key what it was.
+fn a_ceiling_is_raised_for_a_time(bench: &Bench<'_>) -> Result<(), Failure> {
+    let rule = "a ceiling that is raised";
+    let rank = KeyRank::Dispersion { steps_left: 1 };
+    let attributes = KeyAttributes { rank, ceiling: Exposure::Nothing, ..plain(bench.cipher, "10", ModeOfUse::Any)? };
+    let stored = bench.store(attributes, kcv_rule_for(bench.cipher), &KEY)?;
+    let expect = |stored: &StoredKey, ceiling: Exposure| {
+        bench.count();
+        let handle = bench.open(stored)?;
+        let found = handle.ceiling();
+        bench.driver.close(&handle);
+        if found == ceiling { Ok(()) } else { Err(failure(rule, format!("it is {found}, not {ceiling}"))) }
+    };
+    let restate = |stored: &StoredKey, raised| {
+        bench.driver.restate(stored, KeyState::Active, raised).map_err(|error| failure(rule, error))
+    };
+    let until = |until| Some(Raised { ceiling: Exposure::CardKey, until });
+    expect(&stored, Exposure::Nothing)?;
+    let raised = restate(&stored, until(u64::MAX))?;
+    expect(&raised, Exposure::CardKey)?;
+    let mut altered = raised.clone();
+    altered.raised = until(u64::MAX - 1);
+    does_not_open(bench, "another time", &altered)?;
+    altered.raised = None;
+    does_not_open(bench, "no time", &altered)?;
+    let over = restate(&raised, until(1))?;
+    expect(&over, Exposure::Nothing)?;
+    // Asked twice, it is done once.
+    let lowered = restate(&over, None)?;
+    expect(&lowered, Exposure::Nothing)?;
+    expect(&restate(&over, None)?, Exposure::Nothing)
 }
 
 /// A handle that is no more may be the backend's loss as well as the caller's error, so only that it does nothing

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use claviger_hsm_api::{
     Algorithm, Arrival, Batch, DriverError, Exposure, Finding, HsmDriver, Identity, Kcv, KcvFunction, KcvInput,
-    KcvRule, KeyAttributes, KeyHandle, KeyRank, KeyState, NewKey, Outcome, Proof, Recipe, Secret, StoredKey,
+    KcvRule, KeyAttributes, KeyHandle, KeyRank, KeyState, NewKey, Outcome, Proof, Raised, Recipe, Secret, StoredKey,
     WrappedKey,
 };
 use claviger_hsm_engine::lowering::{exposure, split};
@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::device::{Keep, OnSession};
 use crate::findings::findings;
 use crate::library::{Mechanism, Template};
-use crate::object::{Flags, Object, find, has_left_half, left_half, left_id, named, object_id, stored, value};
+use crate::object::{Flags, Object, find, has_left_half, left_half, left_id, named, object_id, raise, stored, value};
 use crate::probe::{proofs, prove};
 use crate::proven::{Proven, Skill};
 use crate::seal::{RECORD_KEY, Sealed, held, seal, unseal};
@@ -150,11 +150,11 @@ impl Pkcs11Driver {
             let _ = lent.connection.library.destroy(lent.session, handle);
         };
         let made = make(false, stored(&key, &mechanisms, &id)).and_then(|handle| {
-            let (algorithm, encrypts) = (key.attributes.algorithm, Flags::of(&key.attributes).encrypt);
+            let (algorithm, encrypts) = (key.attributes.algorithm, Flags::of(&key.attributes, None).encrypt);
             let object = Object { handle, algorithm, encrypts, left: None, temporary: None };
             let sealed = left_check_value(device, left).and_then(|left| {
                 let kcv = check_value(device, &object, key.kcv_rule)?;
-                seal(device, Sealed { object: id.to_vec(), left }, key, kcv)
+                seal(device, Sealed { object: id.to_vec(), left }, key, kcv, None)
             });
             sealed.inspect_err(|_| destroy(handle))
         });
@@ -244,7 +244,7 @@ impl HsmDriver for Pkcs11Driver {
 
     fn run(&self, keys: &[KeyHandle], recipe: &Recipe, batch: &Batch) -> Result<Outcome, DriverError> {
         recipe.check_batch(keys, batch)?;
-        let ceilings = recipe.ceilings(batch, |number| Some(keys.get(usize::from(number))?.attributes.ceiling));
+        let ceilings = recipe.ceilings(batch, |number| Some(keys.get(usize::from(number))?.ceiling()));
         let proven = self.proven()?;
         let cuts = split(recipe, &*proven, &ceilings).map_err(|error| DriverError::unsupported(NAME, "run", error))?;
         let beyond = exposure(recipe, &cuts).into_iter().zip(&ceilings).find(|(leaves, ceiling)| leaves > *ceiling);
@@ -330,7 +330,7 @@ impl HsmDriver for Pkcs11Driver {
             let algorithm = key.attributes.algorithm;
             let found = Object { handle, algorithm, encrypts: flags.encrypt, left: None, temporary: None };
             let kcv = check_value(device, &found, key.kcv_rule)?;
-            let wanted = Flags::of(&key.attributes);
+            let wanted = Flags::of(&key.attributes, None);
             if wanted.encrypt && !flags.encrypt && matches!(key.attributes.rank, KeyRank::Dispersion { .. }) {
                 let reason = format!("the object `{object}` does not encipher, so no card key leaves by it: adopt it with a ceiling of nothing");
                 return Err(DriverError::caller(NAME, "adopt", reason));
@@ -341,7 +341,7 @@ impl HsmDriver for Pkcs11Driver {
                 let reason = format!("the object `{object}` (KCV {value}) may more than the key's ceiling: {beyond}");
                 return Err(DriverError::caller(NAME, "adopt", reason));
             }
-            seal(device, Sealed { object: id, left: [0; 3] }, key, kcv)
+            seal(device, Sealed { object: id, left: [0; 3] }, key, kcv, None)
         })
     }
 
@@ -354,7 +354,9 @@ impl HsmDriver for Pkcs11Driver {
                 return Err(DriverError::wrong_key(NAME, "open", reason));
             };
             let left = if has_left_half(&key.key.attributes) { find(lent, &left_id(&id))? } else { None };
-            let allowed = Flags::of(&key.key.attributes);
+            let allowed = Flags::of(&key.key.attributes, key.raised);
+            // While a ceiling comes down an object may less than its record says, for a moment.
+            let encrypts = Flags::read(lent, handle)?.encrypt;
             for handle in std::iter::once(handle).chain(left) {
                 let beyond = Flags::read(lent, handle)?.beyond(allowed);
                 if !beyond.is_empty() {
@@ -364,7 +366,7 @@ impl HsmDriver for Pkcs11Driver {
                 }
             }
             let algorithm = key.key.attributes.algorithm;
-            let opened = OpenKey { epoch: lent.connection.epoch, handle, left, algorithm, encrypts: allowed.encrypt };
+            let opened = OpenKey { epoch: lent.connection.epoch, handle, left, algorithm, encrypts };
             let shown = check_value(device, &opened.object(), key.kcv.rule)?;
             if shown != key.kcv || left_check_value(device, left)? != left_kcv {
                 let reason = format!("key {} shows another KCV than it was stored with", key.key.id);
@@ -373,17 +375,23 @@ impl HsmDriver for Pkcs11Driver {
             Ok(opened)
         })?;
         let epoch = opened.epoch;
-        Ok(KeyHandle { object: self.open.insert(opened), epoch, attributes: key.key.attributes.clone() })
+        let attributes = key.key.attributes.clone();
+        Ok(KeyHandle { object: self.open.insert(opened), epoch, attributes, raised: key.raised })
     }
 
     fn close(&self, handle: &KeyHandle) {
         self.open.remove(handle.object);
     }
 
-    fn restate(&self, key: &StoredKey, state: KeyState) -> Result<StoredKey, DriverError> {
-        self.with(|_, device| {
+    fn restate(&self, key: &StoredKey, state: KeyState, raised: Option<Raised>) -> Result<StoredKey, DriverError> {
+        self.with(|lent, device| {
             let sealed = unseal(device, key)?;
-            seal(device, sealed, NewKey { state, ..key.key.clone() }, key.kcv.clone())
+            if raised != key.raised
+                && let Some(handle) = find(lent, &sealed.object)?
+            {
+                raise(lent, handle, key, raised)?;
+            }
+            seal(device, sealed, NewKey { state, ..key.key.clone() }, key.kcv.clone(), raised)
         })
     }
 

@@ -306,6 +306,12 @@ impl Library {
         Ok(object)
     }
 
+    /// Changes attributes of an object.
+    pub(crate) fn change(&self, session: Session, object: Object, mut template: Template) -> Result<(), Failed> {
+        let mut raw = template.raw();
+        call!(self, C_SetAttributeValue, session, object, raw.as_mut_ptr(), raw.len() as ck::CK_ULONG)
+    }
+
     pub(crate) fn destroy(&self, session: Session, object: Object) -> Result<(), Failed> {
         call!(self, C_DestroyObject, session, object)
     }

@@ -2,7 +2,8 @@
 //! made.
 
 use claviger_hsm_api::{
-    Algorithm, DriverError, Exportability, Exposure, KeyAttributes, KeyRank, ModeOfUse, NewKey, Secret,
+    Algorithm, DriverError, Exportability, Exposure, KeyAttributes, KeyRank, ModeOfUse, NewKey, Raised, Secret,
+    StoredKey,
 };
 use cryptoki_sys as ck;
 use sha2::{Digest, Sha256};
@@ -50,12 +51,12 @@ impl Flags {
     pub(crate) const TEMPORARY: Self =
         Self { encrypt: true, decrypt: true, sign: true, derive: true, wrap: true, extractable: false };
 
-    /// What a key's object may do: a key above card level derives, and enciphers only if card keys may leave, since
-    /// that is what enciphering gives out.
-    pub(crate) fn of(key: &KeyAttributes) -> Self {
+    /// What a key's object may do: a key above card level derives, and enciphers only if card keys may leave, be it for
+    /// a time, since that is what enciphering gives out.
+    pub(crate) fn of(key: &KeyAttributes, raised: Option<Raised>) -> Self {
         let extractable = key.exportability != Exportability::None;
         if matches!(key.rank, KeyRank::Dispersion { .. }) {
-            let encrypt = key.ceiling >= Exposure::CardKey;
+            let encrypt = highest(key, raised) >= Exposure::CardKey;
             return Self { encrypt, decrypt: false, sign: false, derive: true, wrap: false, extractable };
         }
         let cipher = key.algorithm.block_len().is_some();
@@ -116,6 +117,11 @@ impl Flags {
     }
 }
 
+/// The highest ceiling that a key has at any time.
+fn highest(key: &KeyAttributes, raised: Option<Raised>) -> Exposure {
+    raised.map_or(key.ceiling, |raised| raised.ceiling.max(key.ceiling))
+}
+
 fn flag(lent: &Lent<'_>, handle: ck::CK_OBJECT_HANDLE, kind: ck::CK_ATTRIBUTE_TYPE) -> Result<bool, DriverError> {
     let value = lent.check(lent.connection.library.attribute(lent.session, handle, kind))?;
     Ok(value.is_some_and(|value| value.first().is_some_and(|byte| *byte != 0)))
@@ -137,13 +143,32 @@ pub(crate) fn temporary(mechanisms: &Mechanisms, flags: Flags) -> Template {
 
 /// The template of a stored key.
 pub(crate) fn stored(key: &NewKey, mechanisms: &Mechanisms, id: &[u8]) -> Template {
-    let flags = Flags::of(&key.attributes);
-    flags.apply(secret_key(mechanisms.key_type, true)).bytes(ck::CKA_ID, id).bytes(ck::CKA_LABEL, label(key).as_bytes())
+    let flags = Flags::of(&key.attributes, None);
+    let label = label(key, None);
+    flags.apply(secret_key(mechanisms.key_type, true)).bytes(ck::CKA_ID, id).bytes(ck::CKA_LABEL, label.as_bytes())
+}
+
+/// Changes an object when its key's ceiling is raised for a time, and when that is over. A label that somebody else gave it
+/// stays.
+pub(crate) fn raise(
+    lent: &Lent<'_>,
+    handle: ck::CK_OBJECT_HANDLE,
+    stored: &StoredKey,
+    raised: Option<Raised>,
+) -> Result<(), DriverError> {
+    let library = &lent.connection.library;
+    let (key, flags) = (&stored.key, Flags::of(&stored.key.attributes, raised));
+    let mut template = Template::default().flag(ck::CKA_ENCRYPT, flags.encrypt);
+    let shown = lent.check(library.attribute(lent.session, handle, ck::CKA_LABEL))?;
+    if shown.is_some_and(|shown| shown.as_slice() == label(key, stored.raised).as_bytes()) {
+        template = template.bytes(ck::CKA_LABEL, label(key, raised).as_bytes());
+    }
+    lent.check(library.change(lent.session, handle, template))
 }
 
 /// How operators of the token see a stored key: its name, and the ceiling that its flags must keep to.
-fn label(key: &NewKey) -> String {
-    let ceiling = key.attributes.ceiling;
+fn label(key: &NewKey, raised: Option<Raised>) -> String {
+    let ceiling = highest(&key.attributes, raised);
     let moves = if key.attributes.exportability == Exportability::None { "" } else { MOVABLE };
     format!("{} {} {}{CEILING}{ceiling}{moves}", key.name, key.attributes.algorithm, key.version)
 }

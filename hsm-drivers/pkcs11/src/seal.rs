@@ -1,7 +1,7 @@
 //! What the store keeps of a key in the token: its object's id, and a MAC by a key of the token over everything that the
 //! store says of it. A row in which something was changed does not open.
 
-use claviger_hsm_api::{Algorithm, DriverError, Kcv, NewKey, StoredKey};
+use claviger_hsm_api::{Algorithm, DriverError, Kcv, NewKey, Raised, StoredKey};
 use claviger_hsm_engine::Device;
 use cryptoki_sys as ck;
 use serde::Serialize;
@@ -26,6 +26,8 @@ struct Header<'a> {
     sealed: &'a Sealed,
     key: &'a NewKey,
     kcv: &'a Kcv,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raised: Option<Raised>,
 }
 
 /// A key's objects in the token.
@@ -38,11 +40,17 @@ pub(crate) struct Sealed {
 }
 
 /// A stored key of an object.
-pub(crate) fn seal(device: &OnSession<'_>, sealed: Sealed, key: NewKey, kcv: Kcv) -> Result<StoredKey, DriverError> {
+pub(crate) fn seal(
+    device: &OnSession<'_>,
+    sealed: Sealed,
+    key: NewKey,
+    kcv: Kcv,
+    raised: Option<Raised>,
+) -> Result<StoredKey, DriverError> {
     let record_key = record_key(device)?;
-    let tag = tag(device, &record_key, &sealed, &key, &kcv)?;
+    let tag = tag(device, &record_key, &Header { layout: LAYOUT, sealed: &sealed, key: &key, kcv: &kcv, raised })?;
     let opaque = [&[LAYOUT][..], &tag, &sealed.left, &sealed.object].concat();
-    Ok(StoredKey { key, kcv, opaque })
+    Ok(StoredKey { key, kcv, raised, opaque })
 }
 
 /// The object that an opaque part speaks of, whether it is authentic or not.
@@ -63,9 +71,11 @@ pub(crate) fn unseal(device: &OnSession<'_>, stored: &StoredKey) -> Result<Seale
         return Err(DriverError::backend(NAME, "open", reason));
     }
     let sealed = Sealed { object: object.to_vec(), left: *left };
+    let StoredKey { key, kcv, raised, .. } = stored;
+    let header = Header { layout: LAYOUT, sealed: &sealed, key, kcv, raised: *raised };
     // Two processes that found none may have made one each.
     for record_key in record_keys(device)? {
-        let wanted = tag(device, &record_key, &sealed, &stored.key, &stored.kcv)?;
+        let wanted = tag(device, &record_key, &header)?;
         if bool::from(wanted.as_slice().ct_eq(found)) {
             return Ok(sealed);
         }
@@ -73,15 +83,8 @@ pub(crate) fn unseal(device: &OnSession<'_>, stored: &StoredKey) -> Result<Seale
     Err(changed())
 }
 
-fn tag(
-    device: &OnSession<'_>,
-    record_key: &Object<'_>,
-    sealed: &Sealed,
-    key: &NewKey,
-    kcv: &Kcv,
-) -> Result<Vec<u8>, DriverError> {
-    let header = serde_json::to_vec(&Header { layout: LAYOUT, sealed, key, kcv })
-        .map_err(|error| DriverError::caller(NAME, "seal", error))?;
+fn tag(device: &OnSession<'_>, record_key: &Object<'_>, header: &Header<'_>) -> Result<Vec<u8>, DriverError> {
+    let header = serde_json::to_vec(header).map_err(|error| DriverError::caller(NAME, "seal", error))?;
     let mut tag = match record_key.algorithm {
         Algorithm::HmacSha256 => device.hmac(record_key, &header)?,
         _ => device.cmac(record_key, &header)?,

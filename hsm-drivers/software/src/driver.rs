@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use claviger_hsm_api::{
-    Batch, DriverError, Exposure, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof, Recipe, Secret,
-    StoredKey, WrappedKey,
+    Batch, DriverError, Exposure, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof, Raised, Recipe,
+    Secret, StoredKey, WrappedKey,
 };
 use claviger_hsm_engine::{EngineError, OpenKeys, PlainKey, check_key, fill_random, kcv, open_wrapped, platform, run};
 
@@ -39,7 +39,7 @@ impl SoftwareDriver {
         key.check_kcv()?;
         let plain = PlainKey { algorithm: key.attributes.algorithm, secret };
         let kcv = kcv(&plain, key.kcv_rule).map_err(|error| DriverError::caller(NAME, "kcv", error))?;
-        seal(&self.storage_key, key, kcv, plain.secret.expose())
+        seal(&self.storage_key, key, kcv, None, plain.secret.expose())
     }
 
     fn find(&self, handle: &KeyHandle) -> Result<Arc<PlainKey>, DriverError> {
@@ -122,16 +122,17 @@ impl HsmDriver for SoftwareDriver {
                 format!("key {} shows another KCV than it was stored with", key.key.id),
             ));
         }
-        Ok(KeyHandle { object: self.open.insert(plain), epoch: EPOCH, attributes: key.key.attributes.clone() })
+        let attributes = key.key.attributes.clone();
+        Ok(KeyHandle { object: self.open.insert(plain), epoch: EPOCH, attributes, raised: key.raised })
     }
 
     fn close(&self, handle: &KeyHandle) {
         self.open.remove(handle.object);
     }
 
-    fn restate(&self, key: &StoredKey, state: KeyState) -> Result<StoredKey, DriverError> {
+    fn restate(&self, key: &StoredKey, state: KeyState, raised: Option<Raised>) -> Result<StoredKey, DriverError> {
         let secret = unseal(&self.storage_key, key)?;
-        seal(&self.storage_key, NewKey { state, ..key.key.clone() }, key.kcv.clone(), secret.expose())
+        seal(&self.storage_key, NewKey { state, ..key.key.clone() }, key.kcv.clone(), raised, secret.expose())
     }
 
     fn destroy(&self, _: &StoredKey) -> Result<(), DriverError> {

@@ -1,6 +1,6 @@
 //! Keys in words.
 
-use claviger_client::{Key, KeyMove};
+use claviger_client::{Key, KeyMove, RaisedCeiling};
 
 pub(super) fn move_line(stands: &KeyMove) -> String {
     let KeyMove { answers, from, to, compared, diverged, failed, skipped } = stands;
@@ -27,11 +27,19 @@ pub(super) fn details(key: &Key) -> String {
         key.usage,
         key.mode,
         key.exportability,
-        key.ceiling,
+        ceiling(key),
         key.origin,
         key.created,
         key.kcv_rule,
     )
+}
+
+/// What may leave, and until when.
+fn ceiling(key: &Key) -> String {
+    match &key.raised {
+        Some(RaisedCeiling { ceiling, until }) => format!("{ceiling} until {until}, then {}", key.ceiling),
+        None => key.ceiling.clone(),
+    }
 }
 
 /// A key on one line.

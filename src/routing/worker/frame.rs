@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use claviger_hsm_api::{
     Arrival, Batch, DriverError, Exposure, Finding, Finish, Identity, KeyAttributes, KeyHandle, KeyState, LegValue,
-    NewKey, Outcome, Proof, Recipe, StoredKey, WrappedKey,
+    NewKey, Outcome, Proof, Raised, Recipe, StoredKey, WrappedKey,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ pub(super) enum Task {
     Adopt { key: NewKey, object: String, others: Vec<Vec<u8>> },
     Open { key: StoredKey },
     Close { handle: KeyHandle },
-    Restate { key: StoredKey, state: KeyState },
+    Restate { key: StoredKey, state: KeyState, raised: Option<Raised> },
     Destroy { key: StoredKey },
     Abandon { key_id: String },
     Random { len: usize },

@@ -93,7 +93,7 @@ fn answer(driver: &dyn HsmDriver, task: Task) -> Result<Reply, DriverError> {
             driver.close(&handle);
             Ok(Reply::Done)
         }
-        Task::Restate { key, state } => driver.restate(&key, state).map(Reply::Stored),
+        Task::Restate { key, state, raised } => driver.restate(&key, state, raised).map(Reply::Stored),
         Task::Destroy { key } => driver.destroy(&key).map(|()| Reply::Done),
         Task::Abandon { key_id } => driver.abandon(&key_id).map(|()| Reply::Done),
         Task::Random { len } => driver.random(len).map(|bytes| Reply::Bytes(Bytes(bytes.into()))),

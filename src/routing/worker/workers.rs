@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use claviger_hsm_api::{
     Arrival, Batch, DriverError, Exposure, Fault, Finding, HsmDriver, Identity, KeyAttributes, KeyHandle, KeyState,
-    NewKey, Outcome, Proof, Recipe, Secret, StoredKey, WrappedKey,
+    NewKey, Outcome, Proof, Raised, Recipe, Secret, StoredKey, WrappedKey,
 };
 use zeroize::Zeroizing;
 
@@ -335,7 +335,7 @@ impl HsmDriver for Workers {
         let process = slot.process(&self.crew)?;
         self.keys.write().unwrap_or_else(PoisonError::into_inner).insert(object, Arc::clone(&known));
         match self.handle(slot, &process, object, &known) {
-            Ok(handle) => Ok(KeyHandle { object, epoch: 1, attributes: handle.attributes }),
+            Ok(handle) => Ok(KeyHandle { object, epoch: 1, ..handle }),
             Err(error) => {
                 self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(&object);
                 Err(error)
@@ -348,8 +348,8 @@ impl HsmDriver for Workers {
         self.slots.iter().for_each(|slot| self.close_in(slot, handle.object));
     }
 
-    fn restate(&self, key: &StoredKey, state: KeyState) -> Result<StoredKey, DriverError> {
-        stored(self.ask(Task::Restate { key: key.clone(), state })?)
+    fn restate(&self, key: &StoredKey, state: KeyState, raised: Option<Raised>) -> Result<StoredKey, DriverError> {
+        stored(self.ask(Task::Restate { key: key.clone(), state, raised })?)
     }
 
     fn destroy(&self, key: &StoredKey) -> Result<(), DriverError> {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::CeremonyError;
 use crate::keyring::{MoveStep, Origin, Validity};
-use crate::operation::{ExportForm, KeyRef, KeyRequest, StepInput};
+use crate::operation::{ExportForm, KeyRef, KeyRequest, Raise, StepInput};
 use crate::policy::{Backing, Resource};
 use crate::routing::RouteError;
 use crate::service::exchange::export_recipe;
@@ -110,6 +110,16 @@ impl Service {
                 let (router, recipe) = (self.router()?, export_recipe(&keys, &form));
                 Ok(tokio::task::block_in_place(|| router.can_run(&keys, &recipe))?)
             }
+            Step::RaiseCeiling { key, ceiling, lasting, .. } => {
+                let raise = raise(ceiling, lasting)?;
+                old(key)?;
+                match self.referenced(&key_ref(plan, binding, key)?) {
+                    Ok(entry) => raise.check_above(&entry),
+                    // The ceremony makes it first.
+                    Err(_) => Ok(()),
+                }
+            }
+            Step::LowerCeiling { key, .. } => old(key),
             Step::MoveKey { key, step, to, .. } => {
                 move_step(binding, step, to.as_deref())?;
                 old(key)
@@ -204,6 +214,12 @@ pub(super) fn export_form(
 
 fn envelope_form(layout: &str) -> Result<EnvelopeForm, ServiceError> {
     Ok(EnvelopeForm { layout: word("layout", layout)?, big_endian: false, first: 1 })
+}
+
+/// How far a step raises a ceiling.
+pub(super) fn raise(ceiling: &str, lasting: &str) -> Result<Raise, ServiceError> {
+    let raise = Raise { ceiling: word("ceiling", ceiling)?, lasting: word("lasting", lasting)? };
+    raise.check().map(|()| raise)
 }
 
 /// A step of a move, with the binding's backend.

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::planned::{came, export_form, key_ref, key_request, move_step, own_factors};
+use super::planned::{came, export_form, key_ref, key_request, move_step, own_factors, raise};
 use super::{CeremonyError, Live};
 use crate::keyring::{Entry, Origin};
 use crate::operation::{KeyRequest, Operation, StepInput, UnwrapRequest};
@@ -244,6 +244,14 @@ impl Service {
                 self.move_key(caller, "move_key", entry.id(), step).await?;
                 self.planned_entry(ceremony, key)
             }
+            Step::RaiseCeiling { key, ceiling, lasting, .. } => {
+                let (entry, raise) = (self.planned_entry(ceremony, key)?, raise(ceiling, lasting)?);
+                self.raise_ceiling(caller, "raise_ceiling", entry.id(), raise).await
+            }
+            Step::LowerCeiling { key, .. } => {
+                let entry = self.planned_entry(ceremony, key)?;
+                self.lower_ceiling(caller, "lower_ceiling", entry.id()).await
+            }
             Step::AdoptKey { key, object, .. } => {
                 let request = key_request(plan, binding, key)?;
                 self.adopt_key(caller, "adopt_key", request, object.clone(), None, Vec::new()).await
@@ -427,6 +435,10 @@ impl Service {
                     _ => false,
                 }
             }
+            Step::RaiseCeiling { ceiling, .. } => {
+                entry.record.raised.is_some_and(|raised| raised.ceiling.as_str() == ceiling && raised.holds())
+            }
+            Step::LowerCeiling { .. } => entry.record.raised.is_none(),
             // What went out changed nothing.
             Step::SendKey { .. } => false,
             _ => entry.record.created >= since,
@@ -465,7 +477,7 @@ fn lines_of(entry: &Entry) -> Vec<(String, String)> {
         line("key id", entry.id()),
         line("kcv", &record.kcv.value),
         line("state", &record.key.state.to_string()),
-        line("ceiling", &record.key.attributes.ceiling.to_string()),
+        line("ceiling", &record.ceiling_in_words()),
         line("held by", &entry.backends().collect::<Vec<_>>().join(", ")),
     ]
 }

@@ -147,6 +147,7 @@ async fn make_what_is_there(daemon: &Daemon, plan: &Plan) {
             version: key.version.clone(),
             movable: key.movable,
             sensitive: key.sensitive,
+            ceiling: key.ceiling.clone(),
             ..dtk()
         };
         into(daemon, backends, new, value).await;

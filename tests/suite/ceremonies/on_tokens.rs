@@ -67,7 +67,7 @@ fn keys(daemon: &Daemon) -> Vec<Key> {
 }
 
 #[test]
-fn five_plans_are_held_on_softhsm_and_on_nss() {
+fn six_plans_are_held_on_softhsm_and_on_nss() {
     for token in [Token::softhsm(), Token::nss()] {
         let daemon = Daemon::with_backends(&token.backend("room", "on-prem", ""));
         hold(&daemon, "generate-root", &[("home", "room")], &[("algorithm", "3des")]);
@@ -81,21 +81,30 @@ fn five_plans_are_held_on_softhsm_and_on_nss() {
         let block = json!({"op": "key_block_wrap", "kbpk": KBPK, "header": "D0000B3TX05N0000", "key": DTK});
         daemon.file("received.key", ask_for(&block).as_bytes());
         hold(&daemon, "receive-key-block", &[("home", "room")], &[]);
+        let sealed = NewKey { version: "06".to_owned(), ceiling: Some("nothing".to_owned()), ..dtk() };
+        let import = ImportKey { key: sealed, components: components(DTK), kcv: None, odd_parity: false };
+        let _: Key = now(daemon.client("officer").post("/v1/keys/import", &import)).unwrap();
+        hold(&daemon, "raise-ceiling", &[], &[("version", "06")]);
         let keys = keys(&daemon);
         let received = keys.iter().find(|key| key.version == "05").unwrap();
         assert_eq!(received.kcv, super::kcv("3des", DTK));
         assert!(keys.iter().all(|key| key.backends == ["room"]), "{keys:?}");
-        // What a token does not give out is said before.
-        let sent = [("version", "01"), ("algorithm", "3des")];
-        let order = super::attacks::order(&daemon.data(), "send-key-block", &[], &sent);
-        let checked: Result<claviger_client::Health, _> =
-            now(daemon.client("officer").post("/v1/ceremonies/check", &order.request()));
-        assert!(problem(checked).detail.starts_with("step 2: "));
+        // What a token does not give out is said before, and that a ceiling is high enough.
+        for (plan, refused) in
+            [("send-key-block", "step 2: "), ("raise-ceiling", "step 3: field `ceiling` is not above card-key")]
+        {
+            let there = [("version", "01"), ("algorithm", "3des")];
+            let order = super::attacks::order(&daemon.data(), plan, &[], &there);
+            let checked: Result<claviger_client::Health, _> =
+                now(daemon.client("officer").post("/v1/ceremonies/check", &order.request()));
+            let told = problem(checked).detail;
+            assert!(told.starts_with(refused), "{plan}: {told}");
+        }
         let origins: BTreeMap<&str, usize> = keys.iter().fold(BTreeMap::new(), |mut origins, key| {
             *origins.entry(key.origin.as_str()).or_default() += 1;
             origins
         });
-        assert_eq!(origins, [("components", 3), ("generated", 2), ("unwrapped", 1)].into());
+        assert_eq!(origins, [("components", 4), ("generated", 2), ("unwrapped", 1)].into());
     }
 }
 
