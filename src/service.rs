@@ -24,6 +24,7 @@ mod replicas;
 mod shares;
 mod transactions;
 mod under_way;
+mod unsealing;
 
 use std::fs::{File, TryLockError};
 use std::net::IpAddr;
@@ -31,7 +32,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rustls::pki_types::CertificateDer;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -39,13 +39,12 @@ use claviger_card_schemes::{CardScheme, Schemes};
 use claviger_hsm_api::{KeyName, Secret};
 use claviger_key_ceremonies::Share;
 
-use crate::audit::{Audit, Event, Signer};
+use crate::audit::{Audit, Event};
 use crate::backup::BackupKey;
 use crate::keyring::{Entry, Keyring};
 use crate::operation::Operation;
 use crate::policy::{Authorizer, Permit, Principal, Resource, Surroundings};
 use crate::routing::{Launcher, Router, RoutingConfig};
-use crate::seal::{self, Opener};
 use crate::store::Store;
 pub use approvals::{ApprovalError, Proposal};
 use asked::Asked;
@@ -227,37 +226,6 @@ impl Service {
         self.router.get().is_some()
     }
 
-    /// Opens the backends with the storage master key.
-    ///
-    /// # Errors
-    /// [`ServiceError`].
-    pub async fn unseal(&self, storage_key: Secret, by: &str) -> Result<(), ServiceError> {
-        let signer = Signer::of(storage_key.expose()).map_err(|_| ServiceError::Internal)?;
-        let kept = Secret::copy_of(storage_key.expose());
-        let backup_key = BackupKey::of(&storage_key).map_err(|_| ServiceError::Internal)?;
-        let routing = self.routing.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let launcher = Arc::clone(&self.launcher);
-        let open = move || Router::open(&routing, &storage_key, &launcher).map_err(ServiceError::from);
-        let opened = blocking(open).await;
-        let outcome = opened.as_ref().map_or_else(ServiceError::code, |_| "unsealed");
-        self.audit
-            .append(Event {
-                event: "unseal".to_owned(),
-                principal: by.to_owned(),
-                outcome: outcome.to_owned(),
-                ..Event::default()
-            })
-            .await?;
-        self.audit.sign_with(signer);
-        let _ = self.backup_key.set(Arc::new(backup_key));
-        let _ = self.storage_key.set(kept);
-        // A second unsealing finds the backends open and changes nothing.
-        if self.router.set(opened?).is_ok() {
-            self.tend().await;
-        }
-        Ok(())
-    }
-
     /// Does what is asked, if policy permits it, and writes down that it did before it answers.
     ///
     /// # Errors
@@ -355,49 +323,6 @@ impl Service {
             Operation::ProveVerdicts { job } => self.prove_verdicts(caller, action, job).await.map(Outcome::Blinding),
             Operation::Random { len } => self.random(caller, action, len).await.map(Outcome::Bytes),
         }
-    }
-
-    /// Opens the seal at start, with what the configuration names; a failure is written down.
-    ///
-    /// # Errors
-    /// [`ServiceError`].
-    pub async fn unseal_at_start(&self, opener: Opener<'_>) -> Result<(), ServiceError> {
-        let by = if matches!(opener, Opener::Credential(_)) { "systemd credential" } else { "key file" };
-        match seal::unseal(&self.store, opener).await {
-            Ok(storage_key) => self.unseal(storage_key, by).await,
-            Err(error) => {
-                let error = ServiceError::from(error);
-                let event = Event {
-                    event: "unseal".to_owned(),
-                    principal: by.to_owned(),
-                    outcome: error.code().to_owned(),
-                    ..Event::default()
-                };
-                self.audit.append(event).await?;
-                Err(error)
-            }
-        }
-    }
-
-    async fn unseal_with(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        passphrase: &Secret,
-    ) -> Result<(), ServiceError> {
-        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
-        let unsealing = async {
-            // Argon2id takes its time.
-            tokio::task::block_in_place(|| {
-                Handle::current().block_on(seal::unseal(&self.store, Opener::Passphrase(passphrase)))
-            })
-        };
-        let opened = unsealing.await.map_err(ServiceError::from);
-        let result = match opened {
-            Ok(storage_key) => self.unseal(storage_key, &caller.principal.to_string()).await,
-            Err(error) => Err(error),
-        };
-        self.settle(caller, &permit, Event::default(), result).await
     }
 
     async fn show_scheme(
