@@ -181,12 +181,11 @@ fn is_strict(path: &Path, config: &Config) -> Result<(), Loose> {
 fn rules(config: &Config, door: &Arc<Door>) -> Result<Rules, PolicyError> {
     let at_the_door = Arc::clone(door);
     Ok(Rules {
-        policy: Authorizer::load(&config.policy_source())?,
+        policy: Arc::new(Authorizer::load(&config.policy_source())?),
         principals: door.principals(),
         known: Arc::new(move |chain| at_the_door.caller(chain)),
         surroundings: config.surroundings(),
         quotas: config.quota(),
-        rehearsal: config.policies == "dev",
     })
 }
 

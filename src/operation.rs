@@ -192,6 +192,13 @@ pub enum Operation {
     },
     /// How each backend is.
     ListBackends,
+    /// Which policies are in force, and which wait.
+    ShowPolicies,
+    /// Puts the policies that wait in the place of those in force.
+    ChangePolicies {
+        /// Of the set that waits, lower-case hexadecimal.
+        sha256: String,
+    },
     /// Who may call at all.
     ListPrincipals,
     /// Which of them may do something with a key.
@@ -409,6 +416,8 @@ impl Operation {
             Self::BackUp => "back_up",
             Self::SetTerminal { .. } => "set_terminal",
             Self::ListBackends => "list_backends",
+            Self::ShowPolicies => "show_policies",
+            Self::ChangePolicies { .. } => "change_policies",
             Self::ListPrincipals => "list_principals",
             Self::WhoCan { .. } => "who_can",
             Self::ProveVerdicts { .. } => "prove_verdicts",

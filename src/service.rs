@@ -17,6 +17,7 @@ mod keys;
 mod outcome;
 mod perform;
 mod personalise;
+mod policies;
 mod purse;
 mod quotas;
 mod reload;
@@ -60,6 +61,7 @@ pub use job::BATCH;
 pub use keys::factor;
 pub use outcome::{Moving, Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};
+pub use policies::PolicyStatus;
 pub use quotas::{CallerLimits, QuotaConfig};
 use quotas::{Quotas, TooMany};
 pub use transactions::VerifyJob;
@@ -69,9 +71,10 @@ use under_way::UnderWay;
 const JOBS: usize = 64;
 
 /// Who may call, and what they may do.
+#[derive(Clone)]
 pub struct Rules {
     /// The policies in force.
-    pub policy: Authorizer,
+    pub policy: Arc<Authorizer>,
     /// Everybody whom the configuration knows.
     pub principals: Vec<Arc<Principal>>,
     /// Who of them shows a certificate.
@@ -80,8 +83,18 @@ pub struct Rules {
     pub surroundings: Surroundings,
     /// How much they may do.
     pub quotas: QuotaConfig,
+}
+
+impl Rules {
     /// Whether ceremonies are rehearsals: keys of development are thrown away.
-    pub rehearsal: bool,
+    fn is_rehearsal(&self) -> bool {
+        self.policy.in_force().name == "dev"
+    }
+
+    /// The same under other policies.
+    fn with(&self, policy: Arc<Authorizer>) -> Self {
+        Self { policy, ..self.clone() }
+    }
 }
 
 /// Whom a chain of certificates lets in, if anybody.
@@ -132,6 +145,8 @@ pub struct Service {
     store: Store,
     keyring: Keyring,
     rules: RwLock<Arc<Rules>>,
+    /// The policies that the configuration names, while they are not in force. Held while others take their place.
+    waiting: tokio::sync::Mutex<Option<Arc<Authorizer>>>,
     schemes: Schemes,
     audit: Audit,
     routing: Mutex<RoutingConfig>,
@@ -180,11 +195,13 @@ impl Service {
         let store = Store::open(&data.join("claviger.db")).await?;
         let installation = store.installation().await?;
         let keyring = Keyring::load(store.clone()).await?;
+        let (rules, waiting) = policies::begin(&store, rules).await?;
         audit.append(reload::in_force(&rules, "start", "sealed")).await?;
         Ok(Arc::new(Self {
             store,
             keyring,
             rules: RwLock::new(Arc::new(rules)),
+            waiting: tokio::sync::Mutex::new(waiting),
             schemes,
             audit,
             routing: Mutex::new(routing),
@@ -318,6 +335,10 @@ impl Service {
                 self.set_terminal(caller, action, tenant, &terminal, last).await.map(|()| Outcome::Done)
             }
             Operation::ListBackends => self.list_backends(caller, action).await.map(Outcome::Backends),
+            Operation::ShowPolicies => self.show_policies(caller, action).await.map(Outcome::Policies),
+            Operation::ChangePolicies { sha256 } => {
+                self.change_policies(caller, action, &sha256).await.map(Outcome::Policies)
+            }
             Operation::ListPrincipals => self.list_principals(caller, action).await.map(Outcome::Principals),
             Operation::WhoCan { what, id } => self.who_can(caller, action, &what, &id).await.map(Outcome::Grants),
             Operation::ProveVerdicts { job } => self.prove_verdicts(caller, action, job).await.map(Outcome::Blinding),

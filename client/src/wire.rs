@@ -29,7 +29,9 @@ pub use keys::{
     AdoptKey, ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyMove, KeyReference, MoveKey,
     NewKey, RaiseCeiling, RaisedCeiling, ReplicateKey, SetKeyState,
 };
-pub use policy::{Caller, CallerList, Grant, GrantList, JobBlinding, WhoCan};
+pub use policy::{
+    Caller, CallerList, ChangePolicies, Grant, GrantList, JobBlinding, Policies, PolicyChange, PolicySet, WhoCan,
+};
 pub use purse::{PsamDebit, PsamResult, Purse, PurseResult};
 pub use status::{
     Backend, BackendList, BringShare, Health, Problem, RandomBytes, RandomRequest, Scheme, SchemeItem, SchemeLayout,

@@ -6,5 +6,8 @@ use claviger::policy::{Authorizer, PolicySource};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let _ = Authorizer::load(&PolicySource::Texts(vec![("fuzz.cedar".to_owned(), text.to_owned())]));
+    let _ = Authorizer::load(&PolicySource::Texts {
+        name: "fuzz".to_owned(),
+        texts: vec![("fuzz.cedar".to_owned(), text.to_owned())],
+    });
 });

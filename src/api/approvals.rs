@@ -11,7 +11,7 @@ use super::{Refusal, State, body, execute};
 use crate::operation::Operation;
 use crate::service::{Caller, Outcome, Proposal};
 
-/// A tenant's proposals, those made last first.
+/// The proposals of a tenant, or of the daemon itself; those made last first.
 ///
 /// What policy permits only with approvals is proposed by being asked for: the refusal `approval_needed` names the proposal.
 /// Once enough have approved it, the same request with the header `claviger-approval` is done, once.
@@ -23,6 +23,10 @@ pub(super) async fn list_proposals(
     filter: Result<Query<ProposalFilter>, QueryRejection>,
 ) -> Result<Json<ProposalList>, Refusal> {
     let Query(ProposalFilter { tenant }) = filter.map_err(Refusal::query)?;
+    let tenant = match tenant {
+        Some(tenant) if tenant.is_empty() => return Err(Refusal::field("tenant", "is empty")),
+        tenant => tenant.unwrap_or_default(),
+    };
     match execute(&state.service, caller, Operation::ListProposals { tenant }).await? {
         Outcome::Proposals(all) => Ok(Json(ProposalList { proposals: all.into_iter().map(view).collect() })),
         _ => Err(Refusal::unexpected()),

@@ -14,6 +14,7 @@ mod generic;
 mod inquiries;
 mod keys;
 mod moves;
+mod policies;
 mod problem;
 mod purse;
 pub mod schemes;
@@ -84,6 +85,7 @@ pub fn router(state: State) -> Router {
         .routes(routes!(backups::back_up))
         .routes(routes!(backups::set_terminal))
         .routes(routes!(status::backends))
+        .routes(routes!(policies::show_policies, policies::change_policies))
         .routes(routes!(inquiries::principals))
         .routes(routes!(inquiries::who_can))
         .routes(routes!(inquiries::blinding))

@@ -82,6 +82,12 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (503, "store_failed", "the store failed", None),
     (503, "audit_failed", "the audit log does not take the record", None),
     (503, "directory", "the data directory cannot be used", None),
+    (
+        503,
+        "policies_unusable",
+        "the policies cannot be used: the store's were changed by somebody else than the daemon",
+        None,
+    ),
     (503, "stopping", "the daemon is stopping", None),
 ];
 

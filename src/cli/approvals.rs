@@ -56,9 +56,9 @@ pub(super) enum Approvals {
 
 #[derive(Args)]
 pub(super) struct List {
-    /// City or operator
+    /// City or operator; what is about the daemon itself if none is named
     #[arg(long)]
-    tenant: String,
+    tenant: Option<String>,
     /// Those that were used or refused, have expired, or cannot be done any more because their key has changed, as well
     #[arg(long)]
     all: bool,

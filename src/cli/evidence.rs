@@ -68,10 +68,12 @@ impl Evidence {
         for tenant in &self.tenant {
             let filter = KeyFilter { tenant: tenant.clone(), ..KeyFilter::default() };
             let KeyList { keys } = client.get("/v1/keys", &filter).await?;
-            let filter = ProposalFilter { tenant: tenant.clone() };
+            let filter = ProposalFilter { tenant: Some(tenant.clone()) };
             approvals.extend(client.get::<ProposalList>("/v1/approvals", &filter).await?.proposals);
             held.extend(keys.into_iter().map(|key| Held { last_use: last.get(&label(&key)).cloned(), key }));
         }
+        let of_the_daemon = ProposalFilter { tenant: None };
+        approvals.extend(client.get::<ProposalList>("/v1/approvals", &of_the_daemon).await?.proposals);
         let CallerList { principals } = client.get("/v1/principals", &()).await?;
         let BackendList { backends } = client.get("/v1/backends", &()).await?;
 

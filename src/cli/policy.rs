@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use claviger_client::{BackendList, Caller, CallerList, Client, Grant, GrantList, Key, KeyFilter, KeyList, WhoCan};
+use claviger_client::{
+    BackendList, Caller, CallerList, ChangePolicies, Client, Grant, GrantList, Key, KeyFilter, KeyList, Policies,
+    PolicyChange, PolicySet, WhoCan,
+};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -53,6 +56,17 @@ pub(super) enum Policy {
     #[command(after_help = "Example:
   claviger --data ./dev --as auditor policy who-can verify_transactions --tenant demo --scheme cjt166 --role DTK")]
     WhoCan(WhoCanArguments),
+    /// Say which policies a daemon goes by, and which wait
+    ///
+    /// A set that the configuration names takes the place of another only when that other permits it; until then it waits.
+    #[command(after_help = "Example:\n  claviger --data ./dev --as auditor policy show")]
+    Show,
+    /// Have the policies that wait take the place of those in force
+    #[command(after_help = "Examples:
+  claviger --as officer policy change SHA256                   # refused: it is proposed as ID
+  claviger --as officer-2 approvals approve ID
+  claviger --as officer policy change SHA256 --approval ID     # once enough have approved")]
+    Change(Change),
     /// Say what another policy set would grant and take away, over a daemon's callers and keys
     ///
     /// Each is asked without approvals, from no configured network (`elsewhere`), with no window open, with one row, about each key
@@ -87,6 +101,12 @@ pub(super) struct WhoCanArguments {
 }
 
 #[derive(Args)]
+pub(super) struct Change {
+    /// Of the set that waits (see `policy show`), as `LC_ALL=C; sha256sum *.cedar | sha256sum` says in its directory
+    sha256: String,
+}
+
+#[derive(Args)]
 pub(super) struct Diff {
     /// `production`, `dev`, or a directory of *.cedar files
     old: String,
@@ -104,6 +124,16 @@ impl Policy {
             Self::Test(source) => source.test(output),
             Self::Explain(explain) => explain.run(output),
             Self::WhoCan(who_can) => who_can.run(&global.client()?, output).await,
+            Self::Show => {
+                let policies: Policies = global.client()?.get("/v1/policies", &()).await?;
+                output.result(&policies, || in_words(&policies));
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Change(Change { sha256 }) => {
+                let policies: Policies = global.client()?.post("/v1/policies", &ChangePolicies { sha256 }).await?;
+                output.result(&policies, || in_words(&policies));
+                Ok(ExitCode::SUCCESS)
+            }
             Self::Diff(diff) => diff.run(&global.client()?, output).await,
         }
     }
@@ -289,6 +319,13 @@ impl Diff {
         output.say(format!("{changes} grants change"));
         Ok(if changes == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
+}
+
+fn in_words(Policies { in_force, waiting, changes }: &Policies) -> String {
+    let mut lines = vec![format!("in force  {}  {}", in_force.sha256, in_force.name)];
+    lines.extend(waiting.iter().map(|PolicySet { name, sha256 }| format!("waiting   {sha256}  {name}")));
+    lines.extend(changes.iter().map(|PolicyChange { policy, change }| format!("  {change:<8} {policy}")));
+    lines.join("\n")
 }
 
 fn resource(key: &Key) -> KeyResource {

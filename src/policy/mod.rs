@@ -4,6 +4,7 @@
 //! one. The rules are Cedar policies, checked against the published schema when they are loaded.
 
 mod cases;
+mod change;
 mod circumstances;
 mod decisions;
 mod principal;
@@ -18,9 +19,11 @@ use cedar_policy::{
 };
 
 pub use cases::{Case, Cases, Expected, KeyInWords, Request as PolicyRequest, RequestError, Said, action};
+pub use change::{Accepted, CHANGE};
 pub use circumstances::{Backing, BatchSize, Circumstances, ELSEWHERE, EMBEDDED, Network, Surroundings, Window};
 use decisions::{Answer, Decisions, Question};
 pub use principal::{Kind, Principal, PrincipalError};
+use sets::Loaded;
 pub use sets::{CASES, PolicyError, PolicySource, digest};
 
 use crate::audit::InForce;
@@ -82,6 +85,8 @@ pub const ACTIONS: &[&str] = &[
     "list_principals",
     "prove_verdicts",
     "back_up",
+    "show_policies",
+    "change_policies",
     "seal_with_shares",
 ];
 
@@ -214,6 +219,7 @@ pub struct Authorizer {
     policies: PolicySet,
     schema: Schema,
     in_force: InForce,
+    texts: Vec<(String, String)>,
     decisions: Decisions,
 }
 
@@ -223,8 +229,13 @@ impl Authorizer {
     /// # Errors
     /// [`PolicyError`].
     pub fn load(source: &PolicySource) -> Result<Self, PolicyError> {
-        let (policies, schema, in_force) = sets::load(source)?;
-        Ok(Self { cedar: Cedar::new(), policies, schema, in_force, decisions: Decisions::default() })
+        let Loaded { policies, schema, in_force, texts } = sets::load(source)?;
+        Ok(Self { cedar: Cedar::new(), policies, schema, in_force, texts, decisions: Decisions::default() })
+    }
+
+    /// Its files, each with its name.
+    pub fn texts(&self) -> &[(String, String)] {
+        &self.texts
     }
 
     /// Which set it is, by name and digest.

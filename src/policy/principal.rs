@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 /// What sort of caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +55,11 @@ impl Kind {
 }
 
 impl Principal {
+    /// Whoever runs the host that the daemon is on, and its configuration.
+    pub fn host() -> Option<Arc<Self>> {
+        Self::from_uri("claviger://node/host", [], []).ok().map(Arc::new)
+    }
+
     /// Reads the URI of a certificate's subject alternative name.
     ///
     /// # Errors

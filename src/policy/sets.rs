@@ -18,8 +18,13 @@ pub enum PolicySource {
     Directory(PathBuf),
     /// Every `*.cedar` file of several.
     Directories(Vec<PathBuf>),
-    /// Texts at hand, each with its name.
-    Texts(Vec<(String, String)>),
+    /// Texts at hand.
+    Texts {
+        /// What the set is called.
+        name: String,
+        /// Each with its file's name.
+        texts: Vec<(String, String)>,
+    },
 }
 
 /// Policies that are not used, and why.
@@ -96,7 +101,7 @@ impl PolicySource {
             Self::Directories(paths) => {
                 paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and ")
             }
-            Self::Texts(texts) => texts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" and "),
+            Self::Texts { name, .. } => name.clone(),
         }
     }
 
@@ -110,7 +115,7 @@ impl PolicySource {
             Self::Dev => owned(PRODUCTION).chain(owned(DEV)).collect(),
             Self::Directory(path) => read_directory(path)?,
             Self::Directories(paths) => paths.iter().map(read_directory).collect::<Result<Vec<_>, _>>()?.concat(),
-            Self::Texts(texts) => texts.clone(),
+            Self::Texts { texts, .. } => texts.clone(),
         })
     }
 }
@@ -125,7 +130,15 @@ pub fn digest(texts: &[(String, String)]) -> String {
     hex::encode(Sha256::digest(lines.collect::<String>()))
 }
 
-pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema, InForce), PolicyError> {
+/// A set that fits the schema.
+pub(super) struct Loaded {
+    pub(super) policies: PolicySet,
+    pub(super) schema: Schema,
+    pub(super) in_force: InForce,
+    pub(super) texts: Vec<(String, String)>,
+}
+
+pub(super) fn load(source: &PolicySource) -> Result<Loaded, PolicyError> {
     let texts = source.texts()?;
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| PolicyError::Schema(error.to_string()))?;
     let mut policies = PolicySet::new();
@@ -152,7 +165,8 @@ pub(super) fn load(source: &PolicySource) -> Result<(PolicySet, Schema, InForce)
     if let Some(error) = result.validation_errors().next() {
         return Err(PolicyError::Schema(error.to_string()));
     }
-    Ok((policies, schema, InForce { name: source.name(), sha256: digest(&texts) }))
+    let in_force = InForce { name: source.name(), sha256: digest(&texts) };
+    Ok(Loaded { policies, schema, in_force, texts })
 }
 
 /// Which policy of its file it is, counted from one: Cedar calls them `policy0` and so on.

@@ -250,8 +250,8 @@ impl Service {
         action: &'static str,
         tenant: String,
     ) -> Result<Vec<Proposal>, ServiceError> {
-        self.enter(caller, &tenant).await?;
-        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        self.enter_business(caller, &tenant).await?;
+        let permit = self.decide(caller, action, &[business(&tenant)], 1).await?;
         let listed = async {
             let mut proposals = Vec::new();
             for row in self.store.proposals(&tenant).await? {
@@ -270,7 +270,7 @@ impl Service {
         id: &str,
     ) -> Result<Proposal, ServiceError> {
         let row = self.proposal_of(caller, id).await?;
-        let permit = self.decide(caller, action, &[Resource::Tenant(row.tenant.clone())], 1).await?;
+        let permit = self.decide(caller, action, &[business(&row.tenant)], 1).await?;
         let event = Event { tenant: row.tenant.clone(), approval: in_log(&row.id), ..Event::default() };
         let shown = self.with_votes(&row).await;
         self.settle(caller, &permit, event, shown).await
@@ -298,7 +298,7 @@ impl Service {
                 return Err(error);
             }
         };
-        let permit = self.decide(&by, action, &[Resource::Tenant(row.tenant.clone())], 1).await?;
+        let permit = self.decide(&by, action, &[business(&row.tenant)], 1).await?;
         let officer = by.principal.to_string();
         let signed = serde_json::to_string(&signed).map_err(|_| ServiceError::Internal)?;
         let voted = VoteRow { proposal_id: row.id.clone(), officer, vote: vote.as_str().to_owned(), signed };
@@ -347,10 +347,15 @@ impl Service {
             self.audit.append(refused(caller, "show_proposal", &[], error.code())).await?;
             return Err(error);
         };
-        match self.enter(caller, &row.tenant).await {
+        match self.enter_business(caller, &row.tenant).await {
             Err(ServiceError::Denied(_)) => Err(ApprovalError::None.into()),
-            other => other.map(|_| row),
+            other => other.map(|()| row),
         }
+    }
+
+    /// Whether the caller has to do with a tenant; with the daemon itself everybody has.
+    async fn enter_business(&self, caller: &Caller, tenant: &str) -> Result<(), ServiceError> {
+        if tenant.is_empty() { Ok(()) } else { self.enter(caller, tenant).await.map(drop) }
     }
 
     async fn with_votes(&self, row: &ProposalRow) -> Result<Proposal, ServiceError> {
@@ -368,6 +373,11 @@ impl Service {
         };
         Ok(Proposal { statement, state, votes })
     }
+}
+
+/// A tenant, or the daemon itself if it is none's.
+fn business(tenant: &str) -> Resource {
+    if tenant.is_empty() { Resource::Daemon } else { Resource::Tenant(tenant.to_owned()) }
 }
 
 /// The statement of a proposal that may still be approved and used.

@@ -6,13 +6,13 @@ use claviger_hsm_api::WrappedKey;
 use claviger_key_ceremonies::{Binding, Plan, Statement, digest, words};
 use sha2::{Digest as _, Sha256};
 
-use super::Service;
+use super::{PolicyStatus, Service};
 use crate::keyring::{Entry, MoveStep, Origin};
 use crate::operation::{CeremonyRequest, ExportForm, KeyRef, KeyRequest, Operation, UnwrapRequest};
 use crate::policy::EMBEDDED;
 
 /// Actions that others may approve: what officers do to keys, but for components, which are no words to sign; and ceremonies.
-pub(super) const PROPOSED: [&str; 17] = [
+pub(super) const PROPOSED: [&str; 18] = [
     "generate_key",
     "adopt_key",
     "replicate_key",
@@ -30,6 +30,7 @@ pub(super) const PROPOSED: [&str; 17] = [
     "destroy_key",
     "open_ceremony",
     "cancel_ceremony",
+    "change_policies",
 ];
 
 /// What is asked for, as a statement says it.
@@ -124,6 +125,7 @@ impl Service {
                     vec![line("key", reference(parent)), line("factors", factors.join(" ")), line("kept in", kept)];
                 (parent.name.tenant().to_owned(), lines)
             }
+            Operation::ChangePolicies { sha256 } => (String::new(), self.new_policies(sha256)?),
             Operation::Ceremony(CeremonyRequest::Open { plan, binding }) => ceremony(plan, binding)?,
             _ => return None,
         };
@@ -140,6 +142,10 @@ impl Service {
         match statement.action.as_str() {
             // What a ceremony needs is looked for when it is opened, and whether it goes on when it is ended.
             "open_ceremony" | "cancel_ceremony" => true,
+            "change_policies" => {
+                let digest = says("instead, SHA-256").unwrap_or_default();
+                self.new_policies(digest).is_some_and(|lines| lines == statement.lines)
+            }
             "generate_key" | "adopt_key" | "unwrap_key" | "assign_role" => labelled(key).is_none(),
             "disperse_key" => {
                 let factors = says("factors").unwrap_or_default();
@@ -156,6 +162,20 @@ impl Service {
                 lines.iter().all(|line| line.0 == "state" || statement.lines.contains(line))
             }),
         }
+    }
+
+    /// The policies that wait, beside those in force; none if no such set waits.
+    fn new_policies(&self, sha256: &str) -> Option<Lines> {
+        let PolicyStatus { in_force, waiting } = self.waiting_policies(sha256)?;
+        let (next, changes) = waiting?;
+        let mut lines = vec![
+            line("policies in force", in_force.name),
+            line("in force, SHA-256", in_force.sha256),
+            line("instead", next.name),
+            line("instead, SHA-256", next.sha256),
+        ];
+        lines.extend(changes.into_iter().map(|(policy, what)| line(&format!("policy {policy}"), what)));
+        Some(lines)
     }
 
     /// A stored key as it is now: changed in the meantime, it is no longer what was approved.

@@ -91,6 +91,9 @@ pub enum ServiceError {
     /// The audit log is not what was written.
     #[error(transparent)]
     AuditLog(ChainError),
+    /// A policy set is not taken.
+    #[error("the policies cannot be used: {0}")]
+    Policies(String),
     /// The data directory cannot be had.
     #[error("the data directory cannot be used: {0}")]
     Directory(String),
@@ -181,6 +184,7 @@ impl ServiceError {
             Self::TooMany { .. } => "too_many",
             Self::Quota { .. } => "quota",
             Self::Directory(_) => "directory",
+            Self::Policies(_) => "policies_unusable",
             Self::Route(RouteError::Failed(_)) | Self::Backend(_) => "backend_failed",
             Self::Seal(SealError::Wrong) => "wrong_passphrase",
             Self::Seal(SealError::Shares(_)) => "wrong_share",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use claviger_card_schemes::CardScheme;
 use claviger_key_ceremonies::Transcript;
 
-use super::{Backup, Exported, PersonaliseJob, Proposal, Standing, Taken, VerifyJob};
+use super::{Backup, Exported, PersonaliseJob, PolicyStatus, Proposal, Standing, Taken, VerifyJob};
 use crate::audit::Blinding;
 use crate::keyring::{Entry, Move};
 use crate::policy::Principal;
@@ -43,6 +43,8 @@ pub enum Outcome {
     Personalise(Box<PersonaliseJob>),
     /// Bytes of each row; none where a ciphertext was not authentic.
     Rows(Vec<Option<Vec<u8>>>),
+    /// Which policies are in force, and which wait.
+    Policies(PolicyStatus),
     /// The ciphertext of each row.
     CipherTexts(Vec<Sealed>),
     /// What was found of each row's MAC, signature or answer.

@@ -39,13 +39,30 @@ impl Service {
         routing: RoutingConfig,
         let_in: impl FnOnce(),
     ) -> Result<(), ServiceError> {
+        let mut held = self.waiting.lock().await;
+        let (rules, waiting, is_taken) = match self.reconcile(rules) {
+            Ok(reconciled) => reconciled,
+            Err(error) => {
+                self.read_again(error.code(), &error.to_string()).await?;
+                return Err(error);
+            }
+        };
         let router = self.router.get().cloned();
         let (again, wanted) = (routing.clone(), router.is_some());
         let reloaded = match router {
             Some(router) => blocking(move || Ok(router.reload(&again)?)).await,
             None => Ok(()),
         };
+        let mut reason = String::new();
         if reloaded.is_ok() {
+            if let (true, Some(storage_key)) = (is_taken, self.storage_key.get()) {
+                self.keep_policies(&rules.policy, storage_key.expose()).await?;
+            }
+            if let Some(next) = &waiting {
+                reason = format!("the policies `{}` wait for officers to agree to them", next.in_force().name);
+                tracing::warn!("{reason}");
+            }
+            *held = waiting;
             *self.routing.lock().unwrap_or_else(PoisonError::into_inner) = routing;
             self.quotas.reload(rules.quotas.clone());
             *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
@@ -55,7 +72,7 @@ impl Service {
         }
         // Once it is written down, it is in force.
         match &reloaded {
-            Ok(()) => self.read_again("done", "").await?,
+            Ok(()) => self.read_again("done", &reason).await?,
             Err(error) => self.read_again(error.code(), &error.to_string()).await?,
         }
         reloaded?;

@@ -210,6 +210,16 @@ impl Store {
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
+    /// Writes a named value, whether it is there or not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_meta(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        let write = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value";
+        sqlx::query(write).bind(name).bind(value).execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Writes a named value unless it is there.
     ///
     /// # Errors

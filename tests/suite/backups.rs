@@ -113,7 +113,7 @@ async fn a_backup_of_a_daemon_at_work_is_restored_on_an_empty_machine() {
     let _: Value = officer.post("/v1/terminals", &set(4711)).await.unwrap();
     assert_eq!(debit(&second).await.unwrap()["ttc"], json!("00001268"), "4712");
     let ProposalList { proposals } =
-        auditor.get("/v1/approvals", &ProposalFilter { tenant: "demo".to_owned() }).await.unwrap();
+        auditor.get("/v1/approvals", &ProposalFilter { tenant: Some("demo".to_owned()) }).await.unwrap();
     assert_eq!(proposals[0].state, "refused");
     let then: Ceremony = auditor.get(&format!("/v1/ceremonies/{}", ceremony.id), &()).await.unwrap();
     assert_eq!(then.state, "cancelled");

@@ -26,6 +26,7 @@ mod matrix;
 mod openapi;
 mod packaging;
 mod policies;
+mod policy_changes;
 mod proofs;
 mod purse;
 mod quotas;

@@ -187,7 +187,7 @@ async fn examples_work() {
         let name = match path.as_str() {
             "/v1/transactions/verify" | "/v1/mac/verify" | "/v1/verify-signature" => "clearing",
             "/v1/psam/debit" => "terminals",
-            path if ["/v1/keys", "/v1/approvals", "/v1/ceremonies", "/v1/unseal", "/v1/terminals"]
+            path if ["/v1/keys", "/v1/policies", "/v1/approvals", "/v1/ceremonies", "/v1/unseal", "/v1/terminals"]
                 .iter()
                 .any(|at| path.starts_with(at)) =>
             {
@@ -205,6 +205,10 @@ async fn examples_work() {
             Err(ClientError::Problem(problem)) if path == "/v1/keys/adopt" => assert_eq!(problem.code, "unsupported"),
             Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/replicas" => {
                 assert_eq!((problem.code.as_str(), problem.field.as_deref()), ("bad_field", Some("key")));
+            }
+            // Its policies are those that it started with.
+            Err(ClientError::Problem(problem)) if path == "/v1/policies" => {
+                assert_eq!(problem.field.as_deref(), Some("sha256"));
             }
             Err(ClientError::Problem(problem)) if path == "/v1/keys/{id}/ceiling" => {
                 assert!(problem.detail.contains("which the key has anyway"), "{problem:?}");

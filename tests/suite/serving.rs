@@ -258,7 +258,7 @@ async fn files_that_are_too_open_are_refused() {
     let own = folder.path().join("own");
     std::fs::create_dir(&own).unwrap();
     let policy = own.join("own.cedar");
-    std::fs::write(&policy, "@id(\"none\") @reason(\"nobody may\") forbid (principal, action, resource);").unwrap();
+    std::fs::write(&policy, "@id(\"own\") @reason(\"a test\") permit (principal, action, resource);").unwrap();
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, format!("policies = \"own\"\n{text}")).unwrap();
     assert!(cli(&["init", "--config", &config]).status.success());

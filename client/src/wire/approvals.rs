@@ -73,9 +73,10 @@ pub struct ProposalList {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ProposalFilter {
-    /// City or operator.
+    /// City or operator; the daemon's own if none is named.
     #[param(example = "demo")]
-    pub tenant: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// An officer's signed word about a proposal.

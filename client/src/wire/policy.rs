@@ -67,6 +67,51 @@ pub struct Grant {
     pub reason: Option<String>,
 }
 
+/// A policy set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicySet {
+    /// `production`, `dev`, or its directory.
+    #[schema(example = "production")]
+    pub name: String,
+    /// In its directory `LC_ALL=C; sha256sum *.cedar | sha256sum`.
+    #[schema(example = "8d3c1f0a55f1b5f3f0f7f2f4f1b0e7d6a9c8b7a6958473625140f1e2d3c4b5a6")]
+    pub sha256: String,
+}
+
+/// What would be another policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PolicyChange {
+    /// Its `@id`.
+    #[schema(example = "officers.approved")]
+    pub policy: String,
+    /// `added`, `changed` or `removed`.
+    #[schema(example = "changed")]
+    pub change: String,
+}
+
+/// The policies that a daemon goes by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Policies {
+    /// Those that decide.
+    pub in_force: PolicySet,
+    /// Those that the configuration names, if they wait for others to agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<PolicySet>,
+    /// What these would change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<PolicyChange>,
+}
+
+/// Has the policies that wait take the place of those in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"sha256": "8d3c1f0a55f1b5f3f0f7f2f4f1b0e7d6a9c8b7a6958473625140f1e2d3c4b5a6"}))]
+pub struct ChangePolicies {
+    /// Of the set that waits, so that no other is meant.
+    #[schema(example = "8d3c1f0a55f1b5f3f0f7f2f4f1b0e7d6a9c8b7a6958473625140f1e2d3c4b5a6")]
+    pub sha256: String,
+}
+
 /// What policy says of everybody.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GrantList {

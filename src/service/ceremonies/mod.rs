@@ -177,7 +177,7 @@ impl Service {
             plan,
             binding,
         };
-        let rehearsal = self.rules().rehearsal;
+        let rehearsal = self.rules().is_rehearsal();
         let result = async {
             let transcript = Transcript::begin(opening, Timestamp::now(), rehearsal)?;
             self.can_hold(caller, transcript.plan(), &bound)?;

@@ -1,0 +1,171 @@
+//! The policy set in force, and another that waits for others to agree to it.
+
+use std::sync::{Arc, PoisonError};
+
+use super::{Caller, Rules, Service, ServiceError};
+use crate::audit::{Event, InForce};
+use crate::policy::{Accepted, Authorizer, Resource};
+use crate::store::Store;
+
+/// Where the store keeps the set in force.
+const KEPT: &str = "policies";
+
+/// Which set is in force, and which is to be.
+#[derive(Debug, Clone)]
+pub struct PolicyStatus {
+    /// By name and digest.
+    pub in_force: InForce,
+    /// The set that the configuration names, if it waits.
+    pub waiting: Option<(InForce, Changes)>,
+}
+
+/// Policies that would be `added`, `changed` or `removed`.
+type Changes = Vec<(String, &'static str)>;
+
+/// The rules to begin with: those of the configuration, but the policies that were in force, if there were any; and the set
+/// that waits then.
+///
+/// # Errors
+/// [`ServiceError`].
+pub(super) async fn begin(store: &Store, rules: Rules) -> Result<(Rules, Option<Arc<Authorizer>>), ServiceError> {
+    let Some(kept) = kept(store).await? else {
+        changeable(&rules.policy, &rules)?;
+        return Ok((rules, None));
+    };
+    let policy = kept.load().map_err(|error| ServiceError::Policies(error.to_string()))?;
+    Ok(in_place_of(rules, Arc::new(policy)))
+}
+
+/// The rules with the policies that were in force in place of their own, which wait if they are others.
+fn in_place_of(rules: Rules, in_force: Arc<Authorizer>) -> (Rules, Option<Arc<Authorizer>>) {
+    if in_force.in_force() == rules.policy.in_force() {
+        return (rules, None);
+    }
+    let waiting = Arc::clone(&rules.policy);
+    (rules.with(in_force), Some(waiting))
+}
+
+async fn kept(store: &Store) -> Result<Option<Accepted>, ServiceError> {
+    let unreadable = |error: serde_json::Error| ServiceError::Policies(format!("the store's cannot be read: {error}"));
+    store.meta(KEPT).await?.map(|text| serde_json::from_str(&text).map_err(unreadable)).transpose()
+}
+
+/// A set that nobody could ever change again is not taken.
+fn changeable(policy: &Authorizer, rules: &Rules) -> Result<(), ServiceError> {
+    if policy.can_be_changed(&rules.principals) {
+        return Ok(());
+    }
+    let name = &policy.in_force().name;
+    Err(ServiceError::Policies(format!(
+        "by `{name}` nobody could ever change it again: no policy permits `change_policies` to officers or to the host"
+    )))
+}
+
+impl Service {
+    /// Once the storage master key is there: whether the set in force is the one that was taken last, and whether the one
+    /// of the configuration may take its place.
+    pub(super) async fn settle_policies(&self, storage_key: &[u8]) -> Result<(), ServiceError> {
+        let mut waiting = self.waiting.lock().await;
+        match kept(&self.store).await? {
+            Some(kept) if !kept.is_authentic(storage_key) => {
+                return Err(ServiceError::Policies(
+                    "the store's were changed by somebody else than the daemon".to_owned(),
+                ));
+            }
+            Some(_) => {}
+            None => self.keep_policies(&self.rules().policy, storage_key).await?,
+        }
+        let Some(next) = waiting.take() else { return Ok(()) };
+        if self.rules().policy.lets_the_host_change_it() {
+            self.take_policies(Arc::clone(&next), storage_key).await?;
+            let event = Event { in_force: Some(next.in_force().clone()), ..self.about_policies("policies", "taken") };
+            self.audit.append(event).await?;
+        } else {
+            self.audit.append(self.about_policies("policies", "waiting")).await?;
+            tracing::warn!(policies = next.in_force().name, "other policies wait for officers to agree to them");
+            *waiting = Some(next);
+        }
+        Ok(())
+    }
+
+    /// Of rules that were read again, those that may be in force now; the policies that wait, and whether others are taken.
+    pub(super) fn reconcile(&self, rules: Rules) -> Result<(Rules, Option<Arc<Authorizer>>, bool), ServiceError> {
+        let now = Arc::clone(&self.rules().policy);
+        let is_other = now.in_force() != rules.policy.in_force();
+        if is_other {
+            changeable(&rules.policy, &rules)?;
+        }
+        // While the daemon is sealed nobody could vouch for what was taken.
+        if is_other && !(self.is_unsealed() && now.lets_the_host_change_it()) {
+            let (rules, waiting) = in_place_of(rules, now);
+            return Ok((rules, waiting, false));
+        }
+        Ok((rules, None, is_other))
+    }
+
+    /// Which set is in force, and which waits.
+    pub(super) async fn show_policies(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+    ) -> Result<PolicyStatus, ServiceError> {
+        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        let status = self.policy_status(self.waiting.lock().await.as_ref());
+        self.settle(caller, &permit, Event::default(), Ok(status)).await
+    }
+
+    /// Puts the set that waits in the place of the one in force, which has decided that it may.
+    pub(super) async fn change_policies(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        sha256: &str,
+    ) -> Result<PolicyStatus, ServiceError> {
+        self.router()?;
+        let mut waiting = self.waiting.lock().await;
+        // Whoever may see what waits hears that nothing does, before anybody is asked whether it may be changed.
+        let seen = self.decide(caller, "show_policies", &[Resource::Daemon], 1).await?;
+        let Some(next) = waiting.clone().filter(|next| next.in_force().sha256 == sha256) else {
+            let none = Err(ServiceError::field("sha256", "is of no policy set that waits"));
+            return self.settle(caller, &seen, Event::default(), none).await;
+        };
+        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        let storage_key = self.storage_key.get().ok_or(ServiceError::Sealed)?;
+        let changed = self.take_policies(next, storage_key.expose()).await.map(|()| *waiting = None);
+        let event = Event { in_force: Some(self.rules().policy.in_force().clone()), ..Event::default() };
+        let status = changed.map(|()| self.policy_status(None));
+        self.settle(caller, &permit, event, status).await
+    }
+
+    /// The policy set that waits, by its digest, beside the one in force.
+    pub(super) fn waiting_policies(&self, sha256: &str) -> Option<PolicyStatus> {
+        let waiting = self.waiting.try_lock().ok()?;
+        let next = waiting.as_ref().filter(|next| next.in_force().sha256 == sha256)?;
+        Some(self.policy_status(Some(next)))
+    }
+
+    fn policy_status(&self, waiting: Option<&Arc<Authorizer>>) -> PolicyStatus {
+        let now = Arc::clone(&self.rules().policy);
+        let waiting = waiting.map(|next| (next.in_force().clone(), now.changes(next)));
+        PolicyStatus { in_force: now.in_force().clone(), waiting }
+    }
+
+    fn about_policies(&self, event: &str, outcome: &str) -> Event {
+        super::reload::in_force(&self.rules(), event, outcome)
+    }
+
+    async fn take_policies(&self, next: Arc<Authorizer>, storage_key: &[u8]) -> Result<(), ServiceError> {
+        self.keep_policies(&next, storage_key).await?;
+        let rules = self.rules().with(next);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        // Streamed jobs ask again.
+        self.keyring.touch();
+        Ok(())
+    }
+
+    /// From now on the set is in force, whatever the configuration names.
+    pub(super) async fn keep_policies(&self, policy: &Authorizer, storage_key: &[u8]) -> Result<(), ServiceError> {
+        let text = serde_json::to_string(&Accepted::of(policy, storage_key)).map_err(|_| ServiceError::Internal)?;
+        Ok(self.store.set_meta(KEPT, &text).await?)
+    }
+}

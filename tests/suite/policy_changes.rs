@@ -1,0 +1,183 @@
+//! Another policy set in the place of the one in force: by the word of others, whoever writes on the host's disk.
+
+use std::path::Path;
+use std::process::Command;
+
+use claviger_client::{ChangePolicies, ClientError, Policies, PolicyChange, Proposal, ProposalFilter, ProposalList};
+
+use crate::approvals::{approve, log, shown};
+use crate::daemon::{Daemon, cli, problem, words};
+use crate::load::{CMAC, generic, into, mac};
+use crate::reload::{configuration, reload};
+
+fn named(configuration: &str, set: &str) -> String {
+    let mut lines: Vec<String> = configuration.lines().map(str::to_owned).collect();
+    let at = lines.iter().position(|line| line.starts_with("policies = ")).unwrap();
+    lines[at] = format!("policies = \"{set}\"");
+    lines.join("\n") + "\n"
+}
+
+/// A daemon that goes by the production set, and has a key.
+async fn daemon() -> Daemon {
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    assert!(reload(&daemon, &named(&configuration(&daemon), "production")).await.contains("done"));
+    daemon
+}
+
+/// The production set and a policy more, as an operator would have it.
+fn own(daemon: &Daemon, more: &str) {
+    let own = daemon.data().join("own");
+    std::fs::create_dir_all(&own).unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/production");
+    for file in std::fs::read_dir(shipped).unwrap().map(Result::unwrap) {
+        std::fs::copy(file.path(), own.join(file.file_name())).unwrap();
+    }
+    std::fs::write(own.join("own.cedar"), more).unwrap();
+}
+
+const NO_MACS: &str = "@id(\"own.no-macs\") @reason(\"the works are closed\")\n\
+    forbid (principal, action == Claviger::Action::\"generate_mac\", resource);\n";
+
+async fn status(daemon: &Daemon) -> Policies {
+    daemon.client("auditor").get("/v1/policies", &()).await.unwrap()
+}
+
+async fn change(daemon: &Daemon, sha256: &str, under: Option<&str>) -> Result<Policies, ClientError> {
+    let officer = daemon.client("officer").approved(under.map(str::to_owned));
+    officer.post("/v1/policies", &ChangePolicies { sha256: sha256.to_owned() }).await
+}
+
+async fn waiting(daemon: &Daemon) -> String {
+    status(daemon).await.waiting.unwrap().sha256
+}
+
+async fn proposed(daemon: &Daemon, sha256: &str) -> String {
+    let needed = problem(change(daemon, sha256, None).await);
+    assert_eq!((needed.code.as_str(), needed.policy.as_deref()), ("approval_needed", Some("officers.change-policies")));
+    needed.approval.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_policies_wait_until_two_others_agree() {
+    let daemon = daemon().await;
+    assert_eq!((status(&daemon).await.in_force.name.as_str(), status(&daemon).await.waiting), ("production", None));
+    own(&daemon, NO_MACS);
+    let told = reload(&daemon, &named(&configuration(&daemon), "own")).await;
+    assert!(told.contains("wait for officers to agree") && told.contains("\"name\":\"production\""), "{told}");
+    mac(&daemon).await.unwrap();
+    let Policies { in_force, waiting: next, changes } = status(&daemon).await;
+    assert_eq!(in_force.name, "production");
+    assert_eq!(changes, [PolicyChange { policy: "own.no-macs".to_owned(), change: "added".to_owned() }]);
+    let next = next.unwrap();
+    assert!(next.name.ends_with("own"), "{next:?}");
+    // What the files themselves say, by the tool that everybody has.
+    let by_hand = format!("cd {} && LC_ALL=C sha256sum *.cedar | sha256sum", daemon.data().join("own").display());
+    let sum = Command::new("sh").args(["-c", &by_hand]).output().unwrap().stdout;
+    assert_eq!(next.sha256, String::from_utf8(sum).unwrap()[..64]);
+
+    // A daemon that starts again goes by what was in force, whatever its configuration names.
+    let text = configuration(&daemon);
+    let daemon = daemon.serve(&text);
+    mac(&daemon).await.unwrap();
+    assert_eq!((status(&daemon).await.in_force.name.as_str(), &*waiting(&daemon).await), ("production", &*next.sha256));
+
+    let other = "0".repeat(64);
+    let unknown = problem(change(&daemon, &other, None).await);
+    assert_eq!(unknown.field.as_deref(), Some("sha256"), "nobody can approve what is not there");
+    let id = proposed(&daemon, &next.sha256).await;
+    let words_signed = shown(&daemon, &id).await;
+    let line = |name: &str| words_signed.lines.iter().find(|line| line.name == name).map(|line| line.value.as_str());
+    assert_eq!((line("policies in force"), line("policy own.no-macs")), (Some("production"), Some("added")));
+    assert_eq!((words_signed.tenant.as_str(), line("instead, SHA-256")), ("", Some(next.sha256.as_str())));
+    let of_the_daemon = ProposalFilter { tenant: None };
+    let ProposalList { proposals } = daemon.client("officer-2").get("/v1/approvals", &of_the_daemon).await.unwrap();
+    assert_eq!(proposals.iter().map(|proposal| proposal.id.as_str()).collect::<Vec<_>>(), [id.as_str()]);
+    let outsider: Result<ProposalList, _> = daemon.client("clearing").get("/v1/approvals", &of_the_daemon).await;
+    assert_eq!(problem(outsider).code, "denied");
+
+    assert_eq!(problem(approve(&daemon, &id, "officer").await).code, "no_approver");
+    approve(&daemon, &id, "officer-2").await.unwrap();
+    assert_eq!(problem(change(&daemon, &next.sha256, Some(&id)).await).code, "approval_needed");
+    approve(&daemon, &id, "officer-3").await.unwrap();
+    let changed = change(&daemon, &next.sha256, Some(&id)).await.unwrap();
+    assert_eq!((&changed.in_force, changed.waiting), (&next, None));
+    assert_eq!(problem(mac(&daemon).await).policy.as_deref(), Some("own.no-macs"));
+    assert_eq!(problem(change(&daemon, &next.sha256, Some(&id)).await).field.as_deref(), Some("sha256"));
+    let done = log(&daemon);
+    let done = done.lines().rfind(|line| line.contains("\"change_policies\"") && line.contains("in_force")).unwrap();
+    assert!(done.contains(&next.sha256) && done.contains(&id), "{done}");
+
+    let daemon = daemon.serve(&text);
+    assert_eq!(problem(mac(&daemon).await).policy.as_deref(), Some("own.no-macs"));
+    assert_eq!(status(&daemon).await.waiting, None);
+    // The way back is another change.
+    assert!(reload(&daemon, &named(&text, "production")).await.contains("wait for officers"));
+    let back = waiting(&daemon).await;
+    assert_eq!(problem(change(&daemon, &back, Some(&id)).await).code, "proposal_over");
+    assert_eq!(problem(mac(&daemon).await).policy.as_deref(), Some("own.no-macs"));
+}
+
+/// What was approved is that set; one that looks like it is another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_changes_after_it_was_approved_waits_again() {
+    let daemon = daemon().await;
+    own(&daemon, NO_MACS);
+    reload(&daemon, &named(&configuration(&daemon), "own")).await;
+    let first = waiting(&daemon).await;
+    let id = proposed(&daemon, &first).await;
+    for by in ["officer-2", "officer-3"] {
+        approve(&daemon, &id, by).await.unwrap();
+    }
+    own(&daemon, &NO_MACS.replace("generate_mac", "verify_mac"));
+    reload(&daemon, &configuration(&daemon)).await;
+    let second = waiting(&daemon).await;
+    assert_ne!(first, second);
+    assert_eq!(shown(&daemon, &id).await.state, "changed");
+    assert_eq!(problem(change(&daemon, &second, Some(&id)).await).code, "approval_differs");
+    assert_eq!(problem(change(&daemon, &first, Some(&id)).await).field.as_deref(), Some("sha256"));
+    mac(&daemon).await.unwrap();
+    // The one in force is what the configuration may name again at any time.
+    assert!(!reload(&daemon, &named(&configuration(&daemon), "production")).await.contains("wait"));
+    assert_eq!(status(&daemon).await.waiting, None);
+    let listed: ProposalList = daemon.client("auditor").get("/v1/approvals", &()).await.unwrap();
+    assert!(listed.proposals.iter().all(|Proposal { state, .. }| state == "changed"));
+    // Development policies are no way around.
+    assert!(reload(&daemon, &named(&configuration(&daemon), "dev")).await.contains("wait for officers"));
+    let told = daemon.cli("auditor", &["policy", "show"]);
+    assert!(words(&told).contains("production") && words(&told).contains("added    dev.single-officer"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_nobody_could_change_is_not_taken() {
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let own = daemon.data().join("own");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(
+        own.join("own.cedar"),
+        "@id(\"all\") @reason(\"everybody\")\npermit (principal, action in Claviger::Action::\"read\", resource);\n",
+    )
+    .unwrap();
+    let told = reload(&daemon, &named(&configuration(&daemon), "own")).await;
+    assert!(told.contains("policies_unusable") && told.contains("nobody could ever change it"), "{told}");
+    mac(&daemon).await.unwrap();
+}
+
+/// Whoever writes in the database puts no policies there: the storage master key vouches for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_that_were_put_into_the_store_open_nothing() {
+    let daemon = daemon().await.stop();
+    let store = daemon.data().join("claviger.db");
+    let put = "import sqlite3, sys\n\
+        d = sqlite3.connect(sys.argv[1], timeout=10)\n\
+        d.execute(\"UPDATE meta SET value = json_set(value, '$.name', 'dev') WHERE name = 'policies'\")\n\
+        d.commit()";
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    let done = Command::new(python).args(["-c", put, store.to_str().unwrap()]).output().unwrap();
+    assert!(done.status.success(), "{}", words(&done));
+    let config = daemon.data().join("claviger.toml");
+    let refused = cli(&["serve", "--config", config.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+    assert!(words(&refused).contains("changed by somebody else"), "{}", words(&refused));
+}
