@@ -122,7 +122,10 @@ impl Plan {
     pub fn backend_names(&self) -> impl Iterator<Item = &str> {
         let of_keys = self.keys.iter().filter_map(|key| key.backend.as_deref());
         of_keys.chain(self.steps.iter().filter_map(|step| match step {
-            crate::Step::ReplicateKey { to, .. } | crate::Step::MoveKey { to: Some(to), .. } => Some(to.as_str()),
+            crate::Step::ReplicateKey { to, .. }
+            | crate::Step::ReplicateTenant { to, .. }
+            | crate::Step::MoveKey { to: Some(to), .. }
+            | crate::Step::MoveTenant { to: Some(to), .. } => Some(to.as_str()),
             _ => None,
         }))
     }

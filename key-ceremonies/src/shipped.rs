@@ -17,6 +17,7 @@ plans! {
     "generate-root",
     "hand-out-root",
     "migrate-key",
+    "migrate-tenant",
     "raise-ceiling",
     "offline-root",
     "psam-batch",

@@ -130,6 +130,15 @@ pub enum Step {
         #[serde(default)]
         to: Option<String>,
     },
+    /// Copies of all the tenant's keys in the backend `to`, wrapped under a key that both hold.
+    ReplicateTenant { by: String, to: String, under: String },
+    /// A step of all these keys' moves.
+    MoveTenant {
+        by: String,
+        step: String,
+        #[serde(default)]
+        to: Option<String>,
+    },
     /// More may leave on account of the key, for a time.
     RaiseCeiling { by: String, key: String, ceiling: String, lasting: String },
     /// What was raised is taken back before its time.
@@ -150,8 +159,8 @@ impl Step {
             Self::ReceiveKey { form: Form::Sm2Envelope { recipient: Some(_), .. }, .. } => {
                 Some("comes for a key of ours, and has no `recipient`")
             }
-            Self::MoveKey { step, to, .. } => match (step.as_str(), to) {
-                ("begin", None) => Some("needs `to`, the backend that the key moves to"),
+            Self::MoveKey { step, to, .. } | Self::MoveTenant { step, to, .. } => match (step.as_str(), to) {
+                ("begin", None) => Some("needs `to`, the backend to move to"),
                 ("begin", Some(_)) | ("cut-over" | "finish", None) => None,
                 (_, Some(_)) => Some("has a `to` only where the move begins"),
                 _ => Some("must be one of: begin cut-over finish"),
@@ -176,6 +185,8 @@ impl Step {
             | Self::ReceiveKey { by, .. }
             | Self::SendKey { by, .. }
             | Self::MoveKey { by, .. }
+            | Self::ReplicateTenant { by, .. }
+            | Self::MoveTenant { by, .. }
             | Self::RaiseCeiling { by, .. }
             | Self::LowerCeiling { by, .. }
             | Self::HandOutShares { by, .. }
@@ -191,7 +202,11 @@ impl Step {
     /// The keys that it speaks of, its own first.
     pub(crate) fn keys(&self) -> Vec<&str> {
         match self {
-            Self::Confirm { .. } | Self::HandOutShares { .. } | Self::SealWithShares { .. } => Vec::new(),
+            Self::Confirm { .. }
+            | Self::HandOutShares { .. }
+            | Self::SealWithShares { .. }
+            | Self::MoveTenant { .. } => Vec::new(),
+            Self::ReplicateTenant { under, .. } => vec![under],
             Self::GenerateKey { key, .. }
             | Self::HandOutComponents { key, .. }
             | Self::EnterComponents { key, .. }
@@ -263,6 +278,13 @@ impl Step {
                 format!("{by} raises the ceiling of key {key} to {ceiling} for {lasting}")
             }
             Self::LowerCeiling { by, key } => format!("{by} takes the raised ceiling of key {key} back"),
+            Self::ReplicateTenant { by, to, under } => {
+                format!("{by} has every key of the tenant copied to backend {to}, wrapped under key {under}")
+            }
+            Self::MoveTenant { by, step, to } => {
+                let to = to.as_ref().map_or(String::new(), |to| format!(", to backend {to}"));
+                format!("{by} moves every key of the tenant: {step}{to}")
+            }
             Self::AdoptKey { by, key, object } => format!("{by} registers key {key}, which its device calls {object}"),
         }
     }

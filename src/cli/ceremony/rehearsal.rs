@@ -175,7 +175,9 @@ async fn make_what_is_there(
     // What wraps others is wherever they are; what moves by a plan of its own has its copy already.
     let wraps = |key: &PlannedKey| {
         plan.steps.iter().any(|step| match step {
-            Step::ReplicateKey { under, .. } | Step::ReceiveKey { under, .. } => *under == key.id,
+            Step::ReplicateKey { under, .. } | Step::ReplicateTenant { under, .. } | Step::ReceiveKey { under, .. } => {
+                *under == key.id
+            }
             _ => false,
         })
     };

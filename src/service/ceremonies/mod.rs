@@ -7,6 +7,7 @@
 mod planned;
 mod shares;
 mod steps;
+mod tenant;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -120,6 +120,12 @@ impl Service {
                 }
             }
             Step::LowerCeiling { key, .. } => old(key),
+            Step::ReplicateTenant { to, under, .. } => {
+                old(under)?;
+                let to = binding.backends.get(to).ok_or(ServiceError::Internal)?;
+                self.can_replicate_tenant(&binding.tenant, to)
+            }
+            Step::MoveTenant { step, to, .. } => move_step(binding, step, to.as_deref()).map(|_| ()),
             Step::MoveKey { key, step, to, .. } => {
                 move_step(binding, step, to.as_deref())?;
                 old(key)

@@ -186,6 +186,9 @@ impl Service {
                     (Step::SealWithShares { .. }, _) => {
                         Ok(Done { lines: self.seal_with_shares(&caller, ceremony).await?, ..Done::default() })
                     }
+                    (step @ (Step::ReplicateTenant { .. } | Step::MoveTenant { .. }), _) => {
+                        Ok(Done { lines: self.tenant_step(&caller, ceremony, &step).await?, ..Done::default() })
+                    }
                     (Step::SendKey { key, under, form, .. }, _) => {
                         self.send_key(&caller, ceremony, &key, under.as_deref(), &form).await
                     }
@@ -421,6 +424,8 @@ impl Service {
     fn was_done(&self, ceremony: &Live, step: &Step, since: jiff::Timestamp) -> Option<Arc<Entry>> {
         let entry = self.planned_entry(ceremony, step.key()?).ok()?;
         let done = match step {
+            // What of it was done is not done again.
+            Step::ReplicateTenant { .. } => false,
             Step::ReplicateKey { to, .. } => {
                 let to = ceremony.transcript.binding().backends.get(to)?;
                 entry.replica_on(to).is_some()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use claviger_client::{ImportKey, Key, KeyFilter, KeyList, NewKey};
+use claviger_client::{ImportKey, Key, KeyFilter, KeyList, KeyMove, NewKey};
 use claviger_key_ceremonies::{Plan, shipped};
 use serde_json::json;
 
@@ -156,6 +156,45 @@ fn a_key_is_copied_from_one_token_to_another() {
     hold(&daemon, "copy-key", &[("other", "hosted")], &[]);
     let copied = keys(&daemon).into_iter().find(|key| key.role == "DTK").unwrap();
     assert_eq!(copied.backends, ["room", "hosted"]);
+}
+
+/// All that a tenant has goes from one maker's token to another's, and says before what could not.
+#[test]
+fn a_tenant_moves_from_one_token_to_another() {
+    let (room, hosted) = (Token::softhsm(), Token::nss());
+    let tables = [room.backend("room", "on-prem", ""), hosted.backend("hosted", "on-prem", "")];
+    let daemon = Daemon::with_backends(&tables.concat());
+    let import = |key: NewKey| {
+        let value = if key.algorithm == "aes256" { DTK.repeat(2) } else { DTK.to_owned() };
+        let import = ImportKey { key, components: components(&value), kcv: None, odd_parity: false };
+        let made: Key = now(daemon.client("officer").post("/v1/keys/import", &import)).unwrap();
+        made
+    };
+    let both = vec!["room".to_owned(), "hosted".to_owned()];
+    import(NewKey { algorithm: "aes256".to_owned(), backends: both, ..generic("KEK") });
+    let in_room = |key: NewKey| NewKey { movable: true, backends: vec!["room".to_owned()], ..key };
+    import(in_room(dtk()));
+    import(in_room(NewKey { role: "DPK".to_owned(), ceiling: Some("nothing".to_owned()), ..dtk() }));
+    import(in_room(NewKey { algorithm: "aes128".to_owned(), ..generic("CMAC") }));
+    let bound = import(NewKey { movable: false, version: "02".to_owned(), ..in_room(dtk()) });
+
+    let order = super::attacks::order(&daemon.data(), "migrate-tenant", &[("other", "hosted")], &[]);
+    let checked: Result<claviger_client::Health, _> =
+        now(daemon.client("officer").post("/v1/ceremonies/check", &order.request()));
+    let told = problem(checked).detail;
+    assert!(told.starts_with("step 2: field `key` demo/cjt166/DTK 3des 02") && told.contains("may not move"), "{told}");
+    let ended = json!({"state": "destroyed"});
+    let _: Key = now(daemon.client("officer").post(&format!("/v1/keys/{}/state", bound.id), &ended)).unwrap();
+
+    hold(&daemon, "migrate-tenant", &[("other", "hosted")], &[]);
+    let living: Vec<Key> = keys(&daemon).into_iter().filter(|key| key.state != "destroyed").collect();
+    assert_eq!(living.len(), 4);
+    for key in living {
+        assert!(key.backends.contains(&"hosted".to_owned()) && key.behind.is_empty(), "{key:?}");
+        let at = format!("/v1/keys/{}/move", key.id);
+        let stands: KeyMove = now(daemon.client("officer").get(&at, &())).unwrap();
+        assert_eq!((stands.answers.as_str(), stands.to), ("hosted", None), "{}", key.role);
+    }
 }
 
 /// What the vendor's procedure has left in the device is registered: here another daemon has left it.
