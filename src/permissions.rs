@@ -31,7 +31,7 @@ pub enum Loose {
         owner: u32,
     },
     /// Somebody else may read it.
-    #[error("{path} holds a key that others can read: chmod 600, or 640 for a group of the daemon's own")]
+    #[error("{path} holds a secret that others can read: chmod 600, or 640 for a group of the daemon's own")]
     Read {
         /// The file.
         path: PathBuf,

@@ -10,6 +10,8 @@ use crate::http::ClientError;
 
 /// Of a key in the clear.
 const PLAIN: &str = "PRIVATE KEY";
+/// What brings any other form of a key into this one.
+const CONVERT: &str = "openssl pkcs8 -topk8 -scrypt makes one that is";
 
 /// Whether a key file is under a passphrase (PKCS#8, `ENCRYPTED PRIVATE KEY`).
 ///
@@ -25,10 +27,15 @@ pub fn needs_passphrase(path: &Path) -> Result<bool, ClientError> {
 /// [`ClientError::File`] if it cannot be read, is under a passphrase that is not given, or not under this one.
 pub fn key_pem(path: &Path, passphrase: Option<&str>) -> Result<Zeroizing<String>, ClientError> {
     let text = read(path)?;
-    let Some(document) = encrypted(&text) else { return Ok(text) };
     let refused = |reason: &str| ClientError::File { path: path.to_owned(), reason: reason.to_owned() };
+    if text.contains("Proc-Type: 4,ENCRYPTED") {
+        return Err(refused(&format!("is under a passphrase in the traditional form, not in PKCS#8: {CONVERT}")));
+    }
+    let Some(document) = encrypted(&text) else { return Ok(text) };
     let passphrase = passphrase.ok_or_else(|| refused("is under a passphrase, and none was given"))?;
-    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| refused("is no PKCS#8 key"))?;
+    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).ok();
+    let info = info.filter(|info| info.encryption_algorithm.pbes2().is_some());
+    let info = info.ok_or_else(|| refused(&format!("is under a passphrase, and not by PBES2: {CONVERT}")))?;
     let plain = info.decrypt(passphrase).map_err(|_| refused("does not open with this passphrase"))?;
     plain.to_pem(PLAIN, LineEnding::LF).map_err(|_| refused("is no PKCS#8 key"))
 }

@@ -248,6 +248,25 @@ impl Plan {
         if self.roles.iter().map(|role| role.count).sum::<usize>() < 2 {
             found.push("one person alone holds this ceremony".to_owned());
         }
+        let watches = |step: &Step| matches!(step, Step::Confirm { .. } | Step::CompareKcv { .. });
+        let acts: BTreeSet<&str> = self.steps.iter().filter(|step| !watches(step)).map(Step::role).collect();
+        if !self.steps.iter().any(|step| watches(step) && !acts.contains(step.role())) {
+            found.push("nobody watches who does nothing else".to_owned());
+        }
+        for (number, step) in (1..).zip(&self.steps) {
+            if let Step::RaiseCeiling { key, .. } = step
+                && !self
+                    .steps
+                    .iter()
+                    .skip(number)
+                    .any(|later| matches!(later, Step::LowerCeiling { key: same, .. } if same == key))
+            {
+                found.push(format!("step {number}: the ceiling of key `{key}` comes down by the clock alone"));
+            }
+            if matches!(step, Step::SendKey { .. }) && !self.steps[..number - 1].iter().any(watches) {
+                found.push(format!("step {number}: a key goes out before anybody has confirmed to whom"));
+            }
+        }
         let spoken: BTreeSet<&str> = self.steps.iter().flat_map(Step::keys).collect();
         let compared =
             |id: &str| self.steps.iter().any(|step| matches!(step, Step::CompareKcv { key, .. } if key == id));

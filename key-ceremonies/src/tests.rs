@@ -296,3 +296,21 @@ fn a_plan_is_reviewed_as_well() {
     let lint = Plan::parse(&whole.replacen(compare, "", 1)).unwrap().lint();
     assert!(lint.iter().any(|found| found.contains("check value of key `received`")), "{lint:?}");
 }
+
+/// What is no fault, and yet nobody would want.
+#[test]
+fn lint_says_what_no_good_ceremony_has() {
+    let without = |id: &str, step: &str| {
+        let text = shipped(id).unwrap();
+        let steps: Vec<&str> = text.split("[[step]]").filter(|part| !part.contains(step)).collect();
+        Plan::parse(&steps.join("[[step]]")).unwrap().lint()
+    };
+    for (id, step, says) in [
+        ("raise-ceiling", "lower-ceiling", "step 3: the ceiling of key `key` comes down by the clock alone"),
+        ("send-key-block", "\"confirm\"", "step 1: a key goes out before anybody has confirmed to whom"),
+        ("rotate-version", "by = \"witness\"", "nobody watches who does nothing else"),
+    ] {
+        let found = without(id, step);
+        assert!(found.iter().any(|line| line == says), "{id}: {found:?}");
+    }
+}

@@ -11,6 +11,15 @@ use zeroize::Zeroizing;
 use super::Global;
 use super::dev::Directory;
 use super::token_key::{TlsKey, TokenKey, is_in_token};
+use crate::permissions::{Loose, only_its_owner_reads};
+
+/// Refuses a file with a secret of somebody's that others can read. What is not there is said where it is used.
+pub(super) fn nobody_else_reads(file: &Path) -> anyhow::Result<()> {
+    match only_its_owner_reads(file) {
+        Err(Loose::Look { .. }) | Ok(()) => Ok(()),
+        Err(loose) => Err(loose.into()),
+    }
+}
 
 impl Global {
     /// A client by `--data DIR --as NAME`, or by `--url --ca --cert --key`.
@@ -78,10 +87,12 @@ impl Global {
         if let Some(known) = self.passphrase.get() {
             return Ok(known.clone());
         }
+        nobody_else_reads(key)?;
         let given = match &self.passphrase_file {
             // What is not there is said where the key is used.
             _ if !needs_passphrase(key).unwrap_or(false) => None,
             Some(file) => {
+                nobody_else_reads(file)?;
                 let text = Zeroizing::new(std::fs::read_to_string(file).with_context(|| file.display().to_string())?);
                 Some(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
             }

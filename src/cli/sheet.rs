@@ -1,9 +1,10 @@
 //! Sheets with a component or a share: printed where nobody else sees them, on a printer's device or into a file.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -14,6 +15,24 @@ use zeroize::Zeroizing;
 const QUIET: usize = 4;
 /// Ends a page on whatever prints lines.
 const FORM_FEED: char = '\u{c}';
+
+/// Devices that are none: `/dev/null`, `/dev/full`, `/dev/zero`; and `/dev/tty`, which is where whoever asks sits.
+const MEMORY: [u32; 1] = [1];
+const OWN_TERMINAL: (u32, u32) = (5, 0);
+
+/// Whether a device or pipe is what this process reads from or writes to.
+fn is_ours(found: &Metadata) -> bool {
+    let same = |fd: BorrowedFd<'_>| {
+        rustix::fs::fstat(fd).is_ok_and(|ours| match found.file_type().is_char_device() {
+            true => ours.st_rdev == found.rdev(),
+            false => (ours.st_dev, ours.st_ino) == (found.dev(), found.ino()),
+        })
+    };
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let device = found.rdev();
+    (rustix::fs::major(device), rustix::fs::minor(device)) == OWN_TERMINAL
+        || [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().any(same)
+}
 
 /// A printer that takes lines, or a file in its place.
 pub(super) struct Printer {
@@ -35,10 +54,19 @@ impl Printer {
     /// A device as it is; a file only if it is not there yet, and for its owner alone.
     pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
         let name = path.display().to_string();
-        let device = path.metadata().is_ok_and(|found| {
+        let found = path.metadata().ok();
+        let device = found.as_ref().is_some_and(|found| {
             let kind = found.file_type();
             kind.is_char_device() || kind.is_fifo()
         });
+        if let Some(found) = found.as_ref().filter(|_| device) {
+            if MEMORY.contains(&rustix::fs::major(found.rdev())) && found.file_type().is_char_device() {
+                bail!("{name} prints nothing");
+            }
+            if is_ours(found) {
+                bail!("{name} is this terminal, where it would be seen");
+            }
+        }
         let mut options = OpenOptions::new();
         if device {
             options.write(true);

@@ -18,6 +18,8 @@ use rustls::{SignatureAlgorithm, SignatureScheme};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::connection::nobody_else_reads;
+
 /// What such a URI begins with.
 const SCHEME: &str = "pkcs11:";
 /// Bytes of r, and of s, of P-256.
@@ -85,7 +87,10 @@ impl TokenKey {
         let slot = slot.with_context(|| format!("{} has no token `{}`", place.module, place.token))?;
         let session = library.open_ro_session(slot).with_context(|| place.token.clone())?;
         let pin = match &place.pin {
-            Some(path) => Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.clone())?),
+            Some(path) => {
+                nobody_else_reads(Path::new(path))?;
+                Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.clone())?)
+            }
             None => Zeroizing::new(
                 rpassword::prompt_password(format!("PIN of token {}: ", place.token))
                     .context("there must be a terminal to type the PIN at, or pin-source in the key's URI")?,

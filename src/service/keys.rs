@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_api::{Batch, Exportability, Finish, KcvFunction, KcvRule, KeyState, NewKey, Recipe, Secret};
+use claviger_hsm_api::{
+    Algorithm, Batch, Exportability, Finish, KcvFunction, KcvRule, KeyState, NewKey, Recipe, Secret,
+};
 use jiff::Timestamp;
 
 use super::exchange::path;
@@ -51,7 +53,11 @@ impl Service {
         let made = Resource::of(&draft).and_in(there.as_deref().unwrap_or_default());
         let permit = Arc::new(self.decide(caller, action, &[made], 1).await?);
         let backends = there?;
-        let len = components.first().map_or(0, Secret::len);
+        // Which of two lengths is wrong says the algorithm, if it has one.
+        let len = match request.algorithm {
+            Algorithm::HmacSm3 | Algorithm::HmacSha256 => components.first().map_or(0, Secret::len),
+            algorithm => algorithm.key_len(),
+        };
         let joined = Secret::from_components(&components, len, odd_parity).map_err(ServiceError::from);
         let (key, inside, there) = (draft.record.key.clone(), Arc::clone(&permit), backends.clone());
         let each = !request.backends.is_empty();

@@ -1,5 +1,7 @@
 //! Real daemons: the built binary in a process of its own, over real TLS.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -140,7 +142,11 @@ impl Daemon {
     /// A file in the daemon's temporary folder.
     pub(crate) fn file(&self, name: &str, content: &[u8]) -> String {
         let path = self.folder.path().join(name);
-        std::fs::write(&path, content).unwrap();
+        let _ = std::fs::remove_file(&path);
+        let mut options = std::fs::OpenOptions::new();
+        // Some are secrets, which nobody else may read.
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&path).unwrap();
+        file.write_all(content).unwrap();
         path.to_str().unwrap().to_owned()
     }
 }

@@ -246,7 +246,7 @@ async fn keys_in_ecb_and_in_envelopes_go_both_ways() {
     let ecb = json!({"form": "ecb", "under": reference(&kek)});
     let kept = problem(export(&daemon, &trusted, ecb.clone()).await);
     assert!(kept.detail.contains("not exportable in that form"), "{kept:?}");
-    let sent = export(&daemon, &master, ecb).await.unwrap();
+    let sent = export(&daemon, &master, ecb.clone()).await.unwrap();
     let plain = json!({"op": "cipher", "alg": "3des", "mode": "ecb", "key": "0123456789ABCDEFFEDCBA9876543210",
         "data": sent.wrapped, "decrypt": true});
     assert_eq!((hex::encode_upper(ask(plain)), sent.kcv.as_str()), (DTK.to_owned(), "B8743B"));
@@ -271,6 +271,13 @@ async fn keys_in_ecb_and_in_envelopes_go_both_ways() {
     let opened = ask_for(&json!({"op": "sm2_decrypt", "private_key": EXCHANGE, "x": part(32, 64), "y": part(96, 128),
         "hash": part(128, 160), "ciphertext": part(164, 180)}));
     assert_eq!(opened, DTK);
+    // Nothing leaves or comes under what is weaker.
+    let strong = sensitive(NewKey { algorithm: "aes256".to_owned(), ..generic("CMAC") });
+    let strong = into(&daemon, &[], strong, &DTK.repeat(2)).await;
+    for form in [ecb.clone(), json!({"form": "sm2-envelope", "recipient": public_key, "layout": layout})] {
+        let refused = problem(export(&daemon, &strong, form).await);
+        assert!(refused.detail.contains("is weaker than the key of aes256"), "{refused:?}");
+    }
     // Nobody could open an envelope for what is no point of the curve.
     let nobody = json!({"form": "sm2-envelope", "recipient": "00".repeat(64), "layout": {"name": "sdf"}});
     let refused = problem(export(&daemon, &master, nobody).await);

@@ -103,6 +103,24 @@ impl Algorithm {
         }
     }
 
+    /// Bits of security (NIST SP 800-57 part 1, table 2; SM4 and SM2 as AES-128 and P-256). Both kinds of triple DES count as
+    /// much, as they do in the field. None for HMAC keys, which have those of their length.
+    pub fn strength(self) -> Option<u16> {
+        match self {
+            Self::Des => Some(56),
+            Self::TripleDes | Self::TripleDes3 => Some(112),
+            Self::Aes128 | Self::Sm4 | Self::Sm2 => Some(128),
+            Self::Aes192 => Some(192),
+            Self::Aes256 => Some(256),
+            Self::HmacSm3 | Self::HmacSha256 => None,
+        }
+    }
+
+    /// Whether a key of `other` is worth more: it does not leave under this one (PCI PIN, requirement 13; ISO 11568).
+    pub fn is_weaker_than(self, other: Self) -> bool {
+        self.strength() < other.strength()
+    }
+
     /// Whether the key's bytes carry parity bits that the cipher ignores.
     pub fn is_des(self) -> bool {
         matches!(self, Self::Des | Self::TripleDes | Self::TripleDes3)

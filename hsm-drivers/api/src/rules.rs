@@ -62,6 +62,14 @@ pub enum RecipeRefused {
     /// The key may not leave, or not in that form.
     #[error("the key is not exportable in that form")]
     NotExportable,
+    /// A key that would leave under a weaker one.
+    #[error("a key of {under} is weaker than the key of {key} that would leave under it")]
+    Weaker {
+        /// What it would be under.
+        under: crate::Algorithm,
+        /// Of the key.
+        key: crate::Algorithm,
+    },
     /// A key block that would not say what the key is, or would allow more than the key may.
     #[error("field {field} of the key block is not the key's")]
     Block {
@@ -187,9 +195,18 @@ impl Leg {
             Finish::Wrap { format, .. } => {
                 let in_a_block = matches!(format, WrapFormat::KeyBlock(_));
                 let of_a_card = at_card && path.dispersions() > 0 && !in_a_block;
-                return if of_a_card { Ok(()) } else { check_leaving(key, format) };
+                if of_a_card {
+                    return Ok(());
+                }
+                let under = self.finish.other_path().map(|under| under.algorithm);
+                // What goes into a block is measured where blocks are made.
+                let under = under.filter(|_| matches!(format, WrapFormat::Ecb { .. }));
+                under.map_or(Ok(()), |under| check_strength(under, key))?;
+                return check_leaving(key, format);
             }
-            Finish::Envelop { .. } if key.exportability == Exportability::Sensitive => return Ok(()),
+            Finish::Envelop { .. } if key.exportability == Exportability::Sensitive => {
+                return check_strength(crate::Algorithm::Sm2, key);
+            }
             Finish::Envelop { .. } => return Err(RecipeRefused::NotExportable),
             Finish::PublicKey => return Ok(()),
             _ if !at_card => return Err(RecipeRefused::Oracle { finish }),
@@ -237,6 +254,14 @@ fn check_child(key: &KeyAttributes, path: &KeyPath, child: &KeyAttributes) -> Re
     let no_wider = child.ceiling <= key.ceiling
         && (child.exportability == key.exportability || child.exportability == Exportability::None);
     if dispersed && same && no_wider && child.rank == rank { Ok(()) } else { Err(RecipeRefused::Child) }
+}
+
+/// No key leaves under a weaker one.
+fn check_strength(under: crate::Algorithm, key: &KeyAttributes) -> Result<(), RecipeRefused> {
+    match under.is_weaker_than(key.algorithm) {
+        true => Err(RecipeRefused::Weaker { under, key: key.algorithm }),
+        false => Ok(()),
+    }
 }
 
 /// A stored key leaves in a form that its exportability allows; a block says of it what it is, or less.

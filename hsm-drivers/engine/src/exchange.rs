@@ -135,9 +135,14 @@ pub trait Opener {
 ///
 /// # Errors
 /// [`EngineError::KeyBlock`] or [`EngineError::Header`], naming the field; [`EngineError::Foreign`] for a blob of RFC 3394
-/// that is of another key; [`EngineError::NoBlockCipher`] or [`EngineError::NoSm2Key`] under a key that opens no such thing.
+/// that is of another key; [`EngineError::Weaker`] for a key that is worth more than what it came under;
+/// [`EngineError::NoBlockCipher`] or [`EngineError::NoSm2Key`] under a key that opens no such thing.
 pub fn open_wrapped(under: &dyn Opener, key: &NewKey, wrapped: &WrappedKey) -> Result<Secret, EngineError> {
     let algorithm = key.attributes.algorithm;
+    let measured = matches!(wrapped, WrappedKey::Ecb { .. } | WrappedKey::Envelope { .. });
+    if measured && under.algorithm().is_weaker_than(algorithm) {
+        return Err(EngineError::Weaker { under: under.algorithm(), key: algorithm });
+    }
     let opened = match wrapped {
         WrappedKey::KeyWrap(blob) => {
             if !is_aes(under.algorithm()) {

@@ -59,6 +59,14 @@ pub enum EngineError {
         /// The cipher.
         under: Algorithm,
     },
+    /// A key that came under a weaker one.
+    #[error("it came under a key of {under}, which is weaker than a key of {key}")]
+    Weaker {
+        /// What it came under.
+        under: Algorithm,
+        /// What it is to be.
+        key: Algorithm,
+    },
     /// X9.143 has no letter for it.
     #[error("key blocks hold no keys of {0}")]
     NoBlockAlgorithm(Algorithm),

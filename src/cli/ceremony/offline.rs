@@ -21,6 +21,8 @@ use crate::config::Config;
 
 /// How long a daemon may take until it serves.
 const STARTING: Duration = Duration::from_secs(30);
+/// Why there is nothing to take from it.
+const REHEARSED: &str = "the ceremony was a rehearsal: its keys are thrown away";
 /// How often somebody who waits for others looks again.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -40,6 +42,9 @@ impl Offline {
                 "`listen` of {} is not this machine alone: an offline ceremony reaches nobody else",
                 config.display()
             );
+        }
+        if settings.listen.port() == 0 {
+            bail!("`listen` of {} has no port: an offline ceremony needs one that --url names", config.display());
         }
         // Who answers must be the daemon that is started here, and nobody else.
         if url.trim_end_matches('/') != format!("https://{}", settings.listen) {
@@ -168,7 +173,11 @@ impl MakeBundle {
         is_free(Some(&self.out))?;
         let wrapped = self.sent.iter().map(|path| Ok(read(path)?.trim().to_owned()));
         let wrapped = wrapped.collect::<anyhow::Result<Vec<_>>>()?;
-        let bundle = Bundle::new(Transcript::parse(&read(&self.transcript)?)?, &wrapped)?;
+        let transcript = Transcript::parse(&read(&self.transcript)?)?;
+        if transcript.is_rehearsal() {
+            bail!("{REHEARSED}");
+        }
+        let bundle = Bundle::new(transcript, &wrapped)?;
         let text = bundle.text();
         leave(&self.out, &text)?;
         let (sha256, said) = (hex::encode(digest(&text)), words(&digest(&text)));
@@ -203,7 +212,7 @@ impl TakeBundle {
             bail!("the bundle is of a ceremony with another binding than {}", self.binding.display());
         }
         if transcript.is_rehearsal() {
-            bail!("the ceremony was a rehearsal: its keys are thrown away");
+            bail!("{REHEARSED}");
         }
         let client = global.client()?;
         let mut waiting = false;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -29,6 +30,9 @@ const TENANT: &str = "demo";
 const PARTNER: &str = "partner";
 /// In hexadecimal.
 type Components = Vec<Zeroizing<String>>;
+/// How often what a rehearsal leaves is tried to be thrown away, and after what time again.
+const TRIES: usize = 40;
+const LOOK: Duration = Duration::from_millis(50);
 /// Rehearsals whose parameters nobody gave take the plan's examples.
 const OPENER: &str = "officer";
 /// Who plays roles that a rehearsal's directory has nobody for.
@@ -89,6 +93,13 @@ impl Rehearse {
         let held = self.hold(&directory, &text, &plan, &backends, output).await;
         let _ = stop.send(());
         serving.await?;
+        // The log's writer may be at its last line still, and put it back.
+        for _ in 0..TRIES {
+            if std::fs::remove_dir_all(folder.path()).is_ok() {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
         held
     }
 

@@ -1,5 +1,6 @@
 //! Keys of people under passphrases: OpenSSL has put them there.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -43,6 +44,38 @@ fn a_key_under_a_passphrase_calls_and_signs() {
         let wrong = daemon.file("wrong", b"incorrect horse");
         let told = words(&list(&["--key-passphrase-file", &wrong]));
         assert!(told.contains("does not open with this passphrase") && !told.contains("incorrect"), "{told}");
+        std::fs::write(&key, plain).unwrap();
+    }
+    // What others could read is not read: neither the key nor what opens it.
+    let key = daemon.data().join("clients/officer-2-key.pem");
+    let plain = std::fs::read(&key).unwrap();
+    lock(&key, &["-scrypt"]);
+    let open = daemon.file("passphrase", format!("{PASSPHRASE}\n").as_bytes());
+    let list = || {
+        let ask = ["keys", "list", "--tenant", "demo", "--key-passphrase-file", &open];
+        words(&daemon.cli("officer-2", &ask))
+    };
+    for file in [Path::new(&open), &key] {
+        std::fs::set_permissions(file, PermissionsExt::from_mode(0o644)).unwrap();
+        assert!(list().contains("others can read"), "{}", list());
+        std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    assert!(list().contains("no such keys"), "{}", list());
+    // Forms that are no PKCS#8, or are weak, are named, with what mends them.
+    std::fs::write(&key, plain).unwrap();
+    for (form, says) in
+        [(&["ec", "-aes256"][..], "traditional form"), (&["pkcs8", "-topk8", "-v1", "PBE-SHA1-3DES"], "not by PBES2")]
+    {
+        let (plain, other) = (std::fs::read(&key).unwrap(), key.with_extension("other"));
+        let made = Command::new("openssl")
+            .args(form)
+            .args(["-passout", &format!("pass:{PASSPHRASE}"), "-in"])
+            .args([&key, Path::new("-out"), &other])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", words(&made));
+        std::fs::rename(&other, &key).unwrap();
+        assert!(list().contains(says) && list().contains("openssl pkcs8 -topk8"), "{}", list());
         std::fs::write(&key, plain).unwrap();
     }
 }
@@ -105,6 +138,9 @@ fn a_key_in_a_token_calls_and_signs() {
     let told = run(&format!("{uri}&pin-source=file:{pin}"));
     assert!(told.status.success() && words(&told).contains("generate-root"), "{}", words(&told));
     std::fs::write(token.path("wrong"), "000000").unwrap();
+    let open = run(&format!("{uri}&pin-source={}", token.path("wrong").display()));
+    assert!(words(&open).contains("others can read"), "{}", words(&open));
+    std::fs::set_permissions(token.path("wrong"), PermissionsExt::from_mode(0o600)).unwrap();
     let refused = run(&format!("{uri}&pin-source={}", token.path("wrong").display()));
     assert!(words(&refused).contains("refuses the PIN") && !words(&refused).contains("000000"), "{}", words(&refused));
     let nobody = run(&format!("{uri}&pin-source={pin}").replace("object=witness", "object=nobody"));

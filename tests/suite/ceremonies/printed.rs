@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::{Player, Rehearsal, Sheet};
 use crate::daemon::words;
+use crate::terminal::Terminal;
 
 /// The component on the last sheet that came out, and its check value; its QR code says the same.
 pub(super) fn last_sheet(paper: &str) -> Sheet {
@@ -68,4 +69,19 @@ fn components_are_printed_and_shown_nowhere() {
     let refused = daemon.cli("custodian", &["ceremony", "join", "00", "--print", file.to_str().unwrap()]);
     assert!(words(&refused).contains("is no printer") && !data.exists(), "{}", words(&refused));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "dear");
+    // Nor is what swallows everything, or what whoever sits here would see.
+    for (place, says) in [
+        ("/dev/null", "prints nothing"),
+        ("/dev/full", "prints nothing"),
+        ("/dev/stdout", "is this terminal"),
+        ("/dev/fd/2", "is this terminal"),
+    ] {
+        let refused = words(&daemon.cli("custodian", &["ceremony", "join", "00", "--print", place]));
+        assert!(refused.contains(says), "{place}: {refused}");
+    }
+    let data = daemon.data();
+    let join = ["--data", data.to_str().unwrap(), "--as", "custodian", "ceremony", "join", "00", "--print", "/dev/tty"];
+    let mut own = Terminal::claviger(&join, folder.path());
+    assert_eq!(own.end(), 2);
+    assert!(own.everything_visible().contains("is this terminal"), "{}", own.everything_visible());
 }
