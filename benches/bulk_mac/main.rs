@@ -4,7 +4,7 @@
 //!     cargo bench --bench bulk_mac
 //!     cargo bench --bench bulk_mac -- --workload w1 --rounds 21 --records 8192 --json
 //!
-//! All are interleaved in one process, so that what disturbs one disturbs the others; figures are medians, and the
+//! `keys` is how much of the time the cards' keys alone take, the rest is the MACs. All are interleaved in one process, so that what disturbs one disturbs the others; figures are medians, and the
 //! spread is the middle half. Every figure is of records whose verdicts were held to those of both peers before.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
@@ -42,7 +42,7 @@ fn main() {
     if !options.json {
         println!("{}, {} records, {} rounds", processor(), options.records, options.rounds);
         println!(
-            "{:<26} {:<10} {:>9} {:>15} {:>8} {:>10} {:>9} {:>11} {:>7} {:>9}",
+            "{:<26} {:<10} {:>9} {:>15} {:>8} {:>10} {:>9} {:>11} {:>7} {:>9} {:>6}",
             "workload",
             "tier",
             "ns/record",
@@ -52,7 +52,8 @@ fn main() {
             "x OpenSSL",
             "x RustCrypto",
             "x psec",
-            "of limit"
+            "of limit",
+            "keys"
         );
     }
     let peers = Peers { cycles_per_ns: cycles_per_ns(), psec: psec() };
@@ -103,11 +104,18 @@ fn measure(shape: Shape, options: &Options, peers: &Peers) {
     let mut keys = vec![[0; 16]; options.records];
     let mut times = vec![Vec::new(); tiers.len() + 2];
     let mut capacity = vec![Vec::new(); tiers.len()];
+    let mut parts = vec![Vec::new(); tiers.len()];
     for _ in 0..options.rounds {
         for (number, tier) in tiers.iter().enumerate() {
             let started = thread_time();
             black_box(load.run(*tier, &mut keys));
             times[number].push((thread_time() - started) / options.records as f64);
+            if load.has_parts() {
+                let started = thread_time();
+                load.disperse(*tier, &mut keys);
+                black_box(&keys);
+                parts[number].push((thread_time() - started) / options.records as f64);
+            }
             capacity[number].extend(operations_per_ns(tier.platform()));
         }
         times[tiers.len()].push(of_peer(&mut openssl, &load));
@@ -116,11 +124,16 @@ fn measure(shape: Shape, options: &Options, peers: &Peers) {
     let [.., openssl, rustcrypto] = times.iter_mut().map(|times| quartiles(times)).collect::<Vec<_>>()[..] else {
         return;
     };
-    let ours = tiers.iter().zip(&mut times).zip(&mut capacity).map(|((tier, times), capacity)| {
+    let ours = tiers.iter().zip(&mut times).zip(&mut capacity).zip(&mut parts);
+    let ours = ours.map(|(((tier, times), capacity), part)| {
         let limit = shape.operations(tier.platform()) / quartiles(capacity)[1];
-        (tier.platform().name(), quartiles(times), (!capacity.is_empty()).then_some(limit))
+        let (time, part) = (quartiles(times), (!part.is_empty()).then(|| quartiles(part)[1]));
+        let of_keys = part.map(|part| 100.0 * part / time[1]);
+        (tier.platform().name(), time, (!capacity.is_empty()).then_some(limit), of_keys)
     });
-    for (tier, time, limit) in ours.chain([("openssl", openssl, None), ("rustcrypto", rustcrypto, None)]) {
+    for (tier, time, limit, of_keys) in
+        ours.chain([("openssl", openssl, None, None), ("rustcrypto", rustcrypto, None, None)])
+    {
         let [low, median, high] = time;
         let percent = limit.map(|limit| 100.0 * limit / median);
         let (against_openssl, against_rustcrypto) = (openssl[1] / median, rustcrypto[1] / median);
@@ -130,15 +143,16 @@ fn measure(shape: Shape, options: &Options, peers: &Peers) {
             let object = json!({ "workload": shape.name(), "tier": tier, "ns_per_record": median,
                 "ns_low_quartile": low, "ns_high_quartile": high, "million_records_per_second": 1e3 / median,
                 "ratio_openssl": against_openssl, "ratio_rustcrypto": against_rustcrypto,
-                "percent_of_limit": percent, "cycles_per_record": cycles, "ratio_psec": against_psec, "records": options.records, "processor": processor() });
+                "percent_of_limit": percent, "percent_dispersion": of_keys, "cycles_per_record": cycles, "ratio_psec": against_psec, "records": options.records, "processor": processor() });
             println!("{object}");
         } else {
             let percent = percent.map_or_else(String::new, |percent| format!("{percent:.0} %"));
             let cycles = cycles.map_or_else(String::new, |cycles| format!("{cycles:.1}"));
+            let of_keys = of_keys.map_or_else(String::new, |percent| format!("{percent:.0} %"));
             let against_psec = against_psec.map_or_else(String::new, |ratio| format!("{ratio:.0}"));
             println!(
                 "{:<26} {tier:<10} {median:>9.2} {:>15} {cycles:>8} {:>10.2} {against_openssl:>9.1} {against_rustcrypto:>11.1} \
-                 {against_psec:>7} {percent:>9}",
+                 {against_psec:>7} {percent:>9} {of_keys:>6}",
                 shape.name(),
                 format!("{low:.2}-{high:.2}"),
                 1e3 / median

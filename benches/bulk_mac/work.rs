@@ -263,7 +263,13 @@ impl Load {
         }
     }
 
-    fn disperse(&self, bulk: BulkMac, out: &mut [[u8; 16]]) {
+    /// Whether dispersion is a part of it.
+    pub(crate) fn has_parts(&self) -> bool {
+        self.shape.disperses() && !self.shape.only_disperses()
+    }
+
+    /// The first part alone: the cards' keys.
+    pub(crate) fn disperse(&self, bulk: BulkMac, out: &mut [[u8; 16]]) {
         bulk.disperse(&self.keys(&[&self.factors]), out).unwrap();
     }
 

@@ -1,26 +1,19 @@
 //! `claviger policy`.
 
-use std::net::Ipv4Addr;
+mod diff;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use claviger_client::{
-    BackendList, Caller, CallerList, ChangePolicies, Client, Grant, GrantList, Key, KeyFilter, KeyList, Policies,
-    PolicyChange, PolicySet, WhoCan,
-};
-use jiff::Timestamp;
+use claviger_client::{ChangePolicies, Client, Grant, GrantList, Policies, PolicyChange, PolicySet, WhoCan};
 use serde_json::json;
 
 use super::Global;
-use super::keys::{Selection, line};
+use super::keys::Selection;
 use super::output::Output;
-use crate::policy::{
-    ACTIONS, Authorizer, Backing, CASES, Case, Cases, KeyResource, PolicyRequest, PolicySource, Principal, Resource,
-    Surroundings,
-};
+use crate::policy::{Authorizer, CASES, Case, Cases, PolicyRequest, PolicySource};
 
 /// Check, test and question policies
 #[derive(Subcommand)]
@@ -73,7 +66,7 @@ pub(super) enum Policy {
     /// in its state and in its backends: a change that shows in other circumstances only is not found.
     #[command(after_help = "Example:
   claviger --data ./dev --as auditor policy diff production ./policies-next/production --tenant demo")]
-    Diff(Diff),
+    Diff(diff::Diff),
 }
 
 #[derive(Args)]
@@ -104,17 +97,6 @@ pub(super) struct WhoCanArguments {
 pub(super) struct Change {
     /// Of the set that waits (see `policy show`), as `LC_ALL=C; sha256sum *.cedar | sha256sum` says in its directory
     sha256: String,
-}
-
-#[derive(Args)]
-pub(super) struct Diff {
-    /// `production`, `dev`, or a directory of *.cedar files
-    old: String,
-    /// The same
-    new: String,
-    /// Over the keys of this tenant
-    #[arg(long)]
-    tenant: String,
 }
 
 impl Policy {
@@ -277,69 +259,9 @@ impl WhoCanArguments {
     }
 }
 
-impl Diff {
-    async fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
-        let (old, new) = (Authorizer::load(&source(&self.old))?, Authorizer::load(&source(&self.new))?);
-        let CallerList { principals } = client.get("/v1/principals", &()).await?;
-        let filter = KeyFilter { tenant: self.tenant.clone(), scheme: None, role: None };
-        let KeyList { keys } = client.get("/v1/keys", &filter).await?;
-        let mut resources: Vec<(String, Resource)> =
-            keys.iter().map(|key| (line(key), Resource::Key(Arc::new(resource(key))))).collect();
-        resources.push((format!("tenant {}", self.tenant), Resource::Tenant(self.tenant)));
-        resources.push(("the daemon".to_owned(), Resource::Daemon));
-        let BackendList { backends } = client.get("/v1/backends", &()).await?;
-        let known = backends.into_iter().map(|backend| (backend.name, (backend.driver, backend.place)));
-        let surroundings = Surroundings { backends: known.collect(), ..Surroundings::default() };
-        let now = Timestamp::now();
-        let in_circumstances = |(name, resource): (String, Resource)| {
-            let circumstances =
-                surroundings.circumstances(Ipv4Addr::LOCALHOST.into(), 1, Backing::default(), &resource, now);
-            (name, resource, circumstances)
-        };
-        let resources: Vec<_> = resources.into_iter().map(in_circumstances).collect();
-        let mut changes = 0;
-        for caller in &principals {
-            let Caller { uri, roles, tenants } = caller;
-            let principal = Arc::new(Principal::from_uri(uri, roles.clone(), tenants.clone())?);
-            for action in ACTIONS {
-                for (name, resource, circumstances) in &resources {
-                    let before = old.say(&principal, action, resource, circumstances.clone());
-                    let after = new.say(&principal, action, resource, circumstances.clone());
-                    if before.allowed == after.allowed {
-                        continue;
-                    }
-                    changes += 1;
-                    let (sign, by) = if after.allowed { ("+", &after.policies) } else { ("-", &before.policies) };
-                    let change = json!({ "principal": uri, "action": action, "on": name, "granted": after.allowed,
-                        "policies": by });
-                    output.result(&change, || format!("{sign} {uri}  {action}  {name}  ({})", by.join(", ")));
-                }
-            }
-        }
-        output.say(format!("{changes} grants change"));
-        Ok(if changes == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
-    }
-}
-
 fn in_words(Policies { in_force, waiting, changes }: &Policies) -> String {
     let mut lines = vec![format!("in force  {}  {}", in_force.sha256, in_force.name)];
     lines.extend(waiting.iter().map(|PolicySet { name, sha256 }| format!("waiting   {sha256}  {name}")));
     lines.extend(changes.iter().map(|PolicyChange { policy, change }| format!("  {change:<8} {policy}")));
     lines.join("\n")
-}
-
-fn resource(key: &Key) -> KeyResource {
-    KeyResource {
-        id: key.id.clone(),
-        tenant: key.tenant.clone(),
-        scheme: key.scheme.clone(),
-        role: key.role.clone(),
-        algorithm: key.algorithm.clone(),
-        version: key.version.clone(),
-        state: key.state.clone(),
-        ceiling: key.ceiling.clone(),
-        origin: key.origin.clone(),
-        rank: key.rank.clone(),
-        backends: key.backends.iter().cloned().collect(),
-    }
 }

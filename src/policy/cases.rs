@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{
-    ACTIONS, Authorizer, BatchSize, Circumstances, ELSEWHERE, KeyResource, Principal, PrincipalError, Resource,
+    ACTIONS, Authorizer, BatchSize, Circumstances, ELSEWHERE, EMBEDDED, KeyResource, Principal, PrincipalError,
+    Resource,
 };
 
 /// A request as a file describes it.
@@ -26,9 +27,16 @@ pub struct Request {
     /// To which key.
     #[serde(default)]
     pub key: Option<KeyInWords>,
-    /// Or to all of which tenant; the daemon itself if neither is named.
+    /// Or to all of which tenant; a backend, the audit log or the daemon itself, whichever the action is done to, if neither is
+    /// named.
     #[serde(default)]
     pub tenant: Option<String>,
+    /// In a ceremony of which plan.
+    #[serde(default = "some_plan")]
+    pub plan: String,
+    /// To which backend.
+    #[serde(default)]
+    pub backend: BackendInWords,
     /// From which of the configured networks.
     #[serde(default = "elsewhere")]
     pub network: String,
@@ -78,6 +86,32 @@ pub struct KeyInWords {
     pub origin: String,
     #[serde(default = "dispersion")]
     pub rank: String,
+}
+
+/// A backend as a file describes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackendInWords {
+    /// As configured.
+    pub name: String,
+    /// What it is.
+    pub driver: String,
+    /// Where it stands.
+    pub place: String,
+}
+
+impl Default for BackendInWords {
+    fn default() -> Self {
+        let [name, driver, place] = ["embedded", EMBEDDED, "on-prem"].map(str::to_owned);
+        Self { name, driver, place }
+    }
+}
+
+impl BackendInWords {
+    fn resource(&self) -> Resource {
+        let Self { name, driver, place } = self.clone();
+        Resource::Backend { name, driver, place }
+    }
 }
 
 /// A request and the decision that it must get.
@@ -142,6 +176,10 @@ fn elsewhere() -> String {
     ELSEWHERE.to_owned()
 }
 
+fn some_plan() -> String {
+    "generate-root".to_owned()
+}
+
 fn nothing() -> String {
     "nothing".to_owned()
 }
@@ -184,7 +222,12 @@ impl Request {
         let action = action(&self.action).ok_or_else(|| RequestError::Action(self.action.clone()))?;
         let resource = match (&self.key, &self.tenant) {
             (Some(key), _) => Resource::Key(Arc::new(key.resource())),
+            (None, Some(tenant)) if authorizer.is_done_to(action, "Ceremony") => {
+                Resource::Ceremony { tenant: tenant.clone(), plan: self.plan.clone() }
+            }
             (None, Some(tenant)) => Resource::Tenant(tenant.clone()),
+            (None, None) if authorizer.is_done_to(action, "Backend") => self.backend.resource(),
+            (None, None) if authorizer.is_done_to(action, "AuditLog") => Resource::AuditLog,
             (None, None) => Resource::Daemon,
         };
         Ok(authorizer.say(&principal, action, &resource, self.circumstances()))

@@ -169,6 +169,16 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// Every backend, as policies see it.
+    pub fn backends(&self) -> Vec<Resource> {
+        let seen = |(name, (driver, place)): (&String, &(String, String))| Resource::Backend {
+            name: name.clone(),
+            driver: driver.clone(),
+            place: place.clone(),
+        };
+        self.backends.iter().map(seen).collect()
+    }
+
     /// The circumstances in which something is asked from an address about a resource, of so many rows.
     pub fn circumstances(
         &self,

@@ -115,6 +115,24 @@ pub enum Resource {
     Key(Arc<KeyResource>),
     /// All of a tenant's.
     Tenant(String),
+    /// A ceremony, open or to be opened.
+    Ceremony {
+        /// Whose keys it is about.
+        tenant: String,
+        /// The id of its plan.
+        plan: String,
+    },
+    /// A backend of the configuration.
+    Backend {
+        /// Its configured name.
+        name: String,
+        /// Its driver.
+        driver: String,
+        /// Where it stands.
+        place: String,
+    },
+    /// The record of all that was done.
+    AuditLog,
     /// The daemon itself.
     Daemon,
 }
@@ -243,11 +261,11 @@ impl Authorizer {
         &self.in_force
     }
 
-    /// Whether the schema has an action done to keys, and not to a tenant or the daemon.
-    pub fn is_done_to_keys(&self, action: &str) -> bool {
+    /// Whether the schema has an action done to resources of that type, as `Key`.
+    pub fn is_done_to(&self, action: &str, resource_type: &str) -> bool {
         let done_to = uid("Claviger::Action", action).ok();
         let mut done_to = done_to.iter().filter_map(|action| self.schema.resources_for_action(action)).flatten();
-        done_to.any(|resource| resource.to_string() == "Claviger::Key")
+        done_to.any(|resource| resource.to_string().strip_prefix("Claviger::") == Some(resource_type))
     }
 
     /// The names of its policies, sorted.
@@ -341,17 +359,29 @@ fn uid(entity_type: &str, name: &str) -> Result<EntityUid, Box<dyn std::error::E
 }
 
 fn resource_entity(resource: &Resource) -> Result<(EntityUid, Option<Entity>), Box<dyn std::error::Error>> {
+    let text = |name: &str, value: &str| (name.to_owned(), RestrictedExpression::new_string(value.to_owned()));
+    let of_tenant =
+        |tenant: &str| Ok::<_, Box<dyn std::error::Error>>(HashSet::from([uid("Claviger::Tenant", tenant)?]));
     let key = match resource {
         Resource::Tenant(tenant) => {
             let on = uid("Claviger::Tenant", tenant)?;
-            let name = ("name".to_owned(), RestrictedExpression::new_string(tenant.clone()));
-            return Ok((on.clone(), Some(Entity::new(on, [name].into(), HashSet::new())?)));
+            return Ok((on.clone(), Some(Entity::new(on, [text("name", tenant)].into(), HashSet::new())?)));
         }
+        Resource::Ceremony { tenant, plan } => {
+            let on = uid("Claviger::Ceremony", plan)?;
+            let attributes = [text("tenant", tenant), text("plan", plan)].into();
+            return Ok((on.clone(), Some(Entity::new(on, attributes, of_tenant(tenant)?)?)));
+        }
+        Resource::Backend { name, driver, place } => {
+            let on = uid("Claviger::Backend", name)?;
+            let attributes = [text("name", name), text("driver", driver), text("place", place)].into();
+            return Ok((on.clone(), Some(Entity::new(on, attributes, HashSet::new())?)));
+        }
+        Resource::AuditLog => return Ok((uid("Claviger::AuditLog", "audit")?, None)),
         Resource::Daemon => return Ok((uid("Claviger::Daemon", "daemon")?, None)),
         Resource::Key(key) => key,
     };
     let on = uid("Claviger::Key", &key.id)?;
-    let text = |name: &str, value: &str| (name.to_owned(), RestrictedExpression::new_string(value.to_owned()));
     let attributes = [
         text("tenant", &key.tenant),
         text("scheme", &key.scheme),
@@ -363,7 +393,7 @@ fn resource_entity(resource: &Resource) -> Result<(EntityUid, Option<Entity>), B
         text("origin", &key.origin),
         text("rank", &key.rank),
     ];
-    let entity = Entity::new(on.clone(), attributes.into(), HashSet::from([uid("Claviger::Tenant", &key.tenant)?]))?;
+    let entity = Entity::new(on.clone(), attributes.into(), of_tenant(&key.tenant)?)?;
     Ok((on, Some(entity)))
 }
 

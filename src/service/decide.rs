@@ -145,8 +145,8 @@ impl Resource {
     pub(super) fn tenant(&self) -> Option<&str> {
         match self {
             Self::Key(key) => Some(&key.tenant),
-            Self::Tenant(tenant) => Some(tenant),
-            Self::Daemon => None,
+            Self::Tenant(tenant) | Self::Ceremony { tenant, .. } => Some(tenant),
+            Self::Backend { .. } | Self::AuditLog | Self::Daemon => None,
         }
     }
 
@@ -181,7 +181,9 @@ impl Resource {
                 Some(format!("{}/{}/{} {} {}", key.tenant, key.scheme, key.role, key.algorithm, key.version))
             }
             Self::Tenant(tenant) => Some(tenant.clone()),
-            Self::Daemon => None,
+            Self::Ceremony { tenant, plan } => Some(format!("{tenant}, {plan}")),
+            Self::Backend { name, .. } => Some(name.clone()),
+            Self::AuditLog | Self::Daemon => None,
         }
     }
 }

@@ -39,7 +39,7 @@ impl Service {
         action: &'static str,
         job: String,
     ) -> Result<Blinding, ServiceError> {
-        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        let permit = self.decide(caller, action, &[Resource::AuditLog], 1).await?;
         let result = match self.audit.blinding(&job) {
             _ if hex::decode(&job).map_or(true, |id| id.len() != JOB_ID) => Err(ServiceError::field(
                 "job",
@@ -61,7 +61,7 @@ impl Service {
     ) -> Result<Vec<Standing>, ServiceError> {
         let rules = self.rules();
         let what = policy::action(what).ok_or_else(|| ServiceError::field("action", "is not one of the schema"))?;
-        if !rules.policy.is_done_to_keys(what) {
+        if !rules.policy.is_done_to(what, "Key") {
             let reason = format!("is `{what}`, which is not done to keys: who can is asked of those that are");
             return Err(ServiceError::field("action", reason));
         }

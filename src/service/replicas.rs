@@ -164,7 +164,8 @@ impl Service {
         action: &'static str,
     ) -> Result<Vec<BackendStatus>, ServiceError> {
         let router = self.router()?;
-        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        let backends = self.rules().surroundings.backends();
+        let permit = self.decide(caller, action, &backends, 1).await?;
         self.settle(caller, &permit, Event::default(), Ok(router.status())).await
     }
 

@@ -98,6 +98,12 @@ pub(super) struct Ceremonies {
     changed: tokio::sync::Notify,
 }
 
+/// A ceremony that is to be, as policies see it. What is no plan has no name.
+fn about(tenant: &str, plan: &str) -> Resource {
+    let plan = Plan::parse(plan).map(|plan| plan.id).unwrap_or_default();
+    Resource::Ceremony { tenant: tenant.to_owned(), plan }
+}
+
 /// A ceremony, and the components that wait to be joined.
 struct Live {
     id: String,
@@ -150,7 +156,7 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let binding = Binding::parse(binding).map_err(CeremonyError::from)?;
         self.enter(caller, &binding.tenant).await?;
-        let permit = self.decide(caller, action, &[Resource::Tenant(binding.tenant.clone())], 1).await?;
+        let permit = self.decide(caller, action, &[about(&binding.tenant, plan)], 1).await?;
         let held = Plan::bound(plan, &binding).map_err(|error| CeremonyError::from(error).into());
         let result = held.and_then(|plan| self.can_hold(caller, &plan, &binding));
         self.settle(caller, &permit, Event { tenant: binding.tenant, ..Event::default() }, result).await
@@ -166,7 +172,7 @@ impl Service {
     ) -> Result<Transcript, ServiceError> {
         let bound = Binding::parse(&binding).map_err(CeremonyError::from)?;
         self.enter(caller, &bound.tenant).await?;
-        let permit = self.decide(caller, action, &[Resource::Tenant(bound.tenant.clone())], 1).await?;
+        let permit = self.decide(caller, action, &[about(&bound.tenant, &plan)], 1).await?;
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| ServiceError::Internal)?;
         let id = hex::encode(id);
@@ -219,8 +225,8 @@ impl Service {
         id: &str,
         after: Option<&str>,
     ) -> Result<Transcript, ServiceError> {
-        let tenant = self.tenant_of_ceremony(caller, action, id).await?;
-        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let (tenant, ceremony) = self.known_ceremony(caller, action, id).await?;
+        let permit = self.decide(caller, action, &[ceremony], 1).await?;
         let shown = self.once_changed(id, after).await;
         self.settle(caller, &permit, Event { tenant, ceremony: id.to_owned(), ..Event::default() }, shown).await
     }
@@ -247,8 +253,8 @@ impl Service {
 
     /// Writes down that the caller is there, if the binding names them and it is not written yet.
     async fn join_ceremony(&self, caller: &Caller, action: &'static str, id: &str) -> Result<Transcript, ServiceError> {
-        let tenant = self.tenant_of_ceremony(caller, action, id).await?;
-        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let (tenant, ceremony) = self.known_ceremony(caller, action, id).await?;
+        let permit = self.decide(caller, action, &[ceremony], 1).await?;
         let joining = async {
             let mut live = self.ceremonies.live.lock().await;
             let ceremony = self.live(&mut live, id).await?;
@@ -278,8 +284,8 @@ impl Service {
         at: Timestamp,
         signed: Signed,
     ) -> Result<Transcript, ServiceError> {
-        let tenant = self.tenant_of_ceremony(caller, action, id).await?;
-        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let (tenant, ceremony) = self.known_ceremony(caller, action, id).await?;
+        let permit = self.decide(caller, action, &[ceremony], 1).await?;
         let signing = async {
             let mut live = self.ceremonies.live.lock().await;
             let ceremony = self.live(&mut live, id).await?;
@@ -307,8 +313,8 @@ impl Service {
         id: &str,
         reason: String,
     ) -> Result<Transcript, ServiceError> {
-        let tenant = self.tenant_of_ceremony(caller, action, id).await?;
-        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let (tenant, ceremony) = self.known_ceremony(caller, action, id).await?;
+        let permit = self.decide(caller, action, &[ceremony], 1).await?;
         let cancelling = async {
             let mut live = self.ceremonies.live.lock().await;
             let ceremony = self.live(&mut live, id).await?;
@@ -336,22 +342,29 @@ impl Service {
         Ok(Some(Asked { action: "cancel_ceremony", tenant, lines, key: None, approved: None }))
     }
 
-    /// The tenant of a ceremony, for those who act for it.
-    async fn tenant_of_ceremony(
+    /// The tenant of a ceremony, for those who act for it, and the ceremony as policies see it.
+    async fn known_ceremony(
         &self,
         caller: &Caller,
         action: &'static str,
         id: &str,
-    ) -> Result<String, ServiceError> {
+    ) -> Result<(String, Resource), ServiceError> {
         let Some(tenant) = self.store.tenant_of_ceremony(id).await? else {
             let error = ServiceError::from(CeremonyError::None);
             self.audit.append(super::decide::refused(caller, action, &[], error.code())).await?;
             return Err(error);
         };
         match self.enter(caller, &tenant).await {
-            Err(ServiceError::Denied(_)) => Err(CeremonyError::None.into()),
-            other => other.map(|_| tenant),
-        }
+            Err(ServiceError::Denied(_)) => return Err(CeremonyError::None.into()),
+            other => other?,
+        };
+        let open = self.ceremonies.live.lock().await.get(id).map(|live| live.transcript.plan().id.clone());
+        let plan = match open {
+            Some(plan) => plan,
+            None => Transcript::parse(&self.store.transcript(id).await?)?.plan().id.clone(),
+        };
+        let ceremony = Resource::Ceremony { tenant: tenant.clone(), plan };
+        Ok((tenant, ceremony))
     }
 
     /// The ceremony of an id; from the store if nobody has asked for it yet, and then without what was in memory only.

@@ -17,14 +17,14 @@ impl Service {
     /// those that must be there are.
     pub(super) fn can_hold(&self, caller: &Caller, plan: &Plan, binding: &Binding) -> Result<(), ServiceError> {
         let rules = self.rules();
-        let tenant = Resource::Tenant(binding.tenant.clone());
+        let held = Resource::Ceremony { tenant: binding.tenant.clone(), plan: plan.id.clone() };
         let now = Timestamp::now();
-        let here = rules.surroundings.circumstances(caller.source, 1, Backing::default(), &tenant, now);
+        let here = rules.surroundings.circumstances(caller.source, 1, Backing::default(), &held, now);
         for person in &binding.people {
             let at = || format!("binding, person `{}`", person.name);
             let known = rules.principals.iter().find(|known| known.to_string() == person.name);
             let Some(known) = known else { return wrong(at(), "is no principal of the configuration") };
-            let said = rules.policy.say(known, "take_step", &tenant, here.clone());
+            let said = rules.policy.say(known, "take_step", &held, here.clone());
             if !said.allowed {
                 return wrong(at(), format!("may take no step: {}", said.reason));
             }

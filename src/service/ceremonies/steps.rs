@@ -15,7 +15,6 @@ use super::planned::{came, export_form, key_ref, key_request, move_step, own_fac
 use super::{CeremonyError, Live};
 use crate::keyring::{Entry, Origin};
 use crate::operation::{KeyRequest, Operation, StepInput, UnwrapRequest};
-use crate::policy::Resource;
 use crate::service::asked::came_as;
 use crate::service::{Caller, Service, ServiceError};
 
@@ -49,8 +48,8 @@ impl Service {
         id: &str,
         input: StepInput,
     ) -> Result<Taken, ServiceError> {
-        let tenant = self.tenant_of_ceremony(caller, action, id).await?;
-        let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
+        let (tenant, ceremony) = self.known_ceremony(caller, action, id).await?;
+        let permit = self.decide(caller, action, &[ceremony], 1).await?;
         let mut component = None;
         let taking = async {
             let mut live = self.ceremonies.live.lock().await;
