@@ -11,8 +11,9 @@ use crate::keyring::{Entry, MoveStep, Origin};
 use crate::operation::{CeremonyRequest, ExportForm, KeyRef, KeyRequest, Operation, UnwrapRequest};
 use crate::policy::EMBEDDED;
 
-/// Actions that others may approve: what officers do to keys, but for components, which are no words to sign; and ceremonies.
-pub(super) const PROPOSED: [&str; 18] = [
+/// Actions that others may approve: what officers do to keys, but for components, which are no words to sign; ceremonies; and what
+/// officers do to the daemon itself.
+pub(super) const PROPOSED: [&str; 20] = [
     "generate_key",
     "adopt_key",
     "replicate_key",
@@ -31,6 +32,8 @@ pub(super) const PROPOSED: [&str; 18] = [
     "open_ceremony",
     "cancel_ceremony",
     "change_policies",
+    "back_up",
+    "set_terminal",
 ];
 
 /// What is asked for, as a statement says it.
@@ -125,6 +128,12 @@ impl Service {
                     vec![line("key", reference(parent)), line("factors", factors.join(" ")), line("kept in", kept)];
                 (parent.name.tenant().to_owned(), lines)
             }
+            Operation::BackUp => {
+                (String::new(), vec![line("backup of", "the store and the audit log, as they are then")])
+            }
+            Operation::SetTerminal { tenant, terminal, last } => {
+                (tenant.clone(), vec![line("terminal", terminal), line("last number that it used", last)])
+            }
             Operation::ChangePolicies { sha256 } => (String::new(), self.new_policies(sha256)?),
             Operation::Ceremony(CeremonyRequest::Open { plan, binding }) => ceremony(plan, binding)?,
             _ => return None,
@@ -141,7 +150,7 @@ impl Service {
         let key = says("key").unwrap_or_default();
         match statement.action.as_str() {
             // What a ceremony needs is looked for when it is opened, and whether it goes on when it is ended.
-            "open_ceremony" | "cancel_ceremony" => true,
+            "open_ceremony" | "cancel_ceremony" | "back_up" | "set_terminal" => true,
             "change_policies" => {
                 let digest = says("instead, SHA-256").unwrap_or_default();
                 self.new_policies(digest).is_some_and(|lines| lines == statement.lines)

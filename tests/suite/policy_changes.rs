@@ -148,6 +148,31 @@ async fn a_set_that_changes_after_it_was_approved_waits_again() {
     assert!(words(&told).contains("production") && words(&told).contains("added    dev.single-officer"), "{told:?}");
 }
 
+/// An operator's own set may ask for others where the shipped ones do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_officers_do_to_the_daemon_can_wait_for_others_too() {
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let more = "@id(\"own.recovery\") @reason(\"two agree\")\n\
+        forbid (principal, action in [Claviger::Action::\"back_up\", Claviger::Action::\"set_terminal\"], resource)\n\
+        unless { context.approvals >= 1 };\n";
+    own(&daemon, more);
+    assert!(reload(&daemon, &named(&configuration(&daemon), "own")).await.contains("done"));
+    let out = daemon.folder.path().join("claviger.backup");
+    let terminal = ["terminals", "set", "--tenant", "demo", "--terminal", "115366392864", "--last", "7"];
+    for asked in [&["backup", "--out", out.to_str().unwrap()][..], &terminal] {
+        let told = words(&daemon.cli("officer", asked));
+        let id = told.split("proposed as ").nth(1).unwrap_or_else(|| panic!("{told}"));
+        let id: String = id.chars().take_while(char::is_ascii_hexdigit).collect();
+        approve(&daemon, &id, "officer-2").await.unwrap();
+        let done = daemon.cli("officer", &[asked, &["--approval", &id]].concat());
+        assert!(done.status.success(), "{}", words(&done));
+        let again = words(&daemon.cli("officer", &[asked, &["--approval", &id]].concat()));
+        assert!(again.contains("was used") || again.contains("File exists"), "{again}");
+    }
+    assert!(out.metadata().unwrap().len() > 1000);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_that_nobody_could_change_is_not_taken() {
     let daemon = Daemon::start();
