@@ -432,6 +432,13 @@ async fn blocking<T: Send + 'static>(
     begin_blocking(run).await.unwrap_or(Err(ServiceError::Internal))
 }
 
+/// Runs what waits for nobody, here and now: another thread would cost more than it. None if it panicked.
+fn at_once<T>(run: impl FnOnce() -> T) -> Option<T> {
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    claviger_locked_memory::wipe_stack();
+    done.ok()
+}
+
 /// The same, begun at once.
 fn begin_blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     tokio::task::spawn_blocking(move || {

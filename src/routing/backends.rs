@@ -225,6 +225,11 @@ impl Backend {
         self.workers.is_some()
     }
 
+    /// Whether a call waits for nobody here: it is the daemon itself, and takes as many as come.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.workers.is_none() && self.rate.is_none() && self.lanes.are_endless()
+    }
+
     /// A place for a call, and its turn.
     pub(super) fn enter(&self, lane: Lane) -> Result<LanePlace<'_>, RouteError> {
         let busy = || {

@@ -65,6 +65,11 @@ impl Lanes {
         Self { places, state: Mutex::default(), freed: Condvar::new() }
     }
 
+    /// Whether nobody ever waits for a place.
+    pub(super) fn are_endless(&self) -> bool {
+        self.places.is_none()
+    }
+
     /// A place in a lane, as soon as there is one.
     pub(super) fn enter(&self, lane: Lane, patience: Duration) -> Result<Place<'_>, Full> {
         let place = || Place { lanes: self, lane };

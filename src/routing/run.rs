@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use claviger_hsm_api::{Batch, DriverError, Exposure, Fault, KeyColumn, Recipe};
+use claviger_hsm_api::{Algorithm, Batch, DriverError, Exposure, Fault, KeyColumn, Recipe};
 use jiff::Timestamp;
 
 use super::backends::Backend;
@@ -20,6 +20,9 @@ use crate::policy::Permit;
 pub(super) const HEDGES: u32 = 2000;
 /// What each call adds, in hundredths: one hedge in twenty calls.
 const HEDGE_SHARE: u32 = 5;
+/// Rows, and bytes in all their columns, that the daemon itself is done with before another thread would have begun.
+const FEW_ROWS: usize = 16;
+const FEW_BYTES: usize = 16 << 10;
 /// A batch of more rows is not worth a second backend's time.
 const HEDGED_ROWS: usize = 64;
 /// The least and the most that the first backend is waited for before the second is asked.
@@ -174,6 +177,21 @@ impl Router {
         let key = std::slice::from_ref(key);
         let first = self.candidates(key).first().map(|backend| backend.name.clone());
         first.ok_or_else(|| RouteError::no_replica().of(key))
+    }
+
+    /// Whether a batch under these keys is done before another thread would have begun it: it is small, and no backend that
+    /// holds one of them keeps anybody waiting.
+    pub fn is_at_hand(&self, keys: &[Arc<Entry>], batch: &Batch) -> bool {
+        let bytes: usize = batch.columns.iter().map(|column| column.width() * column.rows()).sum();
+        batch.rows <= FEW_ROWS && bytes <= FEW_BYTES && self.are_at_hand(keys)
+    }
+
+    /// Whether no backend that holds one of the keys keeps anybody waiting, nor do the keys.
+    pub fn are_at_hand(&self, keys: &[Arc<Entry>]) -> bool {
+        let at_hand = |name: &str| self.backend(name).is_ok_and(|backend| backend.is_at_hand());
+        // A point of a curve is multiplied for as long as a thousand blocks are enciphered.
+        let is_quick = |key: &Arc<Entry>| key.record.key.attributes.algorithm != Algorithm::Sm2;
+        keys.iter().all(|key| is_quick(key) && key.backends().all(at_hand))
     }
 
     /// Whether some backend could ever run a recipe on a key: what a job asks before it begins. A backend that does not

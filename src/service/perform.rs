@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::decide::permitted;
 use super::job::JOB_ID;
-use super::{Caller, Service, ServiceError, begin_blocking};
+use super::{Caller, Service, ServiceError, at_once, begin_blocking};
 use crate::audit::{Audit, Event, Leaf, VerdictTree};
 use crate::keyring::Entry;
 use crate::operation::KeyRef;
@@ -96,8 +96,8 @@ impl Service {
         let (audit, quotas) = (self.audit.clone(), Arc::clone(&self.quotas));
         let (place, written) = self.audit.place();
         let (inside, with) = (Arc::clone(&permit), Arc::clone(&keys));
-        // The thread that runs it also brings it to the log: so this task is woken once, when both are done.
-        let running = begin_blocking(move || {
+        let at_hand = prepared.as_ref().is_ok_and(|(_, batch)| router.is_at_hand(&keys, batch));
+        let work = move || {
             let result = prepared.and_then(|(recipe, mut batch)| {
                 let ran = router.run(&inside, &with, &recipe, &batch);
                 let leaves = ran.as_ref().map(|ran| leaves(&batch, &ran.outcome)).unwrap_or_default();
@@ -112,9 +112,16 @@ impl Service {
             result.as_ref().map_or_else(ServiceError::code, |_| "done").clone_into(&mut event.outcome);
             audit.append_at(place, event);
             result
-        });
-        let written = written.wait().await;
-        let Ok(result) = running.await else {
+        };
+        let (ran, written) = if at_hand {
+            (at_once(work), written.wait().await)
+        } else {
+            // The thread that runs it also brings it to the log: so this task is woken once, when both are done.
+            let running = begin_blocking(work);
+            let written = written.wait().await;
+            (running.await.ok(), written)
+        };
+        let Some(result) = ran else {
             // It panicked, and what came of it is not in the log.
             return self.settle(caller, &permit, event_of(&keys), Err(ServiceError::Internal)).await;
         };

@@ -260,7 +260,8 @@ fn usable(service: &Service, name: &KeyName) -> Result<(Vec<Arc<Entry>>, u64), S
 /// Whether every key's TACs could be verified by some backend: a job that never can be done is not begun.
 async fn possible(service: &Service, scheme: &Arc<CardScheme>, entries: &[Arc<Entry>]) -> Result<(), ServiceError> {
     let (router, scheme, entries) = (service.router()?, Arc::clone(scheme), entries.to_vec());
-    blocking(move || {
+    let at_hand = router.are_at_hand(&entries);
+    let ask = move || {
         for entry in &entries {
             let key = &entry.record.key;
             if let Some(recipe) = scheme.tac_recipe(key.attributes.algorithm, key.factors.len()) {
@@ -268,8 +269,9 @@ async fn possible(service: &Service, scheme: &Arc<CardScheme>, entries: &[Arc<En
             }
         }
         Ok(())
-    })
-    .await
+    };
+    // A device may have to be asked.
+    if at_hand { ask() } else { blocking(ask).await }
 }
 
 pub(super) fn selectable(entries: &[Arc<Entry>]) -> Vec<SelectableKey> {
