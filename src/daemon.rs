@@ -172,6 +172,9 @@ fn is_strict(path: &Path, config: &Config) -> Result<(), Loose> {
         only_its_owner_writes(file)?;
     }
     only_its_owner_reads(&tls.key)?;
+    if let Some(file) = config.seal.key_file.as_deref().filter(|file| file.exists()) {
+        only_its_owner_reads(file)?;
+    }
     if let PolicySource::Directory(directory) = config.policy_source() {
         only_its_owner_writes_in(&directory)?;
     }

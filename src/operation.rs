@@ -228,6 +228,14 @@ pub struct Raise {
     pub lasting: SignedDuration,
 }
 
+/// A span of time as people write it: `30m`, `8h`, `2h 30m`.
+///
+/// # Errors
+/// In words.
+pub fn lasting(text: &str) -> Result<SignedDuration, &'static str> {
+    text.parse().map_err(|_| "is no span of time, as 30m or 8h")
+}
+
 /// What a new key will be.
 pub struct KeyRequest {
     /// Tenant, scheme and role.

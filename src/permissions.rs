@@ -36,6 +36,12 @@ pub enum Loose {
         /// The file.
         path: PathBuf,
     },
+    /// It is one person's, and others may read or write it.
+    #[error("{path} holds a secret of one person that others can read: chmod 600")]
+    Shared {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 const OTHERS_WRITE: u32 = 0o022;
@@ -79,6 +85,14 @@ pub fn only_its_owner_writes_in(directory: &Path) -> Result<(), Loose> {
         only_its_owner_writes(&entry.map_err(failed)?.path())?;
     }
     Ok(())
+}
+
+/// Refuses a person's secret file that anybody else may read or write, of their group too.
+///
+/// # Errors
+/// [`Loose`].
+pub fn only_one_person_reads(path: &Path) -> Result<(), Loose> {
+    if mode(path)? & 0o077 == 0 { Ok(()) } else { Err(Loose::Shared { path: path.to_owned() }) }
 }
 
 /// Refuses a secret file that others may read, or its group write.

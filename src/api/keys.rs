@@ -15,7 +15,7 @@ use super::problem::Problems;
 use super::transactions::read_record;
 use super::{Refusal, State, body, bytes, execute};
 use crate::keyring::{Entry, Validity, time};
-use crate::operation::{KeyRef, KeyRequest, Operation, Raise};
+use crate::operation::{KeyRef, KeyRequest, Operation, Raise, lasting as span};
 use crate::service::{Caller, Outcome, ServiceError, factor};
 
 /// Makes a key inside a backend.
@@ -140,7 +140,10 @@ pub(super) async fn raise_ceiling(
     request: Request,
 ) -> Result<Json<Key>, Refusal> {
     let RaiseCeiling { ceiling, lasting } = body(request, &state.limits).await?;
-    let raise = Raise { ceiling: word("ceiling", &ceiling)?, lasting: word("lasting", &lasting)? };
+    let raise = Raise {
+        ceiling: word("ceiling", &ceiling)?,
+        lasting: span(&lasting).map_err(|wrong| Refusal::field("lasting", wrong))?,
+    };
     one(execute(&state.service, caller, Operation::RaiseCeiling { id, raise }).await?)
 }
 

@@ -8,6 +8,7 @@ use super::problem::Problems;
 use super::{Refusal, State, body, execute};
 use crate::audit::InForce;
 use crate::operation::Operation;
+use crate::policy::PolicyChange as Change;
 use crate::service::{Caller, Outcome, PolicyStatus};
 
 /// Which policies are in force, and which wait for others to agree to them.
@@ -33,7 +34,12 @@ fn view(outcome: Outcome) -> Result<Json<Policies>, Refusal> {
     let Outcome::Policies(PolicyStatus { in_force, waiting }) = outcome else { return Err(Refusal::unexpected()) };
     let set = |InForce { name, sha256 }| PolicySet { name, sha256 };
     let (waiting, changes) = waiting.unzip();
-    let change = |(policy, change): (String, &str)| PolicyChange { policy, change: change.to_owned() };
+    let change = |change: Change| PolicyChange {
+        change: change.what().to_owned(),
+        policy: change.policy,
+        was: change.was,
+        now: change.now,
+    };
     Ok(Json(Policies {
         in_force: set(in_force),
         waiting: waiting.map(set),

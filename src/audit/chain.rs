@@ -99,6 +99,33 @@ pub struct Verified {
     pub end: Option<SignedHead>,
     /// Bytes of a last line that was not written to its end.
     pub torn: usize,
+    /// Policy sets that were taken.
+    pub sets: Sets,
+}
+
+/// How many policy sets have taken the place of others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sets {
+    /// That were about to, counted from the store's first.
+    pub begun: u64,
+    /// That did.
+    pub taken: u64,
+}
+
+/// What a record is called that speaks of one.
+pub(crate) const SETS: &str = "policies";
+
+impl Sets {
+    fn saw(&mut self, event: &Event) {
+        if event.event != SETS {
+            return;
+        }
+        let number = event.counts.get(SETS).copied().unwrap_or_default();
+        self.begun = self.begun.max(number);
+        if event.outcome == "taken" {
+            self.taken = self.taken.max(number);
+        }
+    }
 }
 
 impl Verified {
@@ -173,7 +200,7 @@ pub fn verify(path: &Path) -> Result<Verified, ChainError> {
 pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Result<Verified, ChainError> {
     let mut head = Head::empty();
     let (mut checkpoints, mut signed, mut keys) = (0, 0, Vec::new());
-    let (mut text, mut torn) = (Vec::new(), 0);
+    let (mut text, mut torn, mut sets) = (Vec::new(), 0, Sets::default());
     for line in 1.. {
         text.clear();
         let read = reader.read_until(b'\n', &mut text)?;
@@ -205,6 +232,7 @@ pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Resul
                 keys.push(checkpoint.key.clone());
             }
         }
+        sets.saw(&record.event);
         head = Head { seq: record.seq, hash: claimed };
         if end.is_some_and(|end| end.seq == head.seq && (end.hash != head.hash || !end.is_authentic())) {
             return Err(ChainError::Rewritten { line, after: signed });
@@ -212,7 +240,7 @@ pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Resul
     }
     match end {
         Some(end) if end.seq > head.seq => Err(ChainError::Cut { line: head.seq, signed: end.seq }),
-        _ => Ok(Verified { head, checkpoints, signed, keys, end: end.cloned(), torn }),
+        _ => Ok(Verified { head, checkpoints, signed, keys, end: end.cloned(), torn, sets }),
     }
 }
 

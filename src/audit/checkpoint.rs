@@ -93,6 +93,11 @@ impl Signer {
         Ok(Self { key, blinding: derived(BLINDING)? })
     }
 
+    /// The public key, hexadecimal.
+    pub fn public_key(&self) -> String {
+        hex::encode(self.key.public_key())
+    }
+
     /// What a job's salts follow from.
     pub fn blinding(&self, job: &str) -> Blinding {
         Blinding::of(&self.blinding, job)
@@ -101,7 +106,7 @@ impl Signer {
     /// Signs a log's end; none if the hash is none.
     pub fn sign(&self, seq: u64, hash: &str) -> Option<SignedHead> {
         let signature = self.key.sign(&message(seq, hash)?);
-        let (key, signature) = (hex::encode(self.key.public_key()), hex::encode(signature));
+        let (key, signature) = (self.public_key(), hex::encode(signature));
         Some(SignedHead { seq, hash: hash.to_owned(), key, signature })
     }
 }

@@ -23,7 +23,8 @@ use std::io::{self, BufRead};
 
 use serde::{Deserialize, Serialize};
 
-pub use chain::{ChainError, Verified, verify, verify_lines};
+pub(crate) use chain::SETS;
+pub use chain::{ChainError, Sets, Verified, verify, verify_lines};
 pub use checkpoint::{SignedHead, Signer};
 pub use growth::Growth;
 pub use leaf::{Blinding, Leaf, Salts};

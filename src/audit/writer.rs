@@ -30,6 +30,8 @@ const CHECKPOINT: Duration = Duration::from_secs(1);
 pub struct Audit {
     queue: Arc<Bringers<Waiting>>,
     signer: Arc<OnceLock<Signer>>,
+    /// What was there when it was opened.
+    before: Arc<Verified>,
 }
 
 /// A place in the log for a record that is still to come, from whatever thread brings it: whoever is to wait for the record
@@ -67,14 +69,20 @@ impl Audit {
     /// If the log does not verify or cannot be opened.
     pub fn open(path: &Path) -> Result<Self, ChainError> {
         let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
-        let Verified { head, signed, .. } = verify(path)?;
+        let verified = verify(path)?;
+        let (head, signed) = (verified.head.clone(), verified.signed);
         drop_half_line(&mut file, path)?;
         let (bringers, queue) = Queue::new();
         let signer = Arc::new(OnceLock::new());
         let lines = Vec::new();
         let log = Log { file, path: path.to_owned(), head, signed, signer: Arc::clone(&signer), lines };
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || log.write_all(queue))?;
-        Ok(Self { queue: Arc::new(bringers), signer })
+        Ok(Self { queue: Arc::new(bringers), signer, before: Arc::new(verified) })
+    }
+
+    /// The log as it was when it was opened.
+    pub fn before(&self) -> &Verified {
+        &self.before
     }
 
     /// Has checkpoints signed from now on.

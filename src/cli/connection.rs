@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 use super::Global;
 use super::dev::Directory;
 use super::token_key::{TlsKey, TokenKey, is_in_token};
-use crate::permissions::{Loose, only_its_owner_reads};
+use crate::permissions::{Loose, only_one_person_reads};
 
 /// Refuses a file with a secret of somebody's that others can read. What is not there is said where it is used.
 pub(super) fn nobody_else_reads(file: &Path) -> anyhow::Result<()> {
-    match only_its_owner_reads(file) {
+    match only_one_person_reads(file) {
         Err(Loose::Look { .. }) | Ok(()) => Ok(()),
         Err(loose) => Err(loose.into()),
     }

@@ -262,6 +262,10 @@ impl WhoCanArguments {
 fn in_words(Policies { in_force, waiting, changes }: &Policies) -> String {
     let mut lines = vec![format!("in force  {}  {}", in_force.sha256, in_force.name)];
     lines.extend(waiting.iter().map(|PolicySet { name, sha256 }| format!("waiting   {sha256}  {name}")));
-    lines.extend(changes.iter().map(|PolicyChange { policy, change }| format!("  {change:<8} {policy}")));
+    for PolicyChange { policy, change, was, now } in changes {
+        lines.push(format!("  {change:<8} {policy}"));
+        lines.extend(was.iter().map(|text| format!("    - {text}")));
+        lines.extend(now.iter().map(|text| format!("    + {text}")));
+    }
     lines.join("\n")
 }

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use claviger_key_ceremonies::{TypedComponent, Written};
@@ -153,6 +154,9 @@ impl Drop for Screen {
     }
 }
 
+/// How often it is looked whether the terminal is still there.
+const LOOK: Duration = Duration::from_millis(500);
+
 fn until_entered() -> anyhow::Result<()> {
     loop {
         match key()? {
@@ -165,6 +169,11 @@ fn until_entered() -> anyhow::Result<()> {
 
 fn key() -> anyhow::Result<KeyCode> {
     loop {
+        // Of a terminal that was closed nothing comes any more, again and again.
+        if !event::poll(LOOK)? {
+            tcgetattr(rustix::stdio::stdin()).map_err(|_| Left)?;
+            continue;
+        }
         if let Event::Key(KeyEvent { code, modifiers, kind: KeyEventKind::Press, .. }) = event::read()? {
             match code {
                 KeyCode::Char('c' | 'd') if modifiers.contains(KeyModifiers::CONTROL) => return Err(Left.into()),

@@ -19,6 +19,9 @@ const FORM_FEED: char = '\u{c}';
 /// Devices that are none: `/dev/null`, `/dev/full`, `/dev/zero`; and `/dev/tty`, which is where whoever asks sits.
 const MEMORY: [u32; 1] = [1];
 const OWN_TERMINAL: (u32, u32) = (5, 0);
+/// Terminals in windows and of remote logins (Linux, `devices.txt`), and what makes them.
+const SCREENS: std::ops::RangeInclusive<u32> = 136..=143;
+const MULTIPLEXER: (u32, u32) = (5, 2);
 
 /// Whether a device or pipe is what this process reads from or writes to.
 fn is_ours(found: &Metadata) -> bool {
@@ -60,16 +63,26 @@ impl Printer {
             kind.is_char_device() || kind.is_fifo()
         });
         if let Some(found) = found.as_ref().filter(|_| device) {
-            if MEMORY.contains(&rustix::fs::major(found.rdev())) && found.file_type().is_char_device() {
+            let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
+            if MEMORY.contains(&major) && found.file_type().is_char_device() {
                 bail!("{name} prints nothing");
             }
             if is_ours(found) {
                 bail!("{name} is this terminal, where it would be seen");
             }
+            if (SCREENS.contains(&major) || (major, minor) == MULTIPLEXER) && found.file_type().is_char_device() {
+                bail!("{name} is a terminal, where it would be seen");
+            }
         }
         let mut options = OpenOptions::new();
-        if device {
+        if path == Path::new("-") {
+            bail!("- is no printer: name its device, or a file");
+        } else if device {
             options.write(true);
+            if found.is_some_and(|found| found.file_type().is_fifo()) {
+                // A pipe that nobody reads takes nothing: that is said at once.
+                options.custom_flags(libc::O_NONBLOCK);
+            }
         } else if path.exists() {
             bail!("{name} is there already, and is no printer");
         } else {

@@ -233,6 +233,11 @@ impl Keyring {
         Ok(self.publish(changed))
     }
 
+    /// Whether there are any, or were.
+    pub fn has_keys(&self) -> bool {
+        !self.read().is_empty()
+    }
+
     /// The keys whose ceiling was raised for a time that is over.
     pub fn overdue(&self) -> Vec<Arc<Entry>> {
         let overdue = |entry: &&Arc<Entry>| entry.record.raised.is_some_and(|raised| !raised.holds());

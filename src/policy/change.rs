@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cedar_policy::PolicyId;
+use cedar_policy::{Policy, PolicyId};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -24,24 +24,31 @@ pub struct Accepted {
     name: String,
     /// Of a shipped set none: it is the program's.
     texts: Vec<(String, String)>,
-    /// HMAC-SHA-256 over name and digest under a key of the storage master key, hexadecimal.
+    /// Counts the sets that the store has had, from one: an older one is not taken for this one.
+    number: u64,
+    /// HMAC-SHA-256 over all this under a key of the storage master key, hexadecimal.
     tag: String,
 }
 
 impl Accepted {
     /// A set as it is kept, with a tag by the storage master key.
-    pub fn of(policy: &Authorizer, storage_key: &[u8]) -> Self {
+    pub fn of(policy: &Authorizer, number: u64, storage_key: &[u8]) -> Self {
         let name = policy.in_force().name.clone();
         let texts = if shipped(&name).is_some() { Vec::new() } else { policy.texts().to_vec() };
-        let tag = tag(&name, &texts, storage_key);
-        Self { name, texts, tag }
+        let tag = tag(&name, &texts, number, storage_key);
+        Self { name, texts, number, tag }
     }
 
     /// Whether nobody has changed it where it is kept.
     pub fn is_authentic(&self, storage_key: &[u8]) -> bool {
         use subtle::ConstantTimeEq;
-        let wanted = tag(&self.name, &self.texts, storage_key);
+        let wanted = tag(&self.name, &self.texts, self.number, storage_key);
         bool::from(wanted.as_bytes().ct_eq(self.tag.as_bytes()))
+    }
+
+    /// Which of the store's sets it is.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The set itself. One that this version of the schema does not know any more is replaced by the strictest: nothing is
@@ -61,6 +68,28 @@ impl Accepted {
     }
 }
 
+/// A policy that another set would have otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyChange {
+    /// Its name.
+    pub policy: String,
+    /// Its text today, on one line; none if it is new.
+    pub was: Option<String>,
+    /// Its text then; none if it is gone.
+    pub now: Option<String>,
+}
+
+impl PolicyChange {
+    /// `added`, `changed` or `removed`.
+    pub fn what(&self) -> &'static str {
+        match (&self.was, &self.now) {
+            (None, _) => "added",
+            (Some(_), Some(_)) => "changed",
+            (Some(_), None) => "removed",
+        }
+    }
+}
+
 fn shipped(name: &str) -> Option<PolicySource> {
     match name {
         "production" => Some(PolicySource::Production),
@@ -71,11 +100,12 @@ fn shipped(name: &str) -> Option<PolicySource> {
 
 /// HMAC takes keys of any length.
 #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
-fn tag(name: &str, texts: &[(String, String)], storage_key: &[u8]) -> String {
+fn tag(name: &str, texts: &[(String, String)], number: u64, storage_key: &[u8]) -> String {
     let mac = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
     let mut derive = mac(storage_key);
     derive.update(CONTEXT);
     let mut mac = mac(&derive.finalize().into_bytes());
+    mac.update(&number.to_be_bytes());
     for part in std::iter::once(name).chain(texts.iter().flat_map(|(file, text)| [file.as_str(), text.as_str()])) {
         mac.update(&(part.len() as u64).to_be_bytes());
         mac.update(part.as_bytes());
@@ -86,41 +116,63 @@ fn tag(name: &str, texts: &[(String, String)], storage_key: &[u8]) -> String {
 impl Authorizer {
     /// Whether whoever runs the host may put another set in the place of this one, by nobody else's word.
     pub fn lets_the_host_change_it(&self) -> bool {
-        Principal::host().is_some_and(|host| self.may_change_it(&host, 0))
+        Principal::host().is_some_and(|host| self.permits(&host, CHANGE, 0))
     }
 
-    /// Whether anybody could ever have it changed: the host, an officer of no name, or one of these, with as many approvals as
-    /// are ever asked for.
-    pub fn can_be_changed(&self, principals: &[Arc<Principal>]) -> bool {
-        let officer = Principal::from_uri("claviger://officer/any", ["officer".to_owned()], []).ok().map(Arc::new);
-        let mut somebody = principals.iter().filter(|known| known.kind() == Kind::Officer).cloned().chain(officer);
-        self.lets_the_host_change_it()
-            || somebody.any(|who| (0..=MOST_APPROVALS).any(|approvals| self.may_change_it(&who, approvals)))
-    }
-
-    fn may_change_it(&self, who: &Arc<Principal>, approvals: u64) -> bool {
-        let circumstances = Circumstances { approvals, ..Circumstances::default() };
-        self.say(who, CHANGE, &Resource::Daemon, circumstances).allowed
-    }
-
-    /// What another set in its place would change, policy by policy: its name, and `added`, `changed` or `removed`.
-    pub fn changes(&self, next: &Self) -> Vec<(String, &'static str)> {
-        let (old, new) = (self.by_name(), next.by_name());
-        let mut changes: Vec<(String, &'static str)> = Vec::new();
-        for (name, text) in &new {
-            match old.get(name) {
-                None => changes.push((name.clone(), "added")),
-                Some(before) if before != text => changes.push((name.clone(), "changed")),
-                Some(_) => {}
-            }
+    /// What keeps everybody out under this set for ever, if anything does: that nobody could have it changed again, or the daemon
+    /// unsealed. Asked of the officers whom the configuration has, and of some of no name, who may be enrolled.
+    pub fn locks_out(&self, principals: &[Arc<Principal>]) -> Option<&'static str> {
+        let nameless = |number: u64| {
+            let duties = ["officer", "custodian"].map(str::to_owned);
+            Principal::from_uri(&format!("claviger://officer/any-{number}"), duties, []).ok().map(Arc::new)
+        };
+        let known = principals.iter().filter(|known| known.kind() == Kind::Officer).cloned();
+        let officers: Vec<_> = known.chain((0..=MOST_APPROVALS).filter_map(nameless)).collect();
+        let may = |who: &Arc<Principal>, action| self.permits(who, action, 0);
+        if !officers.iter().any(|who| may(who, "unseal")) {
+            return Some("nobody could ever unseal a daemon: no policy permits `unseal` to an officer or custodian");
         }
-        changes.extend(old.into_keys().filter(|name| !new.contains_key(name)).map(|name| (name, "removed")));
-        changes.sort();
+        if self.lets_the_host_change_it() {
+            return None;
+        }
+        let votes = |who: &&Arc<Principal>| may(who, "vote") && may(who, "show_proposal");
+        let could = |who: &Arc<Principal>| {
+            let others = officers.iter().filter(|other| *other != who).filter(votes).count() as u64;
+            (0..=others.min(MOST_APPROVALS)).any(|approvals| self.permits(who, CHANGE, approvals))
+        };
+        (!officers.iter().any(could)).then_some(
+            "nobody could ever change it again: no policy permits `change_policies` to the host, or to an officer with as many \
+             approvals as there are others who may `show_proposal` and `vote`",
+        )
+    }
+
+    fn permits(&self, who: &Arc<Principal>, action: &'static str, approvals: u64) -> bool {
+        let circumstances = Circumstances { approvals, ..Circumstances::default() };
+        self.say(who, action, &Resource::Daemon, circumstances).allowed
+    }
+
+    /// What another set in its place would change, policy by policy.
+    pub fn changes(&self, next: &Self) -> Vec<PolicyChange> {
+        let (old, mut new) = (self.by_name(), next.by_name());
+        let change = |name: &String, was: Option<&String>, now: Option<String>| PolicyChange {
+            policy: name.clone(),
+            was: was.cloned(),
+            now,
+        };
+        let mut changes: Vec<PolicyChange> =
+            old.iter().map(|(name, was)| change(name, Some(was), new.remove(name))).collect();
+        changes.extend(new.into_iter().map(|(name, now)| change(&name, None, Some(now))));
+        changes.retain(|change| change.was != change.now);
+        changes.sort_by(|one, other| one.policy.cmp(&other.policy));
         changes
     }
 
+    /// Each policy's text, on one line. It is written anew from what was understood: a comment in it could say what does not hold.
     fn by_name(&self) -> BTreeMap<String, String> {
-        let text = |id: &PolicyId| self.policies.policy(id).map(ToString::to_string).unwrap_or_default();
+        let line = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let anew =
+            |policy: &Policy| Policy::from_json(None, policy.to_json().ok()?).ok().map(|policy| policy.to_string());
+        let text = |id: &PolicyId| self.policies.policy(id).and_then(anew).map(line).unwrap_or_default();
         self.policies.policies().map(|policy| (self.name_of(policy.id()), text(policy.id()))).collect()
     }
 }
@@ -139,10 +191,13 @@ mod tests {
     fn what_is_kept_is_the_set_or_nothing() {
         let own = "@id(\"own\") @reason(\"a test\") permit (principal, action, resource);";
         let policy = Authorizer::load(&texts(own)).unwrap();
-        let kept = serde_json::to_value(Accepted::of(&policy, KEY)).unwrap();
+        let kept = serde_json::to_value(Accepted::of(&policy, 3, KEY)).unwrap();
         let read = |value: &serde_json::Value| serde_json::from_value::<Accepted>(value.clone()).unwrap();
         assert!(read(&kept).is_authentic(KEY) && !read(&kept).is_authentic(b"another"));
         assert_eq!(read(&kept).load().unwrap().in_force(), policy.in_force());
+        let mut older = kept.clone();
+        older["number"] = 2.into();
+        assert!(!read(&older).is_authentic(KEY));
         for (at, text) in [("/name", "production"), ("/texts/0/0", "own.cedaR"), ("/texts/0/1", ""), ("/tag", "00")] {
             let mut changed = kept.clone();
             *changed.pointer_mut(at).unwrap() = text.into();
@@ -157,21 +212,27 @@ mod tests {
             "@id(\"own\") @reason(\"a test\") permit (principal, action == Claviger::Action::\"gone\", resource);";
         assert!(Authorizer::load(&texts(gone)).is_err());
         let texts = vec![("own.cedar".to_owned(), gone.to_owned())];
-        let kept = Accepted { name: "own".to_owned(), texts, tag: String::new() };
+        let kept = Accepted { name: "own".to_owned(), texts, number: 1, tag: String::new() };
         assert_eq!(kept.load().unwrap().in_force().name, "production");
     }
 
     #[test]
     fn a_shipped_set_is_the_program_s() {
         let production = Authorizer::load(&PolicySource::Production).unwrap();
-        let kept = Accepted::of(&production, KEY);
+        let kept = Accepted::of(&production, 1, KEY);
         assert!(kept.texts.is_empty() && kept.is_authentic(KEY));
         assert_eq!(kept.load().unwrap().in_force(), production.in_force());
         let dev = Authorizer::load(&PolicySource::Dev).unwrap();
         assert!(dev.lets_the_host_change_it() && !production.lets_the_host_change_it());
-        assert!(production.can_be_changed(&[]));
-        let added: Vec<_> = production.changes(&dev).into_iter().map(|(name, what)| format!("{what} {name}")).collect();
+        assert!(production.locks_out(&[]).is_none() && dev.locks_out(&[]).is_none());
+        let one = |text: &str| Authorizer::load(&texts(&format!("@id(\"own\") @reason(\"a test\") {text}"))).unwrap();
+        let always = one("permit(principal, action, resource) // when { context.approvals >= 2 }\n;");
+        let change = one("permit(principal, action, resource) when { context.approvals >= 2 };").changes(&always);
+        let [PolicyChange { was: Some(was), now: Some(now), .. }] = &change[..] else { panic!("{change:?}") };
+        assert!(was.contains(">= 2") && !now.contains(">= 2"), "{was}\n{now}");
+        let added: Vec<_> =
+            production.changes(&dev).iter().map(|change| format!("{} {}", change.what(), change.policy)).collect();
         assert_eq!(added, ["added dev.assign-role", "added dev.change-policies", "added dev.single-officer"]);
-        assert!(dev.changes(&production).iter().all(|(_, what)| *what == "removed"));
+        assert!(dev.changes(&production).iter().all(|change| change.what() == "removed"));
     }
 }

@@ -19,7 +19,7 @@ use cedar_policy::{
 };
 
 pub use cases::{Case, Cases, Expected, KeyInWords, Request as PolicyRequest, RequestError, Said, action};
-pub use change::{Accepted, CHANGE};
+pub use change::{Accepted, CHANGE, PolicyChange};
 pub use circumstances::{Backing, BatchSize, Circumstances, ELSEWHERE, EMBEDDED, Network, Surroundings, Window};
 use decisions::{Answer, Decisions, Question};
 pub use principal::{Kind, Principal, PrincipalError};

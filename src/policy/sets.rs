@@ -64,6 +64,9 @@ pub enum PolicyError {
     Schema(String),
 }
 
+/// Bytes of a policy's name.
+const LONGEST_NAME: usize = 80;
+
 /// The published schema.
 pub(super) const SCHEMA: &str = include_str!("../../policies/claviger.cedarschema");
 
@@ -154,6 +157,14 @@ pub(super) fn load(source: &PolicySource) -> Result<Loaded, PolicyError> {
             let said = |annotation| policy.annotation(annotation).filter(|text| !text.trim().is_empty());
             // The name that a refusal gives is the policy's own, so it must be there and unique.
             let name = said("id").ok_or_else(|| bare(place(policy.id()), "id"))?;
+            // It stands in words that people sign, and on their screens.
+            let plain = |c: char| c.is_alphanumeric() || ".-_".contains(c);
+            if name.len() > LONGEST_NAME || !name.chars().all(plain) {
+                let named = place(policy.id());
+                return Err(syntax(format!(
+                    "the @id of {named} is not up to {LONGEST_NAME} bytes of letters, digits, `.-_`"
+                )));
+            }
             said("reason").ok_or_else(|| bare(format!("policy `{name}`"), "reason"))?;
             policies.add(policy.new_id(PolicyId::new(name))).map_err(|error| syntax(error.to_string()))?;
         }
@@ -184,7 +195,8 @@ fn read_directory(path: &PathBuf) -> Result<Vec<(String, String)>, PolicyError> 
     let failed = |error| PolicyError::Read { path: path.clone(), error };
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(path).map_err(failed)?.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "cedar"));
+    // What is no file, as a pipe, might never be read to its end.
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "cedar") && file.is_file());
     files.sort();
     files
         .into_iter()

@@ -309,11 +309,14 @@ impl Router {
     pub fn abandon(&self, key_id: &str, backend: &str, kept: &[&str]) -> Result<(), RouteError> {
         let backend = self.backend(backend)?;
         if !kept.is_empty() {
-            let device = |backend: &Backend| backend.driver.identity().serial;
+            // What the daemon itself keeps is in no device.
+            let device = |backend: &Backend| backend.is_remote().then(|| backend.driver.identity().serial);
             let here = device(&backend);
             for other in kept {
                 let there = device(&*self.backend(other)?);
-                if here.is_empty() || there.is_empty() || here == there {
+                let unknown = |serial: &String| serial.is_empty();
+                let one = here.as_ref().zip(there.as_ref());
+                if one.is_some_and(|(here, there)| unknown(here) || unknown(there) || here == there) {
                     let reason = format!("`{}` and `{other}` may be one device", backend.name);
                     return Err(RouteError::Failed(DriverError::backend("router", "abandon", reason)));
                 }

@@ -183,7 +183,11 @@ impl Service {
             line("instead", next.name),
             line("instead, SHA-256", next.sha256),
         ];
-        lines.extend(changes.into_iter().map(|(policy, what)| line(&format!("policy {policy}"), what)));
+        for change in changes {
+            let name = |word: &str| format!("policy {}, {word}", change.policy);
+            lines.extend(change.was.as_ref().map(|text| line(&name("today"), text)));
+            lines.push(line(&name("then"), change.now.as_deref().unwrap_or("gone")));
+        }
         Some(lines)
     }
 

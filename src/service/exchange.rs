@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger_hsm_api::{
     Algorithm, Batch, BlockHeader, Finish, KeyAttributes, KeyPadding, KeyPath, KeyRank, Message, Padding, PurseLabel,
-    Recipe, WrapFormat,
+    Recipe, WrapFormat, WrappedKey,
 };
 
 use claviger_hsm_engine::check_wrapped;
@@ -50,6 +50,11 @@ impl Service {
         // What can become no such key is nobody's to approve, and nothing of it is written down.
         check_wrapped(&draft.record.key, &wrapped).map_err(|error| ServiceError::field("wrapped", error))?;
         let under = self.referenced(&under)?;
+        let of = under.record.key.attributes.algorithm;
+        let measured = matches!(wrapped, WrappedKey::Ecb { .. } | WrappedKey::Envelope { .. });
+        if measured && of.is_weaker_than(draft.record.key.attributes.algorithm) {
+            return Err(ServiceError::field("under", format!("is a key of {of}, which is weaker than what came")));
+        }
         let there = router.destinations(&draft.record, &request.backends);
         let made = Resource::of(&draft).and_in(there.as_deref().unwrap_or_default());
         let permit = Arc::new(self.decide(caller, action, &[made, Resource::of(&under)], 1).await?);

@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use super::{Caller, Rules, Service, ServiceError};
-use crate::audit::{Event, InForce};
-use crate::policy::{Accepted, Authorizer, Resource};
+use crate::audit::{Event, InForce, SETS, Sets};
+use crate::policy::{Accepted, Authorizer, PolicyChange, Resource};
 use crate::store::Store;
 
 /// Where the store keeps the set in force.
@@ -16,11 +16,8 @@ pub struct PolicyStatus {
     /// By name and digest.
     pub in_force: InForce,
     /// The set that the configuration names, if it waits.
-    pub waiting: Option<(InForce, Changes)>,
+    pub waiting: Option<(InForce, Vec<PolicyChange>)>,
 }
-
-/// Policies that would be `added`, `changed` or `removed`.
-type Changes = Vec<(String, &'static str)>;
 
 /// The rules to begin with: those of the configuration, but the policies that were in force, if there were any; and the set
 /// that waits then.
@@ -50,15 +47,18 @@ async fn kept(store: &Store) -> Result<Option<Accepted>, ServiceError> {
     store.meta(KEPT).await?.map(|text| serde_json::from_str(&text).map_err(unreadable)).transpose()
 }
 
-/// A set that nobody could ever change again is not taken.
+/// A set that keeps everybody out is not taken.
 fn changeable(policy: &Authorizer, rules: &Rules) -> Result<(), ServiceError> {
-    if policy.can_be_changed(&rules.principals) {
-        return Ok(());
-    }
     let name = &policy.in_force().name;
-    Err(ServiceError::Policies(format!(
-        "by `{name}` nobody could ever change it again: no policy permits `change_policies` to officers or to the host"
-    )))
+    match policy.locks_out(&rules.principals) {
+        None => Ok(()),
+        Some(why) => Err(ServiceError::Policies(format!("by `{name}` {why}"))),
+    }
+}
+
+/// Whether the log has that many sets that were taken; of one that was about to be, nobody knows.
+fn is_of_the_log(number: u64, sets: Sets) -> bool {
+    (sets.taken..=sets.begun).contains(&number)
 }
 
 impl Service {
@@ -66,22 +66,26 @@ impl Service {
     /// of the configuration may take its place.
     pub(super) async fn settle_policies(&self, storage_key: &[u8]) -> Result<(), ServiceError> {
         let mut waiting = self.waiting.lock().await;
+        let sets = self.audit.before().sets;
+        let changed = |what: &str| Err(ServiceError::Policies(format!("the store's {what}")));
         match kept(&self.store).await? {
             Some(kept) if !kept.is_authentic(storage_key) => {
-                return Err(ServiceError::Policies(
-                    "the store's were changed by somebody else than the daemon".to_owned(),
-                ));
+                return changed("were changed by somebody else than the daemon");
+            }
+            Some(kept) if !is_of_the_log(kept.number(), sets) => {
+                return changed("are not those that were taken last, by the audit log");
             }
             Some(_) => {}
-            None => self.keep_policies(&self.rules().policy, storage_key).await?,
+            // With keys to guard, or with others before, there were policies: somebody has taken them away.
+            None if !is_of_the_log(0, sets) || self.keyring.has_keys() => {
+                return changed("are gone: restore a backup");
+            }
+            None => self.keep_policies(Arc::clone(&self.rules().policy), 1, storage_key).await?,
         }
         let Some(next) = waiting.take() else { return Ok(()) };
         if self.rules().policy.lets_the_host_change_it() {
             self.take_policies(Arc::clone(&next), storage_key).await?;
-            let event = Event { in_force: Some(next.in_force().clone()), ..self.about_policies("policies", "taken") };
-            self.audit.append(event).await?;
         } else {
-            self.audit.append(self.about_policies("policies", "waiting")).await?;
             tracing::warn!(policies = next.in_force().name, "other policies wait for officers to agree to them");
             *waiting = Some(next);
         }
@@ -150,12 +154,9 @@ impl Service {
         PolicyStatus { in_force: now.in_force().clone(), waiting }
     }
 
-    fn about_policies(&self, event: &str, outcome: &str) -> Event {
-        super::reload::in_force(&self.rules(), event, outcome)
-    }
-
     async fn take_policies(&self, next: Arc<Authorizer>, storage_key: &[u8]) -> Result<(), ServiceError> {
-        self.keep_policies(&next, storage_key).await?;
+        let number = self.next_set().await?;
+        self.keep_policies(Arc::clone(&next), number, storage_key).await?;
         let rules = self.rules().with(next);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         // Streamed jobs ask again.
@@ -163,9 +164,31 @@ impl Service {
         Ok(())
     }
 
-    /// From now on the set is in force, whatever the configuration names.
-    pub(super) async fn keep_policies(&self, policy: &Authorizer, storage_key: &[u8]) -> Result<(), ServiceError> {
-        let text = serde_json::to_string(&Accepted::of(policy, storage_key)).map_err(|_| ServiceError::Internal)?;
-        Ok(self.store.set_meta(KEPT, &text).await?)
+    /// The number of the set that follows the one in force.
+    pub(super) async fn next_set(&self) -> Result<u64, ServiceError> {
+        Ok(kept(&self.store).await?.map_or(0, |kept| kept.number()) + 1)
+    }
+
+    /// From now on the set is in force, whatever the configuration names. The log says so before and after: one that was in force
+    /// earlier is not put back into the store unseen.
+    pub(super) async fn keep_policies(
+        &self,
+        policy: Arc<Authorizer>,
+        number: u64,
+        storage_key: &[u8],
+    ) -> Result<(), ServiceError> {
+        let event = |outcome: &str| Event {
+            event: SETS.to_owned(),
+            outcome: outcome.to_owned(),
+            counts: [(SETS.to_owned(), number)].into(),
+            in_force: Some(policy.in_force().clone()),
+            ..Event::default()
+        };
+        let accepted = Accepted::of(&policy, number, storage_key);
+        let text = serde_json::to_string(&accepted).map_err(|_| ServiceError::Internal)?;
+        self.audit.append(event("taking")).await?;
+        self.store.set_meta(KEPT, &text).await?;
+        self.audit.append(event("taken")).await?;
+        Ok(())
     }
 }

@@ -23,6 +23,11 @@ impl Service {
         let backup_key = BackupKey::of(&storage_key).map_err(|_| ServiceError::Internal)?;
         let routing = self.routing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let launcher = Arc::clone(&self.launcher);
+        // Whoever could write the log anew could not sign it.
+        let before = self.audit.before();
+        if before.checkpoints > 0 {
+            before.is_signed_by(&signer.public_key()).map_err(ServiceError::AuditLog)?;
+        }
         self.settle_policies(kept.expose()).await?;
         let open = move || Router::open(&routing, &storage_key, &launcher).map_err(ServiceError::from);
         let opened = blocking(open).await;

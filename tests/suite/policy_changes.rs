@@ -68,7 +68,11 @@ async fn other_policies_wait_until_two_others_agree() {
     mac(&daemon).await.unwrap();
     let Policies { in_force, waiting: next, changes } = status(&daemon).await;
     assert_eq!(in_force.name, "production");
-    assert_eq!(changes, [PolicyChange { policy: "own.no-macs".to_owned(), change: "added".to_owned() }]);
+    let [PolicyChange { policy, change: what, was: None, now: Some(then) }] = &changes[..] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!((policy.as_str(), what.as_str()), ("own.no-macs", "added"));
+    assert!(then.contains("forbid(") && then.contains("generate_mac"), "{then}");
     let next = next.unwrap();
     assert!(next.name.ends_with("own"), "{next:?}");
     // What the files themselves say, by the tool that everybody has.
@@ -88,7 +92,10 @@ async fn other_policies_wait_until_two_others_agree() {
     let id = proposed(&daemon, &next.sha256).await;
     let words_signed = shown(&daemon, &id).await;
     let line = |name: &str| words_signed.lines.iter().find(|line| line.name == name).map(|line| line.value.as_str());
-    assert_eq!((line("policies in force"), line("policy own.no-macs")), (Some("production"), Some("added")));
+    assert_eq!(
+        (line("policies in force"), line("policy own.no-macs, then")),
+        (Some("production"), Some(then.as_str()))
+    );
     assert_eq!((words_signed.tenant.as_str(), line("instead, SHA-256")), ("", Some(next.sha256.as_str())));
     let of_the_daemon = ProposalFilter { tenant: None };
     let ProposalList { proposals } = daemon.client("officer-2").get("/v1/approvals", &of_the_daemon).await.unwrap();
@@ -173,36 +180,103 @@ async fn what_officers_do_to_the_daemon_can_wait_for_others_too() {
     assert!(out.metadata().unwrap().len() > 1000);
 }
 
+/// What would keep everybody out for ever, and what would show others than it does, is not taken.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_that_nobody_could_change_is_not_taken() {
-    let daemon = Daemon::start();
-    into(&daemon, &[], generic("CMAC"), CMAC).await;
-    let own = daemon.data().join("own");
-    std::fs::create_dir(&own).unwrap();
-    std::fs::write(
-        own.join("own.cedar"),
-        "@id(\"all\") @reason(\"everybody\")\npermit (principal, action in Claviger::Action::\"read\", resource);\n",
-    )
-    .unwrap();
-    let told = reload(&daemon, &named(&configuration(&daemon), "own")).await;
-    assert!(told.contains("policies_unusable") && told.contains("nobody could ever change it"), "{told}");
+async fn a_set_that_locks_everybody_out_is_not_taken() {
+    let daemon = daemon().await;
+    let forbid = |actions: &str, unless: &str| {
+        format!("@id(\"own\") @reason(\"a test\") forbid (principal, action in [{actions}], resource) {unless};")
+    };
+    let action = |name: &str| format!("Claviger::Action::\"{name}\"");
+    for (more, says) in [
+        (forbid(&action("change_policies"), ""), "nobody could ever change it"),
+        (forbid(&action("vote"), ""), "nobody could ever change it"),
+        (forbid(&action("show_proposal"), ""), "nobody could ever change it"),
+        // More are never asked for.
+        (forbid(&action("change_policies"), "unless { context.approvals >= 10 }"), "nobody could ever change it"),
+        (forbid(&action("unseal"), ""), "nobody could ever unseal"),
+        (NO_MACS.replace("own.no-macs", "own\\napprovals: 2"), "letters, digits"),
+        (NO_MACS.replace("own.no-macs", "own\\u{1b}[8m"), "letters, digits"),
+    ] {
+        own(&daemon, &more);
+        let told = reload(&daemon, &named(&configuration(&daemon), "own")).await;
+        assert!(told.contains(says), "{more}: {told}");
+        assert_eq!(status(&daemon).await.waiting, None);
+    }
+    own(&daemon, &forbid(&action("change_policies"), "unless { context.approvals >= 2 }"));
+    assert!(reload(&daemon, &named(&configuration(&daemon), "own")).await.contains("wait for officers"));
+    // A pipe among the files keeps nobody waiting.
+    let pipe = daemon.data().join("own/pipe.cedar");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(reload(&daemon, &configuration(&daemon)).await.contains("wait for officers"));
     mac(&daemon).await.unwrap();
 }
 
-/// Whoever writes in the database puts no policies there: the storage master key vouches for them.
+/// Whoever writes in the database puts no policies there: the storage master key vouches for them, and the log for which were last.
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_that_were_put_into_the_store_open_nothing() {
-    let daemon = daemon().await.stop();
-    let store = daemon.data().join("claviger.db");
-    let put = "import sqlite3, sys\n\
-        d = sqlite3.connect(sys.argv[1], timeout=10)\n\
-        d.execute(\"UPDATE meta SET value = json_set(value, '$.name', 'dev') WHERE name = 'policies'\")\n\
-        d.commit()";
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
-    let done = Command::new(python).args(["-c", put, store.to_str().unwrap()]).output().unwrap();
-    assert!(done.status.success(), "{}", words(&done));
-    let config = daemon.data().join("claviger.toml");
+    let first = Daemon::start();
+    into(&first, &[], generic("CMAC"), CMAC).await;
+    let config = first.data().join("claviger.toml");
+    let row = |daemon: &Daemon, change: &str, value: &str| {
+        let script = "import sqlite3, sys\n\
+            d = sqlite3.connect(sys.argv[1], timeout=10)\n\
+            print(d.execute(\"SELECT value FROM meta WHERE name = 'policies'\").fetchone()[0])\n\
+            d.execute(sys.argv[2], sys.argv[3:])\n\
+            d.commit()";
+        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+        let store = daemon.data().join("claviger.db");
+        let mut arguments = vec!["-c", script, store.to_str().unwrap(), change];
+        arguments.extend(Some(value).filter(|value| !value.is_empty()));
+        let done = Command::new(python).args(arguments).output().unwrap();
+        assert!(done.status.success(), "{}", words(&done));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    let put = "UPDATE meta SET value = ? WHERE name = 'policies'";
+    let of_development = row(&first, "SELECT 1", "");
+    assert!(reload(&first, &named(&configuration(&first), "production")).await.contains("done"));
+    let daemon = first.stop();
+    let of_production = row(&daemon, "SELECT 1", "");
+    for (change, value, says) in [
+        (
+            "UPDATE meta SET value = json_set(value, '$.name', ?) WHERE name = 'policies'",
+            "dev",
+            "changed by somebody else",
+        ),
+        // One that was in force before, and is authentic.
+        (put, of_development.as_str(), "not those that were taken last"),
+        ("DELETE FROM meta WHERE name = 'policies'", "", "are gone"),
+    ] {
+        row(&daemon, change, value);
+        // Twice: what the daemon writes down when it starts is no way in.
+        for _ in 0..2 {
+            let refused = cli(&["serve", "--config", config.to_str().unwrap()]);
+            assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+            assert!(words(&refused).contains(says), "{says}: {}", words(&refused));
+        }
+        if change.starts_with("DELETE") {
+            let again = "import sqlite3, sys\n\
+                d = sqlite3.connect(sys.argv[1], timeout=10)\n\
+                d.execute(\"INSERT INTO meta (name, value) VALUES ('policies', ?)\", (sys.argv[2],))\n\
+                d.commit()";
+            let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+            let store = daemon.data().join("claviger.db");
+            let done =
+                Command::new(python).args(["-c", again, store.to_str().unwrap(), &of_production]).output().unwrap();
+            assert!(done.status.success(), "{}", words(&done));
+        } else {
+            row(&daemon, put, &of_production);
+        }
+    }
+    // As it was, it opens; without the log that knows of it, it does not.
+    let text = configuration(&daemon);
+    let daemon = daemon.serve(&text);
+    mac(&daemon).await.unwrap();
+    let daemon = daemon.stop();
+    for file in ["audit.jsonl", "audit.head"] {
+        // A log that was never signed has no head beside it.
+        let _ = std::fs::rename(daemon.data().join(file), daemon.data().join(format!("{file}.away")));
+    }
     let refused = cli(&["serve", "--config", config.to_str().unwrap()]);
-    assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
-    assert!(words(&refused).contains("changed by somebody else"), "{}", words(&refused));
+    assert!(words(&refused).contains("not those that were taken last"), "{}", words(&refused));
 }

@@ -87,6 +87,18 @@ pub struct PolicyChange {
     /// `added`, `changed` or `removed`.
     #[schema(example = "changed")]
     pub change: String,
+    /// Its text today, on one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(
+        example = "@id(\"officers.approved\") permit(principal, action, resource) when { context.approvals >= 2 };"
+    )]
+    pub was: Option<String>,
+    /// Its text then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(
+        example = "@id(\"officers.approved\") permit(principal, action, resource) when { context.approvals >= 3 };"
+    )]
+    pub now: Option<String>,
 }
 
 /// The policies that a daemon goes by.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::CeremonyError;
 use crate::keyring::{MoveStep, Origin, Validity};
-use crate::operation::{ExportForm, KeyRef, KeyRequest, Raise, StepInput};
+use crate::operation::{ExportForm, KeyRef, KeyRequest, Raise, StepInput, lasting as span};
 use crate::policy::{Backing, Resource};
 use crate::routing::RouteError;
 use crate::service::exchange::export_recipe;
@@ -224,7 +224,10 @@ fn envelope_form(layout: &str) -> Result<EnvelopeForm, ServiceError> {
 
 /// How far a step raises a ceiling.
 pub(super) fn raise(ceiling: &str, lasting: &str) -> Result<Raise, ServiceError> {
-    let raise = Raise { ceiling: word("ceiling", ceiling)?, lasting: word("lasting", lasting)? };
+    let raise = Raise {
+        ceiling: word("ceiling", ceiling)?,
+        lasting: span(lasting).map_err(|wrong| ServiceError::field("lasting", wrong))?,
+    };
     raise.check().map(|()| raise)
 }
 

@@ -67,6 +67,13 @@ impl Service {
             }
             Step::MoveTenant { step, to, .. } => {
                 let step = move_step(binding, step, to.as_deref())?;
+                let destination = destination(ceremony)?;
+                // A key that was made since has no part in what the others went through.
+                if !matches!(step, MoveStep::Begin { .. })
+                    && let Some(behind) = keys.iter().find(|entry| !self.is_on_its_way(entry, &destination))
+                {
+                    return Err(of(behind, format!("is not on its way to `{destination}`: move it, or end it")));
+                }
                 for entry in keys.into_iter().filter(|entry| self.is_next(entry, &step)) {
                     let moved = self.move_key(caller, "move_key", entry.id(), step.clone()).await;
                     moved.map_err(|error| of(&entry, error))?;
@@ -76,10 +83,21 @@ impl Service {
             _ => return Err(ServiceError::Internal),
         }
         let mut lines = vec![line("keys", &done.len().to_string())];
-        lines.extend(done.iter().map(|entry| {
-            line("key", &format!("{}, kcv {}, key id {}", entry.record.label(), entry.record.kcv.value, entry.id()))
+        // What a step that was broken off had done stands in no other line of the transcript.
+        lines.extend(self.keys_that_live(&binding.tenant).iter().map(|entry| {
+            let before = if done.iter().any(|known| known.id() == entry.id()) { "" } else { ", done before" };
+            let (label, kcv) = (entry.record.label(), &entry.record.kcv.value);
+            line("key", &format!("{label}, kcv {kcv}, key id {}{before}", entry.id()))
         }));
         Ok(lines)
+    }
+
+    /// Whether a key moves to a backend, or has.
+    fn is_on_its_way(&self, entry: &Arc<Entry>, to: &str) -> bool {
+        match entry.course.moving() {
+            Some(moving) => moving.to == to,
+            None => self.router().and_then(|router| Ok(router.first(entry)?)).is_ok_and(|first| first == to),
+        }
     }
 
     /// Whether a key has not taken that step of its move yet.
@@ -93,6 +111,17 @@ impl Service {
             (_, moving) => moving.is_some(),
         }
     }
+}
+
+/// Where the plan has the keys go.
+fn destination(ceremony: &Live) -> Result<String, ServiceError> {
+    let begins = |step: &Step| match step {
+        Step::MoveTenant { to, .. } => to.clone(),
+        _ => None,
+    };
+    let to = ceremony.transcript.plan().steps.iter().find_map(begins);
+    let to = to.and_then(|to| ceremony.transcript.binding().backends.get(&to).cloned());
+    to.ok_or_else(|| ServiceError::field("to", "is named in no step: nothing says where the keys go"))
 }
 
 /// What is wrong with one of many.

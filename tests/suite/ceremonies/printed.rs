@@ -75,6 +75,8 @@ fn components_are_printed_and_shown_nowhere() {
         ("/dev/full", "prints nothing"),
         ("/dev/stdout", "is this terminal"),
         ("/dev/fd/2", "is this terminal"),
+        ("/dev/ptmx", "is a terminal"),
+        ("-", "is no printer"),
     ] {
         let refused = words(&daemon.cli("custodian", &["ceremony", "join", "00", "--print", place]));
         assert!(refused.contains(says), "{place}: {refused}");
@@ -83,5 +85,9 @@ fn components_are_printed_and_shown_nowhere() {
     let join = ["--data", data.to_str().unwrap(), "--as", "custodian", "ceremony", "join", "00", "--print", "/dev/tty"];
     let mut own = Terminal::claviger(&join, folder.path());
     assert_eq!(own.end(), 2);
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let unread = words(&daemon.cli("custodian", &["ceremony", "join", "00", "--print", pipe.to_str().unwrap()]));
+    assert!(unread.contains("No such device"), "nobody reads it: {unread}");
     assert!(own.everything_visible().contains("is this terminal"), "{}", own.everything_visible());
 }
