@@ -433,7 +433,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// Runs what waits for nobody, here and now: another thread would cost more than it. None if it panicked.
-fn at_once<T>(run: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn at_once<T>(run: impl FnOnce() -> T) -> Option<T> {
     let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
     claviger_locked_memory::wipe_stack();
     done.ok()

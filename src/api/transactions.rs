@@ -18,7 +18,7 @@ use super::verdicts::Verification;
 use super::{MOST_ITEMS, Refusal, State, body, content_type, execute, read_row};
 use crate::audit::Place;
 use crate::operation::Operation;
-use crate::service::{Caller, Outcome, ServiceError, VerifyJob};
+use crate::service::{Caller, Outcome, ServiceError, VerifyJob, at_once};
 
 /// Arrow's IPC streaming format.
 const ARROW: &str = "application/vnd.apache.arrow.stream";
@@ -74,9 +74,14 @@ pub(super) async fn verify(
             let records: VerifyRecords = body(request, limits).await?;
             let mut job = open(scheme).await?;
             let (place, written) = job.place();
-            let working = tokio::task::spawn_blocking(move || verify_records(job, records, place));
-            let written = written.wait().await;
-            let result = working.await.unwrap_or(Err(ServiceError::Stopped))?;
+            let (done, written) = if job.is_at_hand(records.records.len()) {
+                (at_once(move || verify_records(job, records, place)), written.wait().await)
+            } else {
+                let working = tokio::task::spawn_blocking(move || verify_records(job, records, place));
+                let written = written.wait().await;
+                (working.await.ok(), written)
+            };
+            let result = done.unwrap_or(Err(ServiceError::Stopped))?;
             written.map_err(ServiceError::from)?;
             return Ok(Json(result).into_response());
         }

@@ -113,7 +113,8 @@ impl Audit {
     pub fn append_blocking(&self, event: Event) -> Result<u64, AuditError> {
         let (place, written) = self.place();
         self.append_at(place, event);
-        written.0.blocking_recv().unwrap_or_else(|_| Err(stopped()))
+        // Also where other tasks of this thread would wait: they move away.
+        tokio::task::block_in_place(|| written.0.blocking_recv()).unwrap_or_else(|_| Err(stopped()))
     }
 
     /// A place for a record, and where it is said that the record is on disk.

@@ -183,7 +183,12 @@ impl Router {
     /// holds one of them keeps anybody waiting.
     pub fn is_at_hand(&self, keys: &[Arc<Entry>], batch: &Batch) -> bool {
         let bytes: usize = batch.columns.iter().map(|column| column.width() * column.rows()).sum();
-        batch.rows <= FEW_ROWS && bytes <= FEW_BYTES && self.are_at_hand(keys)
+        bytes <= FEW_BYTES && self.are_few_at_hand(batch.rows, keys)
+    }
+
+    /// The same for so many rows, none of which is long.
+    pub fn are_few_at_hand(&self, rows: usize, keys: &[Arc<Entry>]) -> bool {
+        rows <= FEW_ROWS && self.are_at_hand(keys)
     }
 
     /// Whether no backend that holds one of the keys keeps anybody waiting, nor do the keys.

@@ -101,6 +101,12 @@ impl VerifyJob {
         }
     }
 
+    /// Whether so many records are done before another thread would have begun with them.
+    pub fn is_at_hand(&self, records: usize) -> bool {
+        let router = self.record.service().router();
+        router.is_ok_and(|router| router.are_few_at_hand(records, &self.keys.entries))
+    }
+
     /// Whether a batch is full and [`run`](Self::run) is due.
     pub fn is_full(&self) -> bool {
         self.verifier.len() >= BATCH
