@@ -175,7 +175,9 @@ async fn ceremonies_leave_no_component() {
             // A share's first two bytes are no secret.
             keys.push((format!("{plan} {number}, bytes"), component.expose()[len - 16..].to_vec()));
             // Three groups are enough to know it by.
-            written.push(text[text.len() - 17..].to_owned());
+            let groups = text[text.len() - 17..].to_owned();
+            keys.push((format!("{plan} {number}, as it was shown and typed"), groups.clone().into_bytes()));
+            written.push(groups);
         }
         if plan == "hand-out-root" {
             keys.push(("the key".to_owned(), joined));
