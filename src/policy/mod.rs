@@ -408,7 +408,7 @@ mod tests {
         let principal = Principal::from_uri("claviger://auditor/wang", ["auditor".to_owned()], []).unwrap();
         let principal = Arc::new(principal);
         for _ in 0..2 {
-            let said = authorizer.say(&principal, "list_backends", &Resource::Daemon, Circumstances::default());
+            let said = authorizer.say(&principal, "list_principals", &Resource::Daemon, Circumstances::default());
             assert!(said.allowed, "{said:?}");
         }
         assert_eq!(Arc::strong_count(&principal), 2, "the memory has the same");

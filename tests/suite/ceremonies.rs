@@ -1,6 +1,7 @@
 //! Ceremonies as people hold them: each in a terminal of their own, against a real daemon.
 
 pub(crate) mod attacks;
+mod moves;
 mod offline;
 mod on_tokens;
 mod personal_keys;

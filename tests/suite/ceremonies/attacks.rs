@@ -76,7 +76,7 @@ fn client(daemon: &Daemon, name: &str) -> Client {
     daemon.client(name.rsplit('/').next().unwrap())
 }
 
-async fn show(daemon: &Daemon, id: &str) -> Ceremony {
+pub(super) async fn show(daemon: &Daemon, id: &str) -> Ceremony {
     daemon.client("auditor").get(&format!("/v1/ceremonies/{id}"), &()).await.unwrap()
 }
 
@@ -132,7 +132,7 @@ fn sent(form: &Form) -> String {
 }
 
 /// Brings in the keys that a plan takes to be there.
-async fn make_what_is_there(daemon: &Daemon, plan: &Plan) {
+pub(super) async fn make_what_is_there(daemon: &Daemon, plan: &Plan) {
     for key in plan.keys.iter().filter(|key| key.exists) {
         let (value, backends): (&str, &[&str]) = match key.role.as_str() {
             "KBPK" => (KBPK, &["embedded"]),
@@ -416,34 +416,6 @@ async fn a_plan_that_cannot_be_held_is_refused_by_its_step() {
     others.binding = others.binding.replace("claviger://officer/witness\"", "claviger://service/clearing\"");
     let told = check(&others).await;
     assert!(told.starts_with("binding, person `claviger://service/clearing`: may take no step"), "{told}");
-}
-
-/// A key that was made while a tenant moves has no part in it, and no step passes it over.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_that_moves_leaves_no_key_behind() {
-    let second = "[[backend]]\nname = \"second\"\ndriver = \"software\"\n";
-    let daemon = Daemon::with_backends(&[&second.replace("second", "embedded"), second].concat());
-    let order = order(&daemon.data(), "migrate-tenant", &[("other", "second")], &[]);
-    let bound = Plan::bound(order.plan, &Binding::parse(&order.binding).unwrap()).unwrap();
-    make_what_is_there(&daemon, &bound).await;
-    let id = open(&daemon, &order).await.unwrap().id;
-    // Up to where both backends answer.
-    for _ in 0..5 {
-        take(&daemon, &id, &mut Vec::new()).await.unwrap();
-    }
-    let made = into(&daemon, &["embedded"], NewKey { version: "77".to_owned(), ..dtk() }, DTK).await;
-    let undone = problem(take(&daemon, &id, &mut Vec::new()).await);
-    assert!(
-        undone.detail.contains("DTK 3des 77") && undone.detail.contains("is not on its way to `second`"),
-        "{undone:?}"
-    );
-    let end = claviger_client::SetKeyState { state: "destroyed".to_owned() };
-    let at = format!("/v1/keys/{}/state", made.id);
-    let _: Key = daemon.client("officer").post(&at, &end).await.unwrap();
-    hold_all(&daemon, &id).await;
-    let transcript = show(&daemon, &id).await.transcript;
-    // Both keys that live are in the line of each of the four steps.
-    assert_eq!(transcript.matches("demo/generic/KEK aes256 01, kcv ").count(), 4, "{transcript}");
 }
 
 /// A daemon that dies between any two turns of any plan, or in the middle of one, goes on where it was: no key is made twice
