@@ -26,8 +26,8 @@ use crate::token_keys::{DTK, dtk};
 
 /// A plan and a binding with the people of a development daemon.
 pub(crate) struct Order {
-    plan: &'static str,
-    binding: String,
+    pub(super) plan: &'static str,
+    pub(super) binding: String,
 }
 
 fn names(role: &str, count: usize) -> Vec<String> {
