@@ -301,9 +301,9 @@ impl Service {
                 self.set_key_state(caller, action, &id, state).await.map(Outcome::Key)
             }
             Operation::RaiseCeiling { id, raise } => {
-                self.raise_ceiling(caller, action, &id, raise).await.map(Outcome::Key)
+                self.change_ceiling(caller, action, &id, Some(raise)).await.map(Outcome::Key)
             }
-            Operation::LowerCeiling { id } => self.lower_ceiling(caller, action, &id).await.map(Outcome::Key),
+            Operation::LowerCeiling { id } => self.change_ceiling(caller, action, &id, None).await.map(Outcome::Key),
             Operation::VerifyTransactions { tenant, scheme, before, streamed } => {
                 let job = VerifyJob::open(self, caller, action, (&tenant, &scheme), before, streamed).await?;
                 Ok(Outcome::Job(Box::new(job)))

@@ -48,63 +48,50 @@ impl Raise {
 }
 
 impl Service {
-    /// Lets more leave on account of a key, for a time.
-    pub(super) async fn raise_ceiling(
+    /// Lets more leave on account of a key for a time, or takes that back before its time.
+    pub(super) async fn change_ceiling(
         self: &Arc<Self>,
         caller: &Caller,
         action: &'static str,
         id: &str,
-        raise: Raise,
+        raise: Option<Raise>,
     ) -> Result<Arc<Entry>, ServiceError> {
         let router = self.router()?;
         let _alone = self.copying.lock().await;
         let entry = self.known(caller, id).await?;
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
         let result = async {
-            raise.check()?;
-            router.may_change_ceiling(&permit, id, "raise-ceiling")?;
-            raise.check_above(&entry)?;
-            let state = entry.record.key.state;
-            if matches!(state, KeyState::Compromised | KeyState::Destroyed) {
-                return Err(ServiceError::field("key", format!("is {state}")));
+            router.may_change_ceiling(&permit, id, if raise.is_some() { "raise-ceiling" } else { "lower-ceiling" })?;
+            match raise {
+                Some(raise) => self.raise(&entry, &raise).await,
+                // A backend that does not answer follows later, and until then does not serve the key.
+                None => Ok(self.put_ceiling(&entry, None).await?.0),
             }
-            let over = Timestamp::now() + raise.lasting;
-            let until = u64::try_from(over.as_second()).map_err(|_| ServiceError::Internal)?;
-            let raised = Some(Raised { ceiling: raise.ceiling, until });
-            let (changed, failed) = self.put_ceiling(&entry, raised).await?;
-            match failed.into_iter().next() {
-                None => Ok(changed),
-                // Half of it is of no use to anybody who asked for it.
-                Some(error) => {
-                    self.put_ceiling(&changed, None).await?;
-                    Err(error)
-                }
-            }
-        }
-        .await;
+        };
+        let result = result.await;
         let stands = |entry: &Arc<Entry>| entry.record.ceiling_in_words();
         let statement = result.as_ref().map(stands).unwrap_or_default();
         self.settle(caller, &permit, Event { statement, ..key_event(&entry.record) }, result).await
     }
 
-    /// Takes that back before its time.
-    pub(super) async fn lower_ceiling(
-        self: &Arc<Self>,
-        caller: &Caller,
-        action: &'static str,
-        id: &str,
-    ) -> Result<Arc<Entry>, ServiceError> {
-        let router = self.router()?;
-        let _alone = self.copying.lock().await;
-        let entry = self.known(caller, id).await?;
-        let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
-        let result = async {
-            router.may_change_ceiling(&permit, id, "lower-ceiling")?;
-            // A backend that does not answer follows later, and until then does not serve the key.
-            Ok(self.put_ceiling(&entry, None).await?.0)
+    async fn raise(&self, entry: &Arc<Entry>, raise: &Raise) -> Result<Arc<Entry>, ServiceError> {
+        raise.check()?;
+        raise.check_above(entry)?;
+        let state = entry.record.key.state;
+        if matches!(state, KeyState::Compromised | KeyState::Destroyed) {
+            return Err(ServiceError::field("key", format!("is {state}")));
         }
-        .await;
-        self.settle(caller, &permit, key_event(&entry.record), result).await
+        let over = Timestamp::now() + raise.lasting;
+        let until = u64::try_from(over.as_second()).map_err(|_| ServiceError::Internal)?;
+        let (changed, failed) = self.put_ceiling(entry, Some(Raised { ceiling: raise.ceiling, until })).await?;
+        match failed.into_iter().next() {
+            None => Ok(changed),
+            // Half of it is of no use to anybody who asked for it.
+            Some(error) => {
+                self.put_ceiling(&changed, None).await?;
+                Err(error)
+            }
+        }
     }
 
     /// Takes back every ceiling whose time is over. It was over by itself; now devices let the key do less as well.

@@ -248,11 +248,11 @@ impl Service {
             }
             Step::RaiseCeiling { key, ceiling, lasting, .. } => {
                 let (entry, raise) = (self.planned_entry(ceremony, key)?, raise(ceiling, lasting)?);
-                self.raise_ceiling(caller, "raise_ceiling", entry.id(), raise).await
+                self.change_ceiling(caller, "raise_ceiling", entry.id(), Some(raise)).await
             }
             Step::LowerCeiling { key, .. } => {
                 let entry = self.planned_entry(ceremony, key)?;
-                self.lower_ceiling(caller, "lower_ceiling", entry.id()).await
+                self.change_ceiling(caller, "lower_ceiling", entry.id(), None).await
             }
             Step::AdoptKey { key, object, .. } => {
                 let request = key_request(plan, binding, key)?;
