@@ -1,12 +1,13 @@
 //! The hash chain, made and checked.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{Event, Record, SignedHead};
+use super::{Event, InForce, Record, SignedHead};
 
 /// Where a log is not what was written.
 #[derive(Debug, thiserror::Error)]
@@ -103,25 +104,43 @@ pub struct Verified {
     pub sets: Sets,
 }
 
-/// How many policy sets have taken the place of others.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The policy sets that have taken the place of others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sets {
-    /// That were about to, counted from the store's first.
-    pub begun: u64,
-    /// That did.
-    pub taken: u64,
+    /// How many were about to, counted from the store's first.
+    begun: u64,
+    /// How many did.
+    taken: u64,
+    /// Which each was.
+    known: BTreeMap<u64, InForce>,
 }
 
 /// What a record is called that speaks of one.
 pub(crate) const SETS: &str = "policies";
 
 impl Sets {
+    /// Whether the last that was taken has this number; of one that was about to be, nobody knows.
+    pub fn may_end_with(&self, number: u64) -> bool {
+        (self.taken..=self.begun).contains(&number)
+    }
+
+    /// Whether it is known that the set of this number was taken.
+    pub fn took(&self, number: u64) -> bool {
+        number <= self.taken
+    }
+
+    /// The set of this number.
+    pub fn set(&self, number: u64) -> Option<&InForce> {
+        self.known.get(&number)
+    }
+
     fn saw(&mut self, event: &Event) {
         if event.event != SETS {
             return;
         }
         let number = event.counts.get(SETS).copied().unwrap_or_default();
         self.begun = self.begun.max(number);
+        self.known.extend(event.in_force.clone().map(|set| (number, set)));
         if event.outcome == "taken" {
             self.taken = self.taken.max(number);
         }

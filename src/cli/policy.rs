@@ -260,8 +260,11 @@ impl WhoCanArguments {
 }
 
 fn in_words(Policies { in_force, waiting, changes }: &Policies) -> String {
-    let mut lines = vec![format!("in force  {}  {}", in_force.sha256, in_force.name)];
-    lines.extend(waiting.iter().map(|PolicySet { name, sha256 }| format!("waiting   {sha256}  {name}")));
+    // A directory may be called anything.
+    let mut lines = vec![format!("in force  {}  {}", in_force.sha256, in_force.name.escape_debug())];
+    lines.extend(
+        waiting.iter().map(|PolicySet { name, sha256 }| format!("waiting   {sha256}  {}", name.escape_debug())),
+    );
     for PolicyChange { policy, change, was, now } in changes {
         lines.push(format!("  {change:<8} {policy}"));
         lines.extend(was.iter().map(|text| format!("    - {text}")));

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use cedar_policy::{Policy, PolicyId};
+use cedar_policy::PolicyId;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use super::{Authorizer, Circumstances, Kind, PolicyError, PolicySource, Principal, Resource};
+use super::{Authorizer, Circumstances, Kind, PolicyError, PolicySource, Principal, Resource, digest};
+use crate::audit::InForce;
 
 /// What is asked of a set before another takes its place.
 pub const CHANGE: &str = "change_policies";
@@ -44,6 +45,11 @@ impl Accepted {
         use subtle::ConstantTimeEq;
         let wanted = tag(&self.name, &self.texts, self.number, storage_key);
         bool::from(wanted.as_bytes().ct_eq(self.tag.as_bytes()))
+    }
+
+    /// Whether it is the set that somebody else calls so. A shipped one is known by its name alone.
+    pub fn is(&self, set: &InForce) -> bool {
+        self.name == set.name && (shipped(&self.name).is_some() || digest(&self.texts) == set.sha256)
     }
 
     /// Which of the store's sets it is.
@@ -167,14 +173,48 @@ impl Authorizer {
         changes
     }
 
-    /// Each policy's text, on one line. It is written anew from what was understood: a comment in it could say what does not hold.
+    /// Each policy's text as people sign it.
     fn by_name(&self) -> BTreeMap<String, String> {
-        let line = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let anew =
-            |policy: &Policy| Policy::from_json(None, policy.to_json().ok()?).ok().map(|policy| policy.to_string());
-        let text = |id: &PolicyId| self.policies.policy(id).and_then(anew).map(line).unwrap_or_default();
+        let text =
+            |id: &PolicyId| self.policies.policy(id).map(|policy| plain(&policy.to_string())).unwrap_or_default();
         self.policies.policies().map(|policy| (self.name_of(policy.id()), text(policy.id()))).collect()
     }
+}
+
+/// A policy's text on one line, without comments, which could say what does not hold; letters that could pass for others stand
+/// there by their numbers, and what is between quotes as it is.
+fn plain(text: &str) -> String {
+    let (mut line, mut quoted, mut gap) = (String::new(), false, false);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '/' if !quoted && chars.peek() == Some(&'/') => {
+                gap = true;
+                while chars.next_if(|next| *next != '\n').is_some() {}
+                continue;
+            }
+            c if !quoted && c.is_whitespace() => {
+                gap = true;
+                continue;
+            }
+            _ => {}
+        }
+        if std::mem::take(&mut gap) && !line.is_empty() {
+            line.push(' ');
+        }
+        match c {
+            '\\' if quoted => {
+                line.push(c);
+                line.extend(chars.next());
+            }
+            c if c.is_ascii() && !c.is_ascii_control() => {
+                quoted ^= c == '"';
+                line.push(c);
+            }
+            c => line.extend(c.escape_unicode()),
+        }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -230,6 +270,19 @@ mod tests {
         let change = one("permit(principal, action, resource) when { context.approvals >= 2 };").changes(&always);
         let [PolicyChange { was: Some(was), now: Some(now), .. }] = &change[..] else { panic!("{change:?}") };
         assert!(was.contains(">= 2") && !now.contains(">= 2"), "{was}\n{now}");
+        // What is between quotes counts, letter by letter.
+        let near = one("permit(principal, action, resource) when { context.network == \"a  \\\" //b\" };");
+        let far = one("permit(principal, action, resource)   when { context.network == \"a \\\" //b\" };");
+        let change = far.changes(&near);
+        let [PolicyChange { now: Some(now), .. }] = &change[..] else { panic!("{change:?}") };
+        assert!(now.ends_with("when { context.network == \"a  \\\" //b\" };"), "{now}");
+        let other = one("permit(principal in Claviger::Role::\"\u{43e}fficer\", action, resource);");
+        let shown = near.changes(&other)[0].now.clone().unwrap();
+        assert!(shown.contains("\\u{43e}fficer"), "{shown}");
+        // However long it is.
+        let long =
+            format!("permit(principal, action, resource) when {{ {}true }};", "context.approvals == 1 || ".repeat(150));
+        assert_eq!(one(&long).changes(&near).len(), 1);
         let added: Vec<_> =
             production.changes(&dev).iter().map(|change| format!("{} {}", change.what(), change.policy)).collect();
         assert_eq!(added, ["added dev.assign-role", "added dev.change-policies", "added dev.single-officer"]);

@@ -158,7 +158,7 @@ pub(super) fn load(source: &PolicySource) -> Result<Loaded, PolicyError> {
             // The name that a refusal gives is the policy's own, so it must be there and unique.
             let name = said("id").ok_or_else(|| bare(place(policy.id()), "id"))?;
             // It stands in words that people sign, and on their screens.
-            let plain = |c: char| c.is_alphanumeric() || ".-_".contains(c);
+            let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
             if name.len() > LONGEST_NAME || !name.chars().all(plain) {
                 let named = place(policy.id());
                 return Err(syntax(format!(

@@ -44,6 +44,8 @@ impl Service {
         let mut name = [0; 8];
         getrandom::fill(&mut name).map_err(|_| ServiceError::Internal)?;
         let copy = self.data.join(format!("backup-{}.db", hex::encode(name)));
+        // No policy set is taken between the one and the other: which it was would not be known.
+        let _same = self.waiting.lock().await;
         let copied = self.store.copy_to(&copy).await;
         let data = self.data.clone();
         // The log is taken after the store: it may know more, and never less.

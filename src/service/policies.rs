@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::{Caller, Rules, Service, ServiceError};
-use crate::audit::{Event, InForce, SETS, Sets};
+use crate::audit::{Event, InForce, SETS};
 use crate::policy::{Accepted, Authorizer, PolicyChange, Resource};
 use crate::store::Store;
 
@@ -25,10 +25,8 @@ pub struct PolicyStatus {
 /// # Errors
 /// [`ServiceError`].
 pub(super) async fn begin(store: &Store, rules: Rules) -> Result<(Rules, Option<Arc<Authorizer>>), ServiceError> {
-    let Some(kept) = kept(store).await? else {
-        changeable(&rules.policy, &rules)?;
-        return Ok((rules, None));
-    };
+    changeable(&rules.policy, &rules)?;
+    let Some(kept) = kept(store).await? else { return Ok((rules, None)) };
     let policy = kept.load().map_err(|error| ServiceError::Policies(error.to_string()))?;
     Ok(in_place_of(rules, Arc::new(policy)))
 }
@@ -47,6 +45,17 @@ async fn kept(store: &Store) -> Result<Option<Accepted>, ServiceError> {
     store.meta(KEPT).await?.map(|text| serde_json::from_str(&text).map_err(unreadable)).transpose()
 }
 
+/// What the log says of a set: that it is being taken, and that it was.
+fn record(outcome: &str, number: u64, policy: &Authorizer) -> Event {
+    Event {
+        event: SETS.to_owned(),
+        outcome: outcome.to_owned(),
+        counts: [(SETS.to_owned(), number)].into(),
+        in_force: Some(policy.in_force().clone()),
+        ..Event::default()
+    }
+}
+
 /// A set that keeps everybody out is not taken.
 fn changeable(policy: &Authorizer, rules: &Rules) -> Result<(), ServiceError> {
     let name = &policy.in_force().name;
@@ -56,28 +65,35 @@ fn changeable(policy: &Authorizer, rules: &Rules) -> Result<(), ServiceError> {
     }
 }
 
-/// Whether the log has that many sets that were taken; of one that was about to be, nobody knows.
-fn is_of_the_log(number: u64, sets: Sets) -> bool {
-    (sets.taken..=sets.begun).contains(&number)
-}
-
 impl Service {
     /// Once the storage master key is there: whether the set in force is the one that was taken last, and whether the one
     /// of the configuration may take its place.
     pub(super) async fn settle_policies(&self, storage_key: &[u8]) -> Result<(), ServiceError> {
         let mut waiting = self.waiting.lock().await;
-        let sets = self.audit.before().sets;
+        // Of a daemon that is unsealed the log has gone on since it was opened.
+        if self.storage_key.get().is_some() {
+            return Ok(());
+        }
+        let sets = &self.audit.before().sets;
         let changed = |what: &str| Err(ServiceError::Policies(format!("the store's {what}")));
         match kept(&self.store).await? {
             Some(kept) if !kept.is_authentic(storage_key) => {
                 return changed("were changed by somebody else than the daemon");
             }
-            Some(kept) if !is_of_the_log(kept.number(), sets) => {
+            Some(kept) if !sets.may_end_with(kept.number()) => {
                 return changed("are not those that were taken last, by the audit log");
+            }
+            Some(kept) if sets.set(kept.number()).is_some_and(|set| !kept.is(set)) => {
+                return changed("are others than the audit log has under their number");
+            }
+            // A crash came between: from now on the one before is an older one.
+            Some(kept) if !sets.took(kept.number()) => {
+                let policy = Arc::clone(&self.rules().policy);
+                self.audit.append(record("taken", kept.number(), &policy)).await?;
             }
             Some(_) => {}
             // With keys to guard, or with others before, there were policies: somebody has taken them away.
-            None if !is_of_the_log(0, sets) || self.keyring.has_keys() => {
+            None if !sets.may_end_with(0) || self.keyring.has_keys() => {
                 return changed("are gone: restore a backup");
             }
             None => self.keep_policies(Arc::clone(&self.rules().policy), 1, storage_key).await?,
@@ -155,6 +171,7 @@ impl Service {
     }
 
     async fn take_policies(&self, next: Arc<Authorizer>, storage_key: &[u8]) -> Result<(), ServiceError> {
+        changeable(&next, &self.rules())?;
         let number = self.next_set().await?;
         self.keep_policies(Arc::clone(&next), number, storage_key).await?;
         let rules = self.rules().with(next);
@@ -177,18 +194,11 @@ impl Service {
         number: u64,
         storage_key: &[u8],
     ) -> Result<(), ServiceError> {
-        let event = |outcome: &str| Event {
-            event: SETS.to_owned(),
-            outcome: outcome.to_owned(),
-            counts: [(SETS.to_owned(), number)].into(),
-            in_force: Some(policy.in_force().clone()),
-            ..Event::default()
-        };
         let accepted = Accepted::of(&policy, number, storage_key);
         let text = serde_json::to_string(&accepted).map_err(|_| ServiceError::Internal)?;
-        self.audit.append(event("taking")).await?;
+        self.audit.append(record("taking", number, &policy)).await?;
         self.store.set_meta(KEPT, &text).await?;
-        self.audit.append(event("taken")).await?;
+        self.audit.append(record("taken", number, &policy)).await?;
         Ok(())
     }
 }

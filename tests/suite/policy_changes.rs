@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use claviger_client::{ChangePolicies, ClientError, Policies, PolicyChange, Proposal, ProposalFilter, ProposalList};
 
@@ -72,7 +74,7 @@ async fn other_policies_wait_until_two_others_agree() {
         panic!("{changes:?}")
     };
     assert_eq!((policy.as_str(), what.as_str()), ("own.no-macs", "added"));
-    assert!(then.contains("forbid(") && then.contains("generate_mac"), "{then}");
+    assert!(then.contains("forbid (") && then.contains("generate_mac"), "{then}");
     let next = next.unwrap();
     assert!(next.name.ends_with("own"), "{next:?}");
     // What the files themselves say, by the tool that everybody has.
@@ -123,6 +125,62 @@ async fn other_policies_wait_until_two_others_agree() {
     let back = waiting(&daemon).await;
     assert_eq!(problem(change(&daemon, &back, Some(&id)).await).code, "proposal_over");
     assert_eq!(problem(mac(&daemon).await).policy.as_deref(), Some("own.no-macs"));
+}
+
+/// A backup made at any moment is restored to a daemon that opens: store and log are of one mind about the policies.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_made_while_policies_change_is_restored() {
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let text = configuration(&daemon);
+    own(&daemon, NO_MACS);
+    let more = "@id(\"own.host\") @reason(\"a test\")\n\
+        permit (principal == Claviger::Node::\"host\", action == Claviger::Action::\"change_policies\", resource);\n";
+    std::fs::write(daemon.data().join("own/host.cedar"), more).unwrap();
+    let daemon = Arc::new(daemon);
+    let at = |daemon: &Daemon, number: usize| daemon.folder.path().join(format!("{number}.backup"));
+    let maker = Arc::clone(&daemon);
+    let making = tokio::task::spawn_blocking(move || {
+        for number in 0..10 {
+            let made = maker.cli("officer", &["backup", "--out", at(&maker, number).to_str().unwrap()]);
+            assert!(made.status.success(), "{}", words(&made));
+        }
+    });
+    let mut turn = 0;
+    while !making.is_finished() {
+        turn += 1;
+        reload(&daemon, &named(&text, if turn % 2 == 0 { "dev" } else { "own" })).await;
+    }
+    making.await.unwrap();
+    assert!(turn > 3, "{turn}");
+    for number in 0..10 {
+        let machine = daemon.folder.path().join(format!("machine-{number}"));
+        std::fs::create_dir(&machine).unwrap();
+        let beside = |name: &str| format!("\"{}/{name}", daemon.data().display());
+        let there = named(&text, "dev").replace("data = \".\"", "data = \"data\"");
+        let there = ["server", "storage", "ca.pem"]
+            .iter()
+            .fold(there, |there, name| there.replace(&format!("\"{name}"), &beside(name)));
+        let config = machine.join("claviger.toml");
+        std::fs::write(&config, there).unwrap();
+        let config = config.to_str().unwrap();
+        let restored = cli(&["restore", at(&daemon, number).to_str().unwrap(), "--config", config]);
+        assert!(restored.status.success(), "{}", words(&restored));
+        let opened = || {
+            let log = std::fs::read_to_string(machine.join("data/audit.jsonl")).unwrap();
+            log.lines().filter(|line| line.contains("\"event\":\"unseal\"") && line.contains("\"unsealed\"")).count()
+        };
+        let before = opened();
+        let mut process =
+            Command::new(env!("CARGO_BIN_EXE_claviger")).args(["serve", "--config", config]).spawn().unwrap();
+        let begun = Instant::now();
+        while opened() == before {
+            assert!(process.try_wait().unwrap().is_none() && begun.elapsed() < Duration::from_secs(20), "{number}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
 }
 
 /// What was approved is that set; one that looks like it is another.
@@ -203,7 +261,15 @@ async fn a_set_that_locks_everybody_out_is_not_taken() {
         assert!(told.contains(says), "{more}: {told}");
         assert_eq!(status(&daemon).await.waiting, None);
     }
+    // Nor by a start.
+    own(&daemon, &forbid(&action("unseal"), ""));
+    let text = configuration(&daemon);
+    let daemon = daemon.stop();
+    let config = daemon.data().join("claviger.toml");
+    let refused = words(&cli(&["serve", "--config", config.to_str().unwrap()]));
+    assert!(refused.contains("nobody could ever unseal"), "{refused}");
     own(&daemon, &forbid(&action("change_policies"), "unless { context.approvals >= 2 }"));
+    let daemon = daemon.serve(&text);
     assert!(reload(&daemon, &named(&configuration(&daemon), "own")).await.contains("wait for officers"));
     // A pipe among the files keeps nobody waiting.
     let pipe = daemon.data().join("own/pipe.cedar");
