@@ -55,11 +55,10 @@ fn expected(operation: &str, duty: &str, state: &str) -> bool {
         "GET /v1/audit/jobs/{job}/blinding" => auditors,
         // Each officer alone, but for what takes two others: masters in the daemon's memory, copies, the end of a key.
         // The example of a dispersion is a city's key, which has cards below it.
-        "POST /v1/keys/{id}/state" | "POST /v1/keys/{id}/move" | "POST /v1/unseal" | "POST /v1/unseal/shares" => {
-            officers
-        }
+        "POST /v1/keys/{id}/state" | "POST /v1/unseal" | "POST /v1/unseal/shares" => officers,
         "POST /v1/keys" | "POST /v1/keys/adopt" | "POST /v1/keys/import" | "POST /v1/keys/{id}/replicas" => false,
         "POST /v1/keys/unwrap" | "POST /v1/keys/{id}/export" | "POST /v1/keys/{id}/ceiling" => false,
+        "POST /v1/keys/{id}/move" => false,
         "DELETE /v1/keys/{id}/ceiling" => officers,
         // A key that is destroyed has no place any more in which its child would be a master.
         "POST /v1/keys/disperse" => officers && state == "destroyed",
