@@ -232,7 +232,7 @@ pub struct Raise {
 ///
 /// # Errors
 /// In words.
-pub fn lasting(text: &str) -> Result<SignedDuration, &'static str> {
+pub fn span(text: &str) -> Result<SignedDuration, &'static str> {
     text.parse().map_err(|_| "is no span of time, as 30m or 8h")
 }
 

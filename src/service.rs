@@ -147,6 +147,8 @@ pub struct Service {
     rules: RwLock<Arc<Rules>>,
     /// The policies that the configuration names, while they are not in force. Held while others take their place.
     waiting: tokio::sync::Mutex<Option<Arc<Authorizer>>>,
+    /// Set once the storage master key has vouched for the policies in force.
+    policies_settled: OnceLock<()>,
     schemes: Schemes,
     audit: Audit,
     routing: Mutex<RoutingConfig>,
@@ -202,6 +204,7 @@ impl Service {
             keyring,
             rules: RwLock::new(Arc::new(rules)),
             waiting: tokio::sync::Mutex::new(waiting),
+            policies_settled: OnceLock::new(),
             schemes,
             audit,
             routing: Mutex::new(routing),

@@ -14,8 +14,8 @@ use claviger_hsm_api::{KcvRule, KeyName, Secret};
 use super::problem::Problems;
 use super::transactions::read_record;
 use super::{Refusal, State, body, bytes, execute};
-use crate::keyring::{Entry, Validity, time};
-use crate::operation::{KeyRef, KeyRequest, Operation, Raise, lasting as span};
+use crate::keyring::{Entry, Validity, over_at};
+use crate::operation::{KeyRef, KeyRequest, Operation, Raise, span};
 use crate::service::{Caller, Outcome, ServiceError, factor};
 
 /// Makes a key inside a backend.
@@ -260,7 +260,7 @@ fn view(entry: &Entry) -> Key {
         raised: record
             .raised
             .filter(|raised| raised.holds())
-            .map(|raised| RaisedCeiling { ceiling: raised.ceiling.to_string(), until: time(raised).to_string() }),
+            .map(|raised| RaisedCeiling { ceiling: raised.ceiling.to_string(), until: over_at(raised).to_string() }),
         origin: record.origin.as_str().to_owned(),
         backends: entry.backends().map(str::to_owned).collect(),
         behind: entry.behind().into_iter().map(|replica| replica.backend.clone()).collect(),

@@ -17,7 +17,7 @@ const QUIET: usize = 4;
 const FORM_FEED: char = '\u{c}';
 
 /// Devices that are none: `/dev/null`, `/dev/full`, `/dev/zero`; and `/dev/tty`, which is where whoever asks sits.
-const MEMORY: [u32; 1] = [1];
+const MEMORY: u32 = 1;
 const OWN_TERMINAL: (u32, u32) = (5, 0);
 /// Terminals in windows and of remote logins (Linux, `devices.txt`), and what makes them.
 const SCREENS: std::ops::RangeInclusive<u32> = 136..=143;
@@ -64,7 +64,7 @@ impl Printer {
         });
         if let Some(found) = found.as_ref().filter(|_| device) {
             let (major, minor) = (rustix::fs::major(found.rdev()), rustix::fs::minor(found.rdev()));
-            if MEMORY.contains(&major) && found.file_type().is_char_device() {
+            if major == MEMORY && found.file_type().is_char_device() {
                 bail!("{name} prints nothing");
             }
             if is_ours(found) {

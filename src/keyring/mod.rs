@@ -11,7 +11,7 @@ use claviger_hsm_api::{Algorithm, KeyName, KeyState, KeyVersion, NewKey, Raised,
 
 use crate::store::{KeyRow, ReplicaRow, Store, StoreError};
 pub use course::{Course, CourseError, Move, MoveStep};
-pub use record::{KeyRecord, KeyUnusable, Origin, Place, Purpose, Replica, Validity, time};
+pub use record::{KeyRecord, KeyUnusable, Origin, Place, Purpose, Replica, Validity, over_at};
 
 /// A key as it is now. Changing it makes a new one.
 #[derive(Debug, Clone)]

@@ -175,7 +175,7 @@ impl KeyRecord {
     pub fn ceiling_in_words(&self) -> String {
         let ceiling = self.key.attributes.ceiling;
         match self.raised {
-            Some(raised) if raised.holds() => format!("{} until {}, then {ceiling}", raised.ceiling, time(raised)),
+            Some(raised) if raised.holds() => format!("{} until {}, then {ceiling}", raised.ceiling, over_at(raised)),
             _ => ceiling.to_string(),
         }
     }
@@ -206,6 +206,6 @@ impl KeyRecord {
 }
 
 /// When a raised ceiling is over (RFC 3339).
-pub fn time(raised: Raised) -> Timestamp {
+pub fn over_at(raised: Raised) -> Timestamp {
     i64::try_from(raised.until).ok().and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(Timestamp::MAX)
 }

@@ -46,12 +46,12 @@ async fn kept(store: &Store) -> Result<Option<Accepted>, ServiceError> {
 }
 
 /// What the log says of a set: that it is being taken, and that it was.
-fn record(outcome: &str, number: u64, policy: &Authorizer) -> Event {
+fn record(outcome: &str, number: u64, set: &InForce) -> Event {
     Event {
         event: SETS.to_owned(),
         outcome: outcome.to_owned(),
         counts: [(SETS.to_owned(), number)].into(),
-        in_force: Some(policy.in_force().clone()),
+        in_force: Some(set.clone()),
         ..Event::default()
     }
 }
@@ -70,12 +70,15 @@ impl Service {
     /// of the configuration may take its place.
     pub(super) async fn settle_policies(&self, storage_key: &[u8]) -> Result<(), ServiceError> {
         let mut waiting = self.waiting.lock().await;
-        // Of a daemon that is unsealed the log has gone on since it was opened.
-        if self.storage_key.get().is_some() {
+        // Once it is settled, the log goes on, and is not what it was when it was opened.
+        if self.policies_settled.get().is_some() {
             return Ok(());
         }
         let sets = &self.audit.before().sets;
-        let changed = |what: &str| Err(ServiceError::Policies(format!("the store's {what}")));
+        let changed = |what: &str| {
+            let what = format!("the store's {what}: restore store and log of one backup");
+            Err(ServiceError::Policies(what))
+        };
         match kept(&self.store).await? {
             Some(kept) if !kept.is_authentic(storage_key) => {
                 return changed("were changed by somebody else than the daemon");
@@ -83,21 +86,23 @@ impl Service {
             Some(kept) if !sets.may_end_with(kept.number()) => {
                 return changed("are not those that were taken last, by the audit log");
             }
-            Some(kept) if sets.set(kept.number()).is_some_and(|set| !kept.is(set)) => {
-                return changed("are others than the audit log has under their number");
+            Some(kept) => {
+                let number = kept.number();
+                let Some(set) = sets.set(number).filter(|set| kept.is(set)) else {
+                    return changed("are others than the audit log has under their number");
+                };
+                // A crash came between: from now on the one before is an older one.
+                if !sets.took(number) {
+                    self.audit.append(record("taken", number, set)).await?;
+                }
             }
-            // A crash came between: from now on the one before is an older one.
-            Some(kept) if !sets.took(kept.number()) => {
-                let policy = Arc::clone(&self.rules().policy);
-                self.audit.append(record("taken", kept.number(), &policy)).await?;
-            }
-            Some(_) => {}
             // With keys to guard, or with others before, there were policies: somebody has taken them away.
             None if !sets.may_end_with(0) || self.keyring.has_keys() => {
-                return changed("are gone: restore a backup");
+                return changed("are gone");
             }
-            None => self.keep_policies(Arc::clone(&self.rules().policy), 1, storage_key).await?,
+            None => self.keep_policies(&self.rules().policy, storage_key).await?,
         }
+        let _ = self.policies_settled.set(());
         let Some(next) = waiting.take() else { return Ok(()) };
         if self.rules().policy.lets_the_host_change_it() {
             self.take_policies(Arc::clone(&next), storage_key).await?;
@@ -172,8 +177,7 @@ impl Service {
 
     async fn take_policies(&self, next: Arc<Authorizer>, storage_key: &[u8]) -> Result<(), ServiceError> {
         changeable(&next, &self.rules())?;
-        let number = self.next_set().await?;
-        self.keep_policies(Arc::clone(&next), number, storage_key).await?;
+        self.keep_policies(&next, storage_key).await?;
         let rules = self.rules().with(next);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         // Streamed jobs ask again.
@@ -181,24 +185,15 @@ impl Service {
         Ok(())
     }
 
-    /// The number of the set that follows the one in force.
-    pub(super) async fn next_set(&self) -> Result<u64, ServiceError> {
-        Ok(kept(&self.store).await?.map_or(0, |kept| kept.number()) + 1)
-    }
-
     /// From now on the set is in force, whatever the configuration names. The log says so before and after: one that was in force
     /// earlier is not put back into the store unseen.
-    pub(super) async fn keep_policies(
-        &self,
-        policy: Arc<Authorizer>,
-        number: u64,
-        storage_key: &[u8],
-    ) -> Result<(), ServiceError> {
-        let accepted = Accepted::of(&policy, number, storage_key);
+    pub(super) async fn keep_policies(&self, policy: &Authorizer, storage_key: &[u8]) -> Result<(), ServiceError> {
+        let number = kept(&self.store).await?.map_or(0, |kept| kept.number()) + 1;
+        let accepted = Accepted::of(policy, number, storage_key);
         let text = serde_json::to_string(&accepted).map_err(|_| ServiceError::Internal)?;
-        self.audit.append(record("taking", number, &policy)).await?;
+        self.audit.append(record("taking", number, policy.in_force())).await?;
         self.store.set_meta(KEPT, &text).await?;
-        self.audit.append(record("taken", number, &policy)).await?;
+        self.audit.append(record("taken", number, policy.in_force())).await?;
         Ok(())
     }
 }

@@ -56,8 +56,7 @@ impl Service {
         let mut reason = String::new();
         if reloaded.is_ok() {
             if let (true, Some(storage_key)) = (is_taken, self.storage_key.get()) {
-                let number = self.next_set().await?;
-                self.keep_policies(Arc::clone(&rules.policy), number, storage_key.expose()).await?;
+                self.keep_policies(&rules.policy, storage_key.expose()).await?;
             }
             if let Some(next) = &waiting {
                 reason = format!("the policies `{}` wait for officers to agree to them", next.in_force().name);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::CeremonyError;
 use crate::keyring::{MoveStep, Origin, Validity};
-use crate::operation::{ExportForm, KeyRef, KeyRequest, Raise, StepInput, lasting as span};
+use crate::operation::{ExportForm, KeyRef, KeyRequest, Raise, StepInput, span};
 use crate::policy::{Backing, Resource};
 use crate::routing::RouteError;
 use crate::service::exchange::export_recipe;
