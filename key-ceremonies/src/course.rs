@@ -109,7 +109,7 @@ pub enum CourseError {
     #[error("there have been three tries")]
     Tries,
     /// What is made cannot be taken back by going back.
-    #[error("nothing but components is brought again")]
+    #[error("nothing but components, and a key that has just gone out, comes again")]
     Back,
     /// Steps are left.
     #[error("steps are left to do")]
@@ -122,6 +122,7 @@ pub struct Course {
     binding: Binding,
     turns: Vec<Turn>,
     components: BTreeSet<usize>,
+    sends: BTreeSet<usize>,
     next: usize,
     begun: bool,
     opened: bool,
@@ -143,11 +144,14 @@ impl Course {
                     | Step::Confirm { .. }
             )
         };
-        let components = plan.steps.iter().enumerate().filter(|(_, step)| takes(step)).map(|(at, _)| at).collect();
+        let those = |are: &dyn Fn(&Step) -> bool| {
+            plan.steps.iter().enumerate().filter(|(_, step)| are(step)).map(|(at, _)| at).collect()
+        };
         Self {
             binding,
             turns: Turn::all(plan),
-            components,
+            components: those(&takes),
+            sends: those(&|step| matches!(step, Step::SendKey { .. })),
             next: 0,
             begun: false,
             opened: false,
@@ -210,6 +214,12 @@ impl Course {
         })
     }
 
+    /// The turn that was done last, if a key went out in it: whoever had it done may say that it never arrived.
+    pub fn sent_last(&self) -> Option<&Turn> {
+        let last = self.turns.get(self.next.checked_sub(1)?)?;
+        (!self.begun && self.sends.contains(&last.step)).then_some(last)
+    }
+
     /// Takes an event, if it may follow.
     ///
     /// # Errors
@@ -249,7 +259,9 @@ impl Course {
             Event::Back { to, .. } => {
                 let to = self.turns.iter().position(|turn| turn.label == *to).filter(|to| *to < self.next);
                 let to = to.ok_or(CourseError::Back)?;
-                if self.begun || !(to..self.next).all(|at| self.components.contains(&self.turns[at].step)) {
+                let is_sent_again = self.sent_last().is_some() && to + 1 == self.next;
+                let of_components = || (to..self.next).all(|at| self.components.contains(&self.turns[at].step));
+                if self.begun || !(is_sent_again || of_components()) {
                     return Err(CourseError::Back);
                 }
                 (self.next, self.tries) = (to, 0);

@@ -5,13 +5,17 @@ use std::path::Path;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_ASN1_SIGNING,
-    ED25519, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, UnparsedPublicKey, VerificationAlgorithm,
+    ED25519, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, RSA_PSS_2048_8192_SHA256, RSA_PSS_SHA256, RsaKeyPair,
+    UnparsedPublicKey, VerificationAlgorithm,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::oid_registry::{
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+};
+use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo, X509Certificate};
 use zeroize::Zeroizing;
 
 /// A signature that cannot be made, or does not hold.
@@ -26,7 +30,7 @@ pub enum SignatureError {
         reason: String,
     },
     /// Not a key that is signed with here.
-    #[error("the key is none of ECDSA P-256, ECDSA P-384 and Ed25519 in PKCS#8")]
+    #[error("the key is none of ECDSA P-256, ECDSA P-384, Ed25519 and RSA of 2048 bits or more")]
     Key,
     /// The certificate is another key's.
     #[error("the key is not that of the certificate")]
@@ -51,17 +55,19 @@ pub enum SignatureError {
 pub struct Signed {
     /// The signer's certificate and those between it and its authority, PEM.
     pub certificate: String,
-    /// Upper-case hexadecimal: ECDSA in ASN.1 with the hash of the curve's strength, or Ed25519.
+    /// Upper-case hexadecimal: ECDSA in ASN.1 with the hash of the curve's strength, Ed25519, or RSA-PSS (RFC 8017, 8.1) with
+    /// SHA-256 and a salt of its length.
     pub signature: String,
 }
 
 enum Pair {
     Ecdsa(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
+    Rsa(RsaKeyPair),
     Elsewhere(Box<SignElsewhere>),
 }
 
-/// Signs a text as the certificate's key does (ECDSA in ASN.1, or Ed25519), or says why not.
+/// Signs a text as [`Signed`] says, or says why not.
 type SignElsewhere = dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync;
 
 /// A person's certificate and its key.
@@ -99,6 +105,7 @@ impl PersonalKey {
         let pair = ecdsa(&ECDSA_P256_SHA256_ASN1_SIGNING)
             .or_else(|| ecdsa(&ECDSA_P384_SHA384_ASN1_SIGNING))
             .or_else(|| Ed25519KeyPair::from_pkcs8_maybe_unchecked(key).ok().map(Pair::Ed25519))
+            .or_else(|| RsaKeyPair::from_pkcs8(key).ok().map(Pair::Rsa))
             .ok_or(SignatureError::Key)?;
         Self { certificate, pair }.proved()
     }
@@ -130,13 +137,17 @@ impl PersonalKey {
     /// # Errors
     /// [`SignatureError::Failed`].
     pub fn sign(&self, text: &[u8]) -> Result<Signed, SignatureError> {
+        let random = SystemRandom::new();
         let signature = match &self.pair {
-            Pair::Ecdsa(pair) => pair.sign(&SystemRandom::new(), text).map_err(|_| SignatureError::Failed)?,
-            Pair::Ed25519(pair) => pair.sign(text),
-            Pair::Elsewhere(sign) => {
-                let signature = sign(text).map_err(SignatureError::Elsewhere)?;
-                return Ok(Signed { certificate: self.certificate.clone(), signature: hex::encode_upper(signature) });
+            Pair::Ecdsa(pair) => pair.sign(&random, text).map_err(|_| SignatureError::Failed)?.as_ref().to_vec(),
+            Pair::Ed25519(pair) => pair.sign(text).as_ref().to_vec(),
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public().modulus_len()];
+                let signed = pair.sign(&RSA_PSS_SHA256, &random, text, &mut signature);
+                signed.map_err(|_| SignatureError::Failed)?;
+                signature
             }
+            Pair::Elsewhere(sign) => sign(text).map_err(SignatureError::Elsewhere)?,
         };
         Ok(Signed { certificate: self.certificate.clone(), signature: hex::encode_upper(signature) })
     }
@@ -167,15 +178,28 @@ impl Signed {
         let (_, certificate) = certificate.ok_or(SignatureError::Certificate)?;
         let key = certificate.public_key();
         let signature = hex::decode(&self.signature).map_err(|_| SignatureError::Wrong)?;
-        // What kind of key it is says its length: 65 and 97 bytes are points of P-256 and P-384, 32 are Ed25519's.
-        let point = key.subject_public_key.data.as_ref();
-        let by: &'static dyn VerificationAlgorithm = match point.len() {
-            65 => &ECDSA_P256_SHA256_ASN1,
-            97 => &ECDSA_P384_SHA384_ASN1,
-            32 => &ED25519,
-            _ => return Err(SignatureError::Key),
-        };
-        UnparsedPublicKey::new(by, point).verify(text, &signature).map_err(|_| SignatureError::Wrong)
+        let by = algorithm_of(key).ok_or(SignatureError::Key)?;
+        let public = UnparsedPublicKey::new(by, &key.subject_public_key.data);
+        public.verify(text, &signature).map_err(|_| SignatureError::Wrong)
+    }
+}
+
+/// How a key of that kind signs, if it is one that is signed with here.
+fn algorithm_of(key: &SubjectPublicKeyInfo<'_>) -> Option<&'static dyn VerificationAlgorithm> {
+    let kind = &key.algorithm;
+    let curve = kind.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    if kind.algorithm == OID_SIG_ED25519 {
+        Some(&ED25519)
+    } else if kind.algorithm == OID_PKCS1_RSAENCRYPTION {
+        Some(&RSA_PSS_2048_8192_SHA256)
+    } else if kind.algorithm != OID_KEY_TYPE_EC_PUBLIC_KEY {
+        None
+    } else if curve == Some(OID_EC_P256) {
+        Some(&ECDSA_P256_SHA256_ASN1)
+    } else if curve == Some(OID_NIST_EC_P384) {
+        Some(&ECDSA_P384_SHA384_ASN1)
+    } else {
+        None
     }
 }
 

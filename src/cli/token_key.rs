@@ -6,24 +6,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
+use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsPssParams};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use der::Encode;
-use der::asn1::UintRef;
+use der::asn1::{ObjectIdentifier, UintRef};
 use percent_encoding::percent_decode_str;
 use rustls::sign::{Signer, SigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha384};
 use zeroize::Zeroizing;
 
 use super::connection::nobody_else_reads;
 
 /// What such a URI begins with.
 const SCHEME: &str = "pkcs11:";
-/// Bytes of r, and of s, of P-256.
-const HALF: usize = 32;
+/// Curves of SEC 2.
+const SECP_256_R_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const SECP_384_R_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+/// Bytes of an RSA key at least.
+const RSA_BYTES: usize = 256;
+/// Bytes of SHA-256, and of the salt of RSA-PSS.
+const SHA256_BYTES: u64 = 32;
 
 /// Where a key is, as its URI says.
 struct Place {
@@ -34,10 +41,52 @@ struct Place {
     pin: Option<String>,
 }
 
-/// An ECDSA key of P-256 in a token that is open.
+/// A key in a token that is open.
 pub(super) struct TokenKey {
     session: Mutex<Session>,
     key: ObjectHandle,
+    kind: Kind,
+}
+
+/// What a key signs by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    P256,
+    P384,
+    Ed25519,
+    Rsa,
+}
+
+impl Kind {
+    /// As the token says; what it does not say is none of these.
+    fn of(session: &Session, key: ObjectHandle) -> anyhow::Result<Self> {
+        let asked = [AttributeType::KeyType, AttributeType::EcParams, AttributeType::Modulus];
+        let (mut kind, mut curve, mut modulus) = (None, Vec::new(), 0);
+        for attribute in session.get_attributes(key, &asked)? {
+            match attribute {
+                Attribute::KeyType(found) => kind = Some(found),
+                Attribute::EcParams(found) => curve = found,
+                Attribute::Modulus(found) => modulus = found.len(),
+                _ => {}
+            }
+        }
+        match kind {
+            Some(KeyType::EC) if curve == SECP_256_R_1.to_der()? => Ok(Self::P256),
+            Some(KeyType::EC) if curve == SECP_384_R_1.to_der()? => Ok(Self::P384),
+            Some(KeyType::EC_EDWARDS) => Ok(Self::Ed25519),
+            Some(KeyType::RSA) if modulus >= RSA_BYTES => Ok(Self::Rsa),
+            _ => bail!("the token's key is none of ECDSA P-256, ECDSA P-384, Ed25519 and RSA of 2048 bits or more"),
+        }
+    }
+
+    fn scheme(self) -> SignatureScheme {
+        match self {
+            Self::P256 => SignatureScheme::ECDSA_NISTP256_SHA256,
+            Self::P384 => SignatureScheme::ECDSA_NISTP384_SHA384,
+            Self::Ed25519 => SignatureScheme::ED25519,
+            Self::Rsa => SignatureScheme::RSA_PSS_SHA256,
+        }
+    }
 }
 
 /// Whether a key is named by the URI of a token.
@@ -101,21 +150,36 @@ impl TokenKey {
         let mut wanted = vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Sign(true)];
         wanted.extend(place.object.map(|label| Attribute::Label(label.into_bytes())));
         wanted.extend(place.id.map(Attribute::Id));
-        match session.find_objects(&wanted)?[..] {
-            [key] => Ok(Self { session: Mutex::new(session), key }),
+        let key = match session.find_objects(&wanted)?[..] {
+            [key] => key,
             [] => bail!("token {} has no such private key that signs", place.token),
             _ => bail!("token {} has several private keys of that name: say which by id", place.token),
-        }
+        };
+        let kind = Kind::of(&session, key)?;
+        Ok(Self { session: Mutex::new(session), key, kind })
     }
 
-    /// An ECDSA signature over SHA-256 of a message, in ASN.1.
+    /// A signature over a message, as TLS 1.3 has it (RFC 8446, 4.2.3): ECDSA in ASN.1 with the hash of the curve's strength,
+    /// Ed25519, or RSA-PSS with SHA-256.
     pub(super) fn sign(&self, message: &[u8]) -> anyhow::Result<Vec<u8>> {
-        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let raw =
-            session.sign(&Mechanism::Ecdsa, self.key, &Sha256::digest(message)).context("the token did not sign")?;
-        let Some((r, s)) = raw.split_at_checked(HALF).filter(|(_, s)| s.len() == HALF) else {
-            bail!("the token's key is none of ECDSA on P-256")
+        let pss = PkcsPssParams {
+            hash_alg: MechanismType::SHA256,
+            mgf: PkcsMgfType::MGF1_SHA256,
+            s_len: SHA256_BYTES.into(),
         };
+        // The token is given the hash: fewer of them hash by themselves.
+        let (mechanism, given) = match self.kind {
+            Kind::P256 => (Mechanism::Ecdsa, Sha256::digest(message).to_vec()),
+            Kind::P384 => (Mechanism::Ecdsa, Sha384::digest(message).to_vec()),
+            Kind::Ed25519 => (Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)), message.to_vec()),
+            Kind::Rsa => (Mechanism::RsaPkcsPss(pss), Sha256::digest(message).to_vec()),
+        };
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        let raw = session.sign(&mechanism, self.key, &given).context("the token did not sign")?;
+        if matches!(self.kind, Kind::Ed25519 | Kind::Rsa) {
+            return Ok(raw);
+        }
+        let (r, s) = raw.split_at(raw.len() / 2);
         Ok(vec![UintRef::new(r)?, UintRef::new(s)?].to_der()?)
     }
 }
@@ -136,7 +200,11 @@ impl SigningKey for TlsKey {
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {
-        SignatureAlgorithm::ECDSA
+        match self.0.kind {
+            Kind::P256 | Kind::P384 => SignatureAlgorithm::ECDSA,
+            Kind::Ed25519 => SignatureAlgorithm::ED25519,
+            Kind::Rsa => SignatureAlgorithm::RSA,
+        }
     }
 }
 
@@ -146,7 +214,7 @@ impl Signer for TlsKey {
     }
 
     fn scheme(&self) -> SignatureScheme {
-        SignatureScheme::ECDSA_NISTP256_SHA256
+        self.0.kind.scheme()
     }
 }
 

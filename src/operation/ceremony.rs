@@ -90,6 +90,6 @@ pub struct StepInput {
     pub wrapped: Option<String>,
     /// A check value, hexadecimal.
     pub kcv: Option<String>,
-    /// That a component never reached its custodian: another is drawn.
+    /// That a component never reached its custodian, or a key that went out in the turn before whoever had it done.
     pub lost: bool,
 }

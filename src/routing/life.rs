@@ -192,6 +192,14 @@ impl Router {
         self.proved(&*self.backend(&ran.backend)?, stored)
     }
 
+    /// Whether a backend plays a device, for rehearsals.
+    ///
+    /// # Errors
+    /// [`RouteError`] if there is no such backend.
+    pub fn plays_device(&self, backend: &str) -> Result<bool, RouteError> {
+        Ok(self.backend(backend)?.driver.plays_device())
+    }
+
     /// Takes over a key that a backend holds already, unless it is one of `others`, the opaque parts of what it holds
     /// for keys that there are.
     ///

@@ -39,6 +39,7 @@ impl Service {
             return Err(ServiceError::field("backends", "must name the one backend that holds the key"));
         };
         router.destinations(&draft.record, &request.backends)?;
+        self.is_no_played_device(&router, backend)?;
         let (inside, there, record) = (Arc::clone(&permit), backend.clone(), draft.record);
         let others = self.keyring.held(backend);
         let adopted = blocking(move || {
@@ -60,6 +61,14 @@ impl Service {
             Err(error) => Err(error),
         };
         self.settle_key(caller, &permit, &request, result).await
+    }
+
+    /// Refuses to adopt what a rehearsal's device holds where it would be taken for a key.
+    pub(super) fn is_no_played_device(&self, router: &Router, backend: &str) -> Result<(), ServiceError> {
+        if router.plays_device(backend)? && !self.rules().is_rehearsal() {
+            return Err(ServiceError::field("backends", "must hold the key: this one plays a device for rehearsals"));
+        }
+        Ok(())
     }
 
     /// Makes another backend a copy of a key, wrapped on its way under a key that both hold.

@@ -142,7 +142,8 @@ pub struct TakeStep {
     /// A check value, hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kcv: Option<String>,
-    /// That a component which was shown never reached its custodian: another is drawn.
+    /// That a component which was shown never reached its custodian: another is drawn. Of the turn that was done last, that the
+    /// key which went out in it never reached whoever had it done: it is given out again.
     #[schema(example = false)]
     pub lost: bool,
 }

@@ -199,6 +199,7 @@ pub trait HsmDriver: Send + Sync {
     fn can_take(&self, arrival: Arrival, _: &KeyAttributes) -> Result<(), DriverError> {
         match arrival {
             Arrival::Generated | Arrival::Imported => Ok(()),
+            Arrival::Adopted if self.plays_device() => Ok(()),
             Arrival::Adopted => Err(DriverError::unsupported("driver", "adopt", NO_OTHERS)),
             Arrival::Unwrapped if self.opens_blocks() => Ok(()),
             Arrival::Unwrapped => Err(DriverError::unsupported("driver", "unwrap", NO_BLOCKS)),
@@ -239,6 +240,11 @@ pub trait HsmDriver: Send + Sync {
     /// A [`DriverError`]; of [`Fault::Caller`] for a key that is not there or may more than it should.
     fn adopt(&self, _: NewKey, _: &str, _: &[Vec<u8>]) -> Result<StoredKey, DriverError> {
         Err(DriverError::unsupported("driver", "adopt", NO_OTHERS))
+    }
+
+    /// Whether it plays a device, and holds any key that is to be adopted: of nothing but chance, for rehearsals.
+    fn plays_device(&self) -> bool {
+        false
     }
 
     /// Makes a stored key ready for use.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use claviger_hsm_api::{
-    Batch, DriverError, Exposure, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof, Raised, Recipe,
-    Secret, StoredKey, WrappedKey,
+    Arrival, Batch, DriverError, Exposure, HsmDriver, Identity, KeyHandle, KeyState, NewKey, Outcome, Proof, Raised,
+    Recipe, Secret, StoredKey, WrappedKey,
 };
 use claviger_hsm_engine::{EngineError, OpenKeys, PlainKey, check_key, fill_random, kcv, open_wrapped, platform, run};
 
@@ -20,6 +20,7 @@ const EPOCH: u64 = 1;
 pub struct SoftwareDriver {
     storage_key: Secret,
     open: OpenKeys<PlainKey>,
+    plays_device: bool,
 }
 
 impl SoftwareDriver {
@@ -32,7 +33,13 @@ impl SoftwareDriver {
             return Err(DriverError::caller(NAME, "configure", "the storage master key is not 32 bytes"));
         }
         platform().map_err(|error| DriverError::caller(NAME, "configure", error))?;
-        Ok(Self { storage_key, open: OpenKeys::default() })
+        Ok(Self { storage_key, open: OpenKeys::default(), plays_device: false })
+    }
+
+    /// The same, playing a device that holds whatever key is asked for, or not.
+    #[must_use]
+    pub fn playing_device(self, plays_device: bool) -> Self {
+        Self { plays_device, ..self }
     }
 
     fn keep(&self, key: NewKey, secret: Secret) -> Result<StoredKey, DriverError> {
@@ -79,6 +86,15 @@ impl HsmDriver for SoftwareDriver {
             EngineError::Random | EngineError::NotKept(_) => DriverError::backend(NAME, "run", error),
             _ => DriverError::caller(NAME, "run", error),
         })
+    }
+
+    fn plays_device(&self) -> bool {
+        self.plays_device
+    }
+
+    fn adopt(&self, key: NewKey, _: &str, _: &[Vec<u8>]) -> Result<StoredKey, DriverError> {
+        self.can_take(Arrival::Adopted, &key.attributes)?;
+        self.generate(key)
     }
 
     fn generate(&self, key: NewKey) -> Result<StoredKey, DriverError> {

@@ -99,6 +99,7 @@ impl<'a> Party<'a> {
             ceremony = person.client.post(&format!("{path}/join"), &()).await?;
         }
         self.greet(&ceremony);
+        ceremony = self.ask_for_what_was_sent(&path, ceremony).await?;
         let rehearsal = if ceremony.rehearsal { "REHEARSAL\n" } else { "" };
         self.ceremony = format!("{rehearsal}{}\nceremony {}", ceremony.title, ceremony.id);
         // What is typed while nobody is asked is not shown, and answers nothing.
@@ -137,6 +138,24 @@ impl<'a> Party<'a> {
             ceremony.id,
             names.join(", ")
         ));
+    }
+
+    /// Whoever had a key given out, and comes back before anything else has happened, may not have got it.
+    async fn ask_for_what_was_sent(&self, path: &str, ceremony: Ceremony) -> anyhow::Result<Ceremony> {
+        let transcript = Transcript::parse(&ceremony.transcript).context("the daemon's transcript does not hold")?;
+        let course = transcript.course();
+        let Some(sent) = course.sent_last().filter(|_| course.ending().is_none()) else { return Ok(ceremony) };
+        let is_mine = |event: &Event, person: &Participant| matches!(event, Event::Done { turn, by, .. } if *turn == sent.label && *by == person.name);
+        let last = transcript.entries().iter().rev().find(|entry| matches!(entry.event, Event::Done { .. }));
+        let mine = last.and_then(|last| self.people.iter().find(|person| is_mine(&last.event, person)));
+        let Some(person) = mine else { return Ok(ceremony) };
+        let heading = format!("A key was given out to you in turn {}.", sent.label);
+        if ask(&heading, "Type yes if you have it, no if it never arrived: ")? {
+            return Ok(ceremony);
+        }
+        let lost = TakeStep { turn: sent.label.clone(), lost: true, ..TakeStep::default() };
+        let taken: StepTaken = person.client.post(&format!("{path}/turns"), &lost).await?;
+        Ok(taken.ceremony)
     }
 
     /// What has happened since the last time, in words.

@@ -78,7 +78,7 @@ impl Rehearse {
         let tables: String = ["rehearsal-0"]
             .iter()
             .chain(&here)
-            .map(|name| format!("[[backend]]\nname = \"{name}\"\ndriver = \"software\"\n"))
+            .map(|name| format!("[[backend]]\nname = \"{name}\"\ndriver = \"software\"\nplays_device = true\n"))
             .collect();
         let others = [PARTNER.to_owned()];
         let settings =

@@ -4,6 +4,7 @@
 //! approved counts for each of them. Components wait in locked memory and nowhere else: a daemon that was started again has
 //! lost them, says so in the transcript, and asks for them again.
 
+mod components;
 mod planned;
 mod shares;
 mod steps;

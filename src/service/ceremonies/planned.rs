@@ -58,6 +58,9 @@ impl Service {
                 Origin::Unwrapped => Arrival::Unwrapped,
                 Origin::Components | Origin::Dispersed => Arrival::Imported,
             };
+            if origin == Origin::Adopted {
+                there.iter().try_for_each(|backend| self.is_no_played_device(&router, backend))?;
+            }
             // A device may have to be asked.
             let each = !request.backends.is_empty();
             let can = || router.can_take(arrival, &draft.record.key.attributes, &there, each);

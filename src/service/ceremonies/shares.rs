@@ -7,7 +7,8 @@ use claviger_key_ceremonies::{
 use subtle::ConstantTimeEq;
 
 use super::Live;
-use super::steps::{Done, line, typed};
+use super::components::typed;
+use super::steps::{Done, line};
 use crate::audit::Event;
 use crate::operation::StepInput;
 use crate::policy::Resource;

@@ -3,23 +3,18 @@
 use std::sync::Arc;
 
 use claviger_hsm_api::{Secret, WrappedKey};
-use claviger_hsm_engine::{PlainKey, check_wrapped, kcv};
-use claviger_key_ceremonies::{
-    Act, Ending, Event as Happened, Form, SENT, Step, Transcript, Turn, Written, read_component, write_component,
-};
+use claviger_hsm_engine::check_wrapped;
+use claviger_key_ceremonies::{Act, Ending, Event as Happened, Form, SENT, Step, Transcript, Turn};
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::components::same_kcv;
 use super::planned::{came, export_form, key_ref, key_request, move_step, own_factors, raise};
 use super::{CeremonyError, Live};
 use crate::keyring::{Entry, Origin};
-use crate::operation::{KeyRequest, Operation, StepInput, UnwrapRequest};
+use crate::operation::{Operation, StepInput, UnwrapRequest};
 use crate::service::asked::came_as;
 use crate::service::{Caller, Service, ServiceError};
-
-/// Digits of a check value at least.
-const SHORTEST_KCV: usize = 6;
 
 /// What came of a turn.
 pub struct Taken {
@@ -75,6 +70,9 @@ impl Service {
             return Err(CeremonyError::Over(ending.as_str()).into());
         }
         let by = caller.principal.to_string();
+        if input.lost && course.sent_last().is_some_and(|sent| sent.label == input.turn) {
+            return self.send_again(ceremony, input.turn, &by).await.map(|()| None);
+        }
         let turn = course.next().cloned().ok_or(ServiceError::Internal)?;
         if turn.label != input.turn {
             return Err(CeremonyError::Order(format!("the next turn is {}", turn.label)).into());
@@ -129,6 +127,19 @@ impl Service {
             }
         }
         CeremonyError::Refused { reason, left }.into()
+    }
+
+    /// Goes back to the turn in which a key went out: the answer that held it was lost.
+    async fn send_again(&self, ceremony: &mut Live, turn: String, by: &str) -> Result<(), ServiceError> {
+        let done = ceremony.transcript.entries().iter().rev().find_map(|entry| match &entry.event {
+            Happened::Done { turn: done, by, .. } if *done == turn => Some(by),
+            _ => None,
+        });
+        if done.is_none_or(|done| done != by) {
+            return Err(CeremonyError::Order(format!("the key of turn {turn} went to another")).into());
+        }
+        let reason = format!("{by} has not received the key: it is given out again");
+        self.add(ceremony, Happened::Back { to: turn, reason }).await
     }
 
     async fn draw_again(&self, ceremony: &mut Live, turn: &Turn) -> Result<(), ServiceError> {
@@ -325,65 +336,6 @@ impl Service {
         }
     }
 
-    fn show_component(&self, ceremony: &mut Live, key: &str, turn: &Turn) -> Result<Done, ServiceError> {
-        let request = key_request(ceremony.transcript.plan(), ceremony.transcript.binding(), key)?;
-        let mut failed = false;
-        let drawn = Secret::init(request.algorithm.key_len(), |bytes| failed = getrandom::fill(bytes).is_err());
-        if failed {
-            return Err(ServiceError::Internal);
-        }
-        let (text, value) = (write_component(&drawn), self.kcv_of(&request, &drawn)?);
-        ceremony.components.insert((key.to_owned(), turn.person.unwrap_or_default()), drawn);
-        Ok(Done { lines: vec![line("component kcv", &value)], component: Some((text, Some(value))) })
-    }
-
-    fn prove_component(
-        &self,
-        ceremony: &Live,
-        key: &str,
-        turn: &Turn,
-        input: &StepInput,
-    ) -> Result<Done, ServiceError> {
-        let drawn = ceremony.components.get(&(key.to_owned(), turn.person.unwrap_or_default()));
-        let drawn = drawn.ok_or(ServiceError::Internal)?;
-        let typed = typed(input, Written::Letters, drawn.len(), false)?;
-        if !bool::from(typed.expose().ct_eq(drawn.expose())) {
-            return Err(ServiceError::field("component", "is not the one that was shown"));
-        }
-        Ok(Done::default())
-    }
-
-    fn enter_component(
-        &self,
-        ceremony: &mut Live,
-        key: &str,
-        turn: &Turn,
-        (written, odd_parity): (Written, bool),
-        input: &StepInput,
-    ) -> Result<Done, ServiceError> {
-        let request = key_request(ceremony.transcript.plan(), ceremony.transcript.binding(), key)?;
-        let typed = typed(input, written, request.algorithm.key_len(), odd_parity)?;
-        let value = self.kcv_of(&request, &typed)?;
-        same_kcv(input, &value)?;
-        let others = ceremony.components.iter().filter(|((of, _), _)| of == key).map(|(_, other)| other);
-        // Two of the same are none, and of three one would be the key.
-        if others.into_iter().any(|other| bool::from(other.expose().ct_eq(typed.expose()))) {
-            return Err(ServiceError::field(
-                "component",
-                "is the same as another custodian's: the two cancel each other out",
-            ));
-        }
-        ceremony.components.insert((key.to_owned(), turn.person.unwrap_or_default()), typed);
-        Ok(Done { lines: vec![line("component kcv", &value)], ..Done::default() })
-    }
-
-    /// A component's check value, by the rule of the key that it is of.
-    fn kcv_of(&self, request: &KeyRequest, component: &Secret) -> Result<String, ServiceError> {
-        let rule = self.draft(request, Origin::Components)?.record.key.kcv_rule;
-        let plain = PlainKey { algorithm: request.algorithm, secret: Secret::copy_of(component.expose()) };
-        Ok(kcv(&plain, rule).map_err(|error| ServiceError::field("component", error))?.value)
-    }
-
     /// Finds out where a ceremony is that another process held: what was begun is done or not, and components are lost.
     pub(super) async fn take_up_again(&self, ceremony: &mut Live) -> Result<(), ServiceError> {
         if let Some(turn) = ceremony.transcript.course().next().filter(|_| ceremony.transcript.course().is_begun()) {
@@ -449,25 +401,6 @@ impl Service {
         };
         done.then_some(entry)
     }
-}
-
-pub(super) fn typed(input: &StepInput, written: Written, len: usize, odd_parity: bool) -> Result<Secret, ServiceError> {
-    let text = input.component.as_ref().ok_or_else(|| ServiceError::field("component", "is missing"))?;
-    read_component(text, written, len, odd_parity).map_err(|error| ServiceError::field("component", error))
-}
-
-/// Whether the check value that somebody brings is that one, or as much of it as others commonly give: three bytes.
-fn same_kcv(input: &StepInput, value: &str) -> Result<(), ServiceError> {
-    match &input.kcv {
-        None => Err(ServiceError::field("kcv", "is missing")),
-        Some(given) if given.len() >= SHORTEST_KCV && agree(&given.to_ascii_uppercase(), value) => Ok(()),
-        Some(_) => Err(ServiceError::field("kcv", "is another than this shows")),
-    }
-}
-
-/// Whether one of them begins with the other: a letter may give more of it than is kept.
-fn agree(given: &str, value: &str) -> bool {
-    value.starts_with(given) || given.starts_with(value)
 }
 
 pub(super) fn line(name: &str, value: &str) -> (String, String) {
