@@ -49,9 +49,9 @@ fn expected(operation: &str, duty: &str, state: &str) -> bool {
         "GET /v1/approvals/{id}" | "POST /v1/approvals/{id}/votes" => true,
         name if name.contains("/v1/ceremonies/{id}") => true,
         "GET /v1/ceremonies" => officers || auditors,
-        "POST /v1/ceremonies/check" | "POST /v1/backup" | "POST /v1/terminals" => officers,
-        // Its plan is approved by two others.
-        "POST /v1/ceremonies" => false,
+        "POST /v1/ceremonies/check" | "POST /v1/backup" => officers,
+        // Others approve them.
+        "POST /v1/ceremonies" | "POST /v1/terminals" => false,
         "GET /v1/audit/jobs/{job}/blinding" => auditors,
         // Each officer alone, but for what takes two others: masters in the daemon's memory, copies, the end of a key.
         // The example of a dispersion is a city's key, which has cards below it.
