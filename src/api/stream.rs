@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::Refusal;
+use crate::audit::Written;
 use crate::config::Limits;
 use crate::service::{BATCH, ServiceError};
 
@@ -41,8 +42,8 @@ pub(super) trait Job: Send + 'static {
     /// Appends what ends the answers.
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ServiceError>;
 
-    /// Puts on disk what the answers so far need to have there.
-    fn checkpoint(&mut self) -> Result<(), ServiceError>;
+    /// Writes down what the answers so far need to have on disk, and gives where it is said that it is there.
+    fn checkpoint(&mut self) -> Result<Written, ServiceError>;
 
     /// Ends the job; its counts.
     fn close(self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError>;
@@ -142,6 +143,22 @@ impl Upload {
     }
 }
 
+/// A piece of the answers, and what must be on disk before it leaves.
+struct Piece {
+    bytes: Bytes,
+    covered: Option<Written>,
+}
+
+impl Piece {
+    /// The piece once it may leave.
+    async fn once_covered(self) -> io::Result<Bytes> {
+        if let Some(covered) = self.covered {
+            covered.wait().await.map_err(io::Error::other)?;
+        }
+        Ok(self.bytes)
+    }
+}
+
 /// Works through the records. The stream ends well only if every record has its answer and the job's closing
 /// record is on disk; else the connection breaks off. `first` goes before the answers.
 pub(super) fn work_through<J: Job>(
@@ -151,7 +168,7 @@ pub(super) fn work_through<J: Job>(
     first: Vec<u8>,
 ) -> impl Stream<Item = io::Result<Bytes>> {
     let (pieces, received) = mpsc::channel::<Result<Option<Bytes>, ()>>(WAITING);
-    let (answers, answered) = mpsc::channel::<io::Result<Option<Bytes>>>(WAITING);
+    let (answers, answered) = mpsc::channel::<io::Result<Option<Piece>>>(WAITING);
     let (ids, answering, patience) = (Ids::default(), answers.clone(), upload.patience);
     let records = Records { job, ids, out: first, checkpoint: Instant::now(), answers: answering, patience };
     tokio::spawn(async move {
@@ -174,7 +191,10 @@ pub(super) fn work_through<J: Job>(
     futures_util::stream::unfold(Some(answered), |answered| async move {
         let mut answered = answered?;
         match answered.recv().await {
-            Some(Ok(Some(piece))) => Some((Ok(piece), Some(answered))),
+            Some(Ok(Some(piece))) => match piece.once_covered().await {
+                Ok(bytes) => Some((Ok(bytes), Some(answered))),
+                Err(error) => Some((Err(error), None)),
+            },
             Some(Ok(None)) => None,
             Some(Err(error)) => Some((Err(error), None)),
             None => Some((Err(io::Error::other("the job stopped before its end")), None)),
@@ -189,7 +209,7 @@ struct Records<J> {
     /// Answers that no checkpoint covers yet.
     out: Vec<u8>,
     checkpoint: Instant,
-    answers: mpsc::Sender<io::Result<Option<Bytes>>>,
+    answers: mpsc::Sender<io::Result<Option<Piece>>>,
     /// How long a caller may leave its answers lying.
     patience: Duration,
 }
@@ -210,7 +230,7 @@ impl<J: Job> Records<J> {
             metrics::counter!("claviger_records_total", "result" => result).increment(count);
         }
         // The last answers leave only now that the closing record is on disk.
-        send(&self.answers, self.patience, self.out)?;
+        send(&self.answers, self.patience, self.out, None)?;
         self.answers.blocking_send(Ok(None)).map_err(|_| untaken())
     }
 
@@ -245,10 +265,12 @@ impl<J: Job> Records<J> {
         if self.out.is_empty() {
             return Ok(());
         }
-        // The counts are on disk before the answers that they cover leave.
-        self.job.checkpoint()?;
+        // The counts are on disk before the answers that they cover leave; meanwhile the next batch is worked through.
+        let covered = self.job.checkpoint()?;
         self.checkpoint = Instant::now();
-        send(&self.answers, self.patience, std::mem::take(&mut self.out))
+        // The next answers are about as long.
+        let next = Vec::with_capacity(self.out.len() + self.out.len() / 16);
+        send(&self.answers, self.patience, std::mem::replace(&mut self.out, next), Some(covered))
     }
 }
 
@@ -276,13 +298,15 @@ impl From<ReadError<Self>> for ServiceError {
 
 /// Hands answers to the connection. A caller that takes none for too long ends its job: it holds a thread.
 fn send(
-    answers: &mpsc::Sender<io::Result<Option<Bytes>>>,
+    answers: &mpsc::Sender<io::Result<Option<Piece>>>,
     patience: Duration,
     out: Vec<u8>,
+    mut covered: Option<Written>,
 ) -> Result<(), ServiceError> {
     let out = Bytes::from(out);
     for start in (0..out.len()).step_by(PIECE) {
-        let piece = out.slice(start..out.len().min(start + PIECE));
+        // Pieces leave one after another: what the first waits for, the others have.
+        let piece = Piece { bytes: out.slice(start..out.len().min(start + PIECE)), covered: covered.take() };
         let taken = Handle::current().block_on(tokio::time::timeout(patience, answers.send(Ok(Some(piece)))));
         taken.map_err(|_| ServiceError::field("answers", "were not taken in time"))?.map_err(|_| untaken())?;
     }

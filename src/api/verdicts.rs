@@ -11,6 +11,7 @@ use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use claviger_card_schemes::{FieldSet, LineFault, Verified};
 
 use super::stream::{Ids, Job};
+use crate::audit::Written;
 use crate::service::{ServiceError, VerifyJob};
 
 /// A verification whose verdicts leave in one of the formats.
@@ -73,7 +74,7 @@ impl Job for Verification {
         Ok(())
     }
 
-    fn checkpoint(&mut self) -> Result<(), ServiceError> {
+    fn checkpoint(&mut self) -> Result<Written, ServiceError> {
         self.job.checkpoint()
     }
 

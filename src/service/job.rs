@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Caller, Service, ServiceError};
-use crate::audit::{Event, Place, VerdictTree};
+use crate::audit::{Event, Place, VerdictTree, Written};
 use crate::keyring::Entry;
 use crate::policy::{DEFAULT, Denial, Permit};
 
@@ -117,9 +117,11 @@ impl Record {
         self.event.verdicts = Some(tree);
     }
 
-    pub(super) fn checkpoint(&self) -> Result<(), ServiceError> {
-        self.service.audit.append_blocking(self.event("job-checkpoint", "running"))?;
-        Ok(())
+    /// Writes the counts so far down, without waiting until they are on disk.
+    pub(super) fn checkpoint(&self) -> Written {
+        let (place, written) = self.service.audit.place();
+        self.service.audit.append_at(place, self.event("job-checkpoint", "running"));
+        written
     }
 
     pub(super) fn close(self, outcome: Result<(), &ServiceError>) -> Result<BTreeMap<String, u64>, ServiceError> {

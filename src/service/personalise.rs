@@ -7,9 +7,10 @@ use claviger_card_schemes::{CardScheme, Field, FieldSet, KeySetMaker, LineFault}
 use claviger_hsm_api::{Algorithm, KeyName, Outcome};
 use jiff::Timestamp;
 
-use super::job::{BATCH, Record};
+use super::job::Record;
 use super::perform::no_key;
 use super::{Caller, Service, ServiceError};
+use crate::audit::Written;
 use crate::keyring::{Entry, Purpose};
 use crate::operation::Personalisation;
 use crate::policy::{Permit, Resource};
@@ -40,6 +41,9 @@ struct Set {
     /// Group and row of each card of the batch that is made.
     places: Vec<(usize, usize)>,
 }
+
+/// Cards in a batch: their keys, dozens each, fit the caches.
+const CARDS: usize = 2048;
 
 /// Cities and issuers whose group is remembered: a file may name any number.
 const REMEMBERED: usize = 10_000;
@@ -81,7 +85,7 @@ impl PersonaliseJob {
         let permit = service.decide(caller, action, &resources, 0).await?;
         let record = Record::new(service, caller, action, &request.tenant, &entries, &permit)?;
         record.open().await?;
-        Ok(Self { record, permit, scheme, sets, cards: Vec::with_capacity(BATCH), generation, scratch: Vec::new() })
+        Ok(Self { record, permit, scheme, sets, cards: Vec::with_capacity(CARDS), generation, scratch: Vec::new() })
     }
 
     /// The columns that a file of cards needs, beside its id.
@@ -116,7 +120,7 @@ impl PersonaliseJob {
 
     /// Whether a batch is full and [`run`](Self::run) is due.
     pub fn is_full(&self) -> bool {
-        self.cards.len() >= BATCH
+        self.cards.len() >= CARDS
     }
 
     /// Makes the key sets of the cards taken since the last time and hands them over in order; blocks.
@@ -152,7 +156,7 @@ impl PersonaliseJob {
             backends.collect::<Vec<_>>().into_iter().for_each(|on| self.record.ran_on(on));
             outcomes.push(ran.into_iter().map(|ran| ran.map(|ran| ran.outcome)).collect());
         }
-        let mut made = 0_usize..;
+        let (mut made, mut malformed) = (0_usize.., 0);
         for card in std::mem::take(&mut self.cards) {
             let Err(fault) = card else {
                 let at = made.next().unwrap_or_default();
@@ -163,12 +167,17 @@ impl PersonaliseJob {
                     let appended = set.groups[group].maker.append(outcome, row, &mut self.scratch);
                     appended.ok_or(ServiceError::Internal)?;
                 }
-                self.record.count("made", 1);
                 each(Ok(&self.scratch));
                 continue;
             };
-            self.record.count("malformed", 1);
+            malformed += 1;
             each(Err(fault));
+        }
+        // What was made is what the batch had places for.
+        for (what, cards) in [("made", made.start as u64), ("malformed", malformed)] {
+            if cards > 0 {
+                self.record.count(what, cards);
+            }
         }
         for set in &mut self.sets {
             set.places.clear();
@@ -177,11 +186,8 @@ impl PersonaliseJob {
         Ok(())
     }
 
-    /// Puts the counts so far on disk: what was made until now may leave when this returns.
-    ///
-    /// # Errors
-    /// If the audit log does not take the record.
-    pub fn checkpoint(&self) -> Result<(), ServiceError> {
+    /// Writes the counts so far down: what was made until now may leave when that is on disk.
+    pub fn checkpoint(&self) -> Written {
         self.record.checkpoint()
     }
 
@@ -276,7 +282,7 @@ impl Service {
             transport: transport.entry,
             groups: Vec::new(),
             group_of: HashMap::new(),
-            places: Vec::with_capacity(BATCH),
+            places: Vec::with_capacity(CARDS),
         })
     }
 }

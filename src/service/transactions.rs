@@ -183,13 +183,13 @@ impl VerifyJob {
         Ok(())
     }
 
-    /// Puts the counts so far on disk: what was verified until now may leave when this returns.
+    /// Writes the counts so far down: what was verified until now may leave when that is on disk.
     ///
     /// # Errors
-    /// If the audit log does not take the record.
-    pub fn checkpoint(&mut self) -> Result<(), ServiceError> {
+    /// If the tree of verdicts is lost.
+    pub fn checkpoint(&mut self) -> Result<Written, ServiceError> {
         self.record.verdicts(self.verdicts.tree.head().map_err(lost)?);
-        self.record.checkpoint()
+        Ok(self.record.checkpoint())
     }
 
     /// Ends the job: its closing record is on disk when this returns.

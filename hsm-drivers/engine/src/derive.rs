@@ -76,6 +76,14 @@ impl KeyRows {
         &self.keys.expose()[number * self.stride..][..size]
     }
 
+    /// The keys of these rows, if they were derived and lie one after another.
+    pub(crate) fn in_a_row(&self, rows: &[u32]) -> Option<&[u8]> {
+        let first = self.number(*rows.first()? as usize);
+        let follow = rows.iter().zip(first..).all(|(row, number)| self.number(*row as usize) == number);
+        let keys = self.keys.expose().get(first as usize * self.stride..)?.get(..rows.len() * self.stride)?;
+        (follow && self.sizes.is_empty()).then_some(keys)
+    }
+
     /// A cipher for each of the given rows; `part` cuts the key, as the retail MAC does.
     pub(crate) fn group(
         &self,
@@ -137,11 +145,14 @@ impl KeyRows {
                 continue;
             }
             let factor = inputs.cell(factor, first + row)?;
+            if pairs.len() > SHARED {
+                index.push(pairs.len() as u32);
+                pairs.push((*key, factor));
+                continue;
+            }
             let place = &mut seen[place(*key, factor) % (4 * SHARED)];
             match place {
-                Some((of, with, number)) if pairs.len() <= SHARED && (*of, *with) == (*key, factor) => {
-                    index.push(*number);
-                }
+                Some((of, with, number)) if (*of, *with) == (*key, factor) => index.push(*number),
                 _ => {
                     let number = pairs.len() as u32;
                     *place = Some((*key, factor, number));
@@ -278,7 +289,7 @@ impl KeyRows {
 }
 
 /// The cipher of the bulk kernels that derives keys of this algorithm.
-fn bulk_cipher(algorithm: Algorithm) -> Option<Cipher> {
+pub(crate) fn bulk_cipher(algorithm: Algorithm) -> Option<Cipher> {
     match algorithm {
         Algorithm::TripleDes => Some(Cipher::TripleDes),
         Algorithm::Sm4 => Some(Cipher::Sm4),

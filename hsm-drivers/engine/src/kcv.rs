@@ -1,12 +1,12 @@
 //! Key check values.
 
-use claviger_bulk_mac::LANES;
+use claviger_bulk_mac::Mac;
 use claviger_hsm_api::{
     Algorithm, Batch, Kcv, KcvFunction, KcvInput, KcvRule, MacAlgorithm, MacSpec, Message, Padding, Truncation,
 };
 
+use crate::blocks::{encipher, in_bulk};
 use crate::derive::KeyRows;
-use crate::group::Blocks;
 use crate::input::Inputs;
 use crate::mac::{Span, macs};
 use crate::run::{EngineError, PlainKey};
@@ -45,14 +45,15 @@ pub(crate) fn kcvs(
     };
     match (rule.function, algorithm.block_len()) {
         (KcvFunction::Ecb, Some(block)) => {
-            for rows in rows.chunks(LANES) {
-                let mut blocks: Blocks = [[fill; 16]; LANES];
-                keys.group(rows, algorithm, 0..algorithm.key_len())?.encrypt(&mut blocks);
-                rows.iter().zip(&blocks).try_for_each(|(row, full)| kept(*row, &full[..block]))?;
-            }
-            Ok(())
+            let mut found = vec![0; rows.len() * block];
+            encipher(keys, rows, &vec![fill; rows.len() * block], &mut found)?;
+            rows.iter().zip(found.chunks_exact(block)).try_for_each(|(row, full)| kept(*row, full))
         }
         (KcvFunction::Cmac, Some(block)) => {
+            let mut found = vec![0; rows.len() * block];
+            if in_bulk(keys, rows, Mac::Cmac, &vec![fill; rows.len() * block], &mut found) {
+                return rows.iter().zip(found.chunks_exact(block)).try_for_each(|(row, full)| kept(*row, full));
+            }
             let truncation = Truncation::Left(block);
             let (algorithm, padding) = (MacAlgorithm::Cmac, Padding::None);
             let spec = MacSpec { algorithm, second: None, padding, initial: None, truncation };

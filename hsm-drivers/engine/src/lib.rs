@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod bulk;
 mod cipher;
 mod columns;

@@ -2,7 +2,7 @@
 
 use claviger_hsm_api::{
     Algorithm, Batch, Column, DriverError, Finish, KeyColumn, KeyPath, Leg, LegOutcome, LegValue, MalformedBatch,
-    NewKey, Outcome, Recipe, RecipeRefused, Secret, StoredKey, When,
+    NewKey, Outcome, Recipe, RecipeRefused, Secret, StoredKey, When, WrapFormat,
 };
 use subtle::ConstantTimeEq;
 
@@ -422,9 +422,22 @@ fn empty_outcome(finish: &Finish, rows: usize) -> LegOutcome {
     let value = match finish {
         Finish::VerifyMac { .. } | Finish::VerifySignature { .. } => LegValue::Verdicts(Vec::with_capacity(rows)),
         Finish::Store { .. } => LegValue::Stored(Vec::new()),
-        _ => LegValue::Bytes(Column::Variable { ends: Vec::with_capacity(rows), bytes: Vec::new() }),
+        // One that grows is copied and wiped again and again.
+        _ => LegValue::Bytes(Column::Variable {
+            ends: Vec::with_capacity(rows),
+            bytes: Vec::with_capacity(rows * expected_len(finish)),
+        }),
     };
     LegOutcome { ran: Vec::with_capacity(rows), value }
+}
+
+/// Bytes that a leg puts out for a row, where most are of one length.
+fn expected_len(finish: &Finish) -> usize {
+    match finish {
+        Finish::Kcv { rule } => rule.take.into(),
+        Finish::Wrap { format: WrapFormat::Ecb { .. }, .. } => 16,
+        _ => 0,
+    }
 }
 
 /// Whether each row has a key at the end of a path: not where a step reads what a leg did not put out.

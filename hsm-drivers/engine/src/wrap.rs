@@ -1,14 +1,13 @@
 //! Keys under keys.
 
 use aes_kw::{AesKw, KeyInit};
-use claviger_bulk_mac::LANES;
 use claviger_hsm_api::{Algorithm, MalformedBatch, Message, Padding, Secret, WrapFormat};
 use claviger_locked_memory::LockedBytes;
 use subtle::ConstantTimeEq;
 
+use crate::blocks::encipher;
 use crate::derive::KeyRows;
 use crate::exchange::block;
-use crate::group::Blocks;
 use crate::mac::Span;
 use crate::padding::pad;
 use crate::run::EngineError;
@@ -23,9 +22,7 @@ pub(crate) fn wrap(
 ) -> Result<(), EngineError> {
     match format {
         WrapFormat::Ecb { prefix, padding } => {
-            for rows in span.rows.chunks(LANES) {
-                ecb(keys, under, (prefix, *padding), &Span { rows, ..*span }, &mut each)?;
-            }
+            ecb(keys, under, (prefix, *padding), span, each)?;
         }
         WrapFormat::KeyBlock(header) => {
             for row in span.rows {
@@ -42,17 +39,29 @@ pub(crate) fn wrap(
     Ok(())
 }
 
-/// Up to [`LANES`] rows side by side. The keys themselves stay in locked memory; only prefixes and padding are
-/// worked out outside.
+/// All rows side by side. The keys themselves stay in locked memory; only prefixes and padding are worked out outside.
 fn ecb(
     keys: &KeyRows,
     under: &KeyRows,
     (prefix, padding): (&Message, Padding),
     Span { inputs, first, rows }: &Span<'_>,
-    each: &mut impl FnMut(u32, &[u8]),
+    mut each: impl FnMut(u32, &[u8]),
 ) -> Result<(), EngineError> {
     let algorithm = under.algorithm();
     let block = algorithm.block_len().ok_or(EngineError::NoBlockCipher(algorithm))?;
+    let (key_len, is_filled) = (keys.algorithm().key_len(), matches!(padding, Padding::None | Padding::OneIfNeeded));
+    if prefix.0.is_empty()
+        && is_filled
+        && key_len.is_multiple_of(block)
+        && let Some(plain) = keys.in_a_row(rows)
+    {
+        // Whole blocks and nothing else: they are enciphered where they lie.
+        let of_each = rows.iter().flat_map(|row| std::iter::repeat_n(*row, key_len / block));
+        let mut found = vec![0; plain.len()];
+        encipher(under, &of_each.collect::<Vec<_>>(), plain, &mut found)?;
+        rows.iter().zip(found.chunks_exact(key_len)).for_each(|(row, wrapped)| each(*row, wrapped));
+        return Ok(());
+    }
     // Prefix, room for the key, padding: row after row.
     let (mut frame, mut places, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for row in *rows {
@@ -70,18 +79,18 @@ fn ecb(
             plain[*place..][..key.len()].copy_from_slice(key);
         }
     });
-    let group = under.group(rows, algorithm, 0..algorithm.key_len())?;
     let starts: Vec<usize> = std::iter::once(0).chain(ends.iter().copied()).take(rows.len()).collect();
     let longest = starts.iter().zip(&ends).map(|(start, end)| end - start).max().unwrap_or(0);
+    let (mut column, mut found) = (LockedBytes::zeroed(rows.len() * block), vec![0; rows.len() * block]);
     for offset in (0..longest).step_by(block) {
-        let mut blocks: Blocks = [[0; 16]; LANES];
+        // Of a row that has ended already there is something, and nothing comes of it.
         let lanes = || starts.iter().zip(&ends).enumerate().filter(|(_, (start, end))| *start + offset < **end);
         for (lane, (start, _)) in lanes() {
-            blocks[lane][..block].copy_from_slice(&plain.expose()[start + offset..][..block]);
+            column.expose_mut()[lane * block..][..block].copy_from_slice(&plain.expose()[start + offset..][..block]);
         }
-        group.encrypt(&mut blocks);
+        encipher(under, rows, column.expose(), &mut found)?;
         for (lane, (start, _)) in lanes() {
-            frame[start + offset..][..block].copy_from_slice(&blocks[lane][..block]);
+            frame[start + offset..][..block].copy_from_slice(&found[lane * block..][..block]);
         }
     }
     for (row, (start, end)) in rows.iter().zip(starts.iter().zip(&ends)) {
