@@ -86,7 +86,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Whether ceremonies are rehearsals: keys of development are thrown away.
+    /// Whether ceremonies are rehearsals: keys of development are for nothing else.
     fn is_rehearsal(&self) -> bool {
         self.policy.in_force().name == "dev"
     }

@@ -33,10 +33,10 @@ pub enum TypedWrong {
     #[error("byte {0} has even parity")]
     EvenParity(usize),
     /// More than the key has.
-    #[error("it is too long: the key has {0} bytes")]
+    #[error("it is too long: it has {0} bytes")]
     TooLong(usize),
     /// Less than the key has.
-    #[error("it is too short: the key has {0} bytes")]
+    #[error("it is too short: it has {0} bytes")]
     TooShort(usize),
     /// Nothing but zeros.
     #[error("it is all zeros: whoever has the others would have the key")]

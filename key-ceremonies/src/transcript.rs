@@ -138,7 +138,7 @@ pub struct Entry {
     pub at: Timestamp,
     /// SHA-256 of the line before, hexadecimal; zeros in the first.
     pub prev: String,
-    /// On every line of a rehearsal: its keys are thrown away.
+    /// On every line of a rehearsal: its keys are for nothing else.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rehearsal: bool,
     /// What happened.
@@ -272,7 +272,8 @@ impl Transcript {
     }
 
     /// What somebody who was there signs, once it is over: the hash of the line that ended it covers all before, and the
-    /// hash of their certificate's text and the time what stands in the transcript beside the signature.
+    /// time and the hash of the text that their certificate is written in what stands in the transcript beside the signature. Their certificate itself is called
+    /// as everywhere, by the SHA-256 of its DER.
     pub fn closing(&self, by: &str, certificate: &str, at: Timestamp) -> Option<String> {
         let (last, how) = self.entries.iter().zip(&self.lines).find_map(|(entry, line)| match &entry.event {
             Event::Ended { how, .. } => Some(((entry.n, line), *how)),
@@ -281,10 +282,13 @@ impl Transcript {
         let (opening, (lines, last)) = (self.opening()?, last);
         let plan = format!("{} version {}, {}", self.plan.id, self.plan.version, hex::encode(digest(&opening.plan)));
         let rehearsal = if self.is_rehearsal() { "yes" } else { "no" };
-        let (hash, certificate) = (hex::encode(digest(last)), hex::encode(digest(certificate)));
+        let (hash, written) = (hex::encode(digest(last)), hex::encode(digest(certificate)));
+        let signed = Signed { certificate: certificate.to_owned(), signature: String::new() };
+        let certificate = signed.fingerprint().unwrap_or_default();
         Some(format!(
             "claviger ceremony, version 1\nceremony: {}\nplan: {plan}\nrehearsal: {rehearsal}\noutcome: {}\n\
-             lines: {lines}\nhash: {hash}\nsigner: {by}\ncertificate: {certificate}\ntime: {at}\n",
+             lines: {lines}\nhash: {hash}\nsigner: {by}\ncertificate: {certificate}\n\
+             as written, SHA-256: {written}\ntime: {at}\n",
             opening.ceremony,
             how.as_str(),
         ))
@@ -298,7 +302,7 @@ impl Transcript {
         })
     }
 
-    /// Whether its keys are thrown away.
+    /// Whether its keys are for nothing else.
     pub fn is_rehearsal(&self) -> bool {
         self.entries.first().is_some_and(|entry| entry.rehearsal)
     }

@@ -76,7 +76,7 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (429, "quota", "tenant `demo` may have 50000000 items a day, and would have more", None),
     (502, "backend_failed", "software: run: the key is not open", None),
     (503, "backend_resting", "backend `room-1` failed too often and is tried again in 2 s", None),
-    (503, "sealed", "the daemon is sealed: an officer must unseal it first", None),
+    (503, "sealed", "the daemon is sealed: it must be unsealed first", None),
     (503, "busy", "the daemon is busy: no more files are worked through at once", None),
     (503, "no_replica", "no backend that may serve the key is up", None),
     (503, "store_failed", "the store failed", None),

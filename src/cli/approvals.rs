@@ -197,7 +197,9 @@ async fn bring(client: &Client, id: &str, said: &Said, output: &Output) -> anyho
     let proposal: Proposal = client.post(&format!("/v1/approvals/{id}/votes"), said).await?;
     output.result(&proposal, || {
         let approved = proposal.votes.iter().filter(|vote| vote.vote == "approve").count();
-        format!("{} is {}: {approved} of {} have approved it", proposal.id, proposal.state, proposal.approvals)
+        let ready = proposal.state == "open" && approved as u64 >= proposal.approvals;
+        let state = if ready { "approved, and not used yet" } else { &proposal.state };
+        format!("{} is {state}: {approved} of {} have approved it", proposal.id, proposal.approvals)
     });
     Ok(ExitCode::SUCCESS)
 }

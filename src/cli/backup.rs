@@ -17,6 +17,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 
 use super::output::Output;
+use super::screen::tidy_up_when_told_to_end;
 use super::unseal::{ask_passphrase, type_share};
 use super::{Global, serve};
 use crate::audit::{Audit, Event};
@@ -196,6 +197,7 @@ async fn restore(
 
 /// One custodian after the other types a share at this terminal; nothing of one is there when the next comes.
 fn ask_shares(commitments: &Commitments, output: &Output) -> anyhow::Result<Vec<Share>> {
+    tidy_up_when_told_to_end(None);
     let mut shares: Vec<Share> = Vec::new();
     while shares.len() < usize::from(commitments.threshold) {
         let heading = format!("Restoring: share {} of the {} that it takes", shares.len() + 1, commitments.threshold);

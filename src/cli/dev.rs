@@ -110,8 +110,15 @@ impl Dev {
             let url = directory.serves_at(daemon)?;
             let words = || {
                 let data = directory.0.display();
+                let sealed = match daemon.is_unsealed() {
+                    true => String::new(),
+                    false => format!(
+                        "It is sealed: custodians bring their shares, each at a terminal of their own:\n  \
+                         claviger --data {data} --as custodian unseal --share\n"
+                    ),
+                };
                 format!(
-                    "Claviger serves {url} from {data} (development; tenant demo).\n\
+                    "Claviger serves {url} from {data} (development; tenant demo).\n{sealed}\
                      Try, in another terminal:\n  claviger --data {data} --as officer keys list --tenant demo\n\
                      Stop with Ctrl-C."
                 )
@@ -158,16 +165,19 @@ impl Directory {
             certificates::make(&self.0, CLIENTS)?;
         }
         let key_file = self.0.join("storage.key");
-        if !key_file.exists() {
+        let is_new = !key_file.exists();
+        let store = Store::open(&self.0.join("claviger.db")).await?;
+        if is_new {
             seal::create_key_file(&key_file)?;
-            let store = Store::open(&self.0.join("claviger.db")).await?;
             seal::initialise(&store, Opener::KeyFile(&key_file)).await?;
             let audit = Audit::open(&self.0.join("audit.jsonl"))?;
             audit
                 .append(Event { event: "initialise".to_owned(), outcome: "sealed".to_owned(), ..Event::default() })
                 .await?;
         }
-        self.put("claviger.toml", configuration(settings).as_bytes())?;
+        // What custodians have sealed with shares no key file opens.
+        let is_shared = seal::shares_of(&seal::text_of(&store).await?).is_some();
+        self.put("claviger.toml", configuration(settings, is_shared).as_bytes())?;
         Ok(self.0.join("claviger.toml"))
     }
 
@@ -222,18 +232,19 @@ impl Directory {
     }
 }
 
-fn configuration(settings: &Settings<'_>) -> String {
+fn configuration(settings: &Settings<'_>, is_shared: bool) -> String {
     let Settings { listen, tenants, backends, schemes } = settings;
     let mut tenants: Vec<&str> = tenants.iter().map(String::as_str).collect();
     tenants.insert(0, "demo");
     let schemes = schemes
         .as_ref()
         .map_or_else(String::new, |path| format!("schemes = {}\n", toml::Value::from(path.display().to_string())));
+    let seal = if is_shared { "" } else { "[seal]\nkey_file = \"storage.key\"\n\n" };
     let mut text = format!(
         "# Written by `claviger dev` at each start; for a real daemon see docs/configuration.md.\n\
          listen = \"{listen}\"\ndata = \".\"\npolicies = \"dev\"\n{schemes}\n\
          [tls]\ncertificate = \"server.pem\"\nkey = \"server-key.pem\"\nclient_ca = \"ca.pem\"\n\n\
-         [seal]\nkey_file = \"storage.key\"\n\n{backends}"
+         {seal}{backends}"
     );
     for (name, kind, role) in CLIENTS {
         text += &format!(

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -23,6 +24,18 @@ const SHORTEST_KCV: usize = 6;
 /// The other screen, while it is shown.
 pub(super) struct Screen(());
 
+/// Whether it is: who is told to end leaves it as well.
+static SHOWN: AtomicBool = AtomicBool::new(false);
+
+/// Wipes the other screen and leaves it. In this order: nothing of what was shown is there when the first screen comes back, and
+/// none of it is kept.
+fn leave_screen() {
+    let mut out = std::io::stdout();
+    let _ = execute!(out, Clear(ClearType::All), Clear(ClearType::Purge), LeaveAlternateScreen, cursor::Show);
+    let _ = disable_raw_mode();
+    SHOWN.store(false, Ordering::SeqCst);
+}
+
 /// Whoever sat there left.
 #[derive(Debug, thiserror::Error)]
 #[error("left before the turn was done: take it up again with `claviger ... ceremony join`")]
@@ -38,6 +51,7 @@ impl Screen {
         }
         forget_typed();
         enable_raw_mode().context("the terminal cannot be set")?;
+        SHOWN.store(true, Ordering::SeqCst);
         let screen = Self(());
         execute!(std::io::stdout(), EnterAlternateScreen, Clear(ClearType::All), cursor::MoveTo(0, 0))?;
         Ok(screen)
@@ -89,24 +103,26 @@ impl Screen {
         until_entered()
     }
 
-    /// Has a component typed; each character is checked as it comes. None if it was never seen, which may be said where
-    /// `unseen` tells how.
+    /// Has a component or a share typed, whichever `what` says; each character is checked as it comes. None if it was never seen,
+    /// which may be said where `unseen` tells how.
     pub(super) fn type_component(
         &self,
         heading: &str,
+        what: &str,
         (written, bytes, odd_parity): (Written, usize, bool),
         unseen: Option<&str>,
     ) -> anyhow::Result<Option<Zeroizing<String>>> {
         let mut typed = TypedComponent::new(written, bytes, odd_parity);
         let mut said = String::new();
+        let asked = format!("Type the {what}; blanks are of no matter.");
         loop {
             let shown = typed.shown();
             let rest = if typed.is_complete() { "Press Enter." } else { unseen.unwrap_or_default() };
-            self.show(&[heading, "", "Type the component; blanks are of no matter.", "", &shown, "", &said, rest])?;
+            self.show(&[heading, "", &asked, "", &shown, "", &said, rest])?;
             said.clear();
             match key()? {
                 KeyCode::Enter if typed.is_complete() => return Ok(Some(shown)),
-                KeyCode::Enter => said = format!("It is not complete: the key has {bytes} bytes."),
+                KeyCode::Enter => said = format!("It is not complete: it has {bytes} bytes."),
                 KeyCode::Backspace => typed.pop(),
                 KeyCode::Tab if unseen.is_some() => return Ok(None),
                 KeyCode::Esc => return Err(Left.into()),
@@ -142,15 +158,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // In this order: nothing of what was shown is there when the first screen comes back, and none of it is kept.
-        let _ = execute!(
-            std::io::stdout(),
-            Clear(ClearType::All),
-            Clear(ClearType::Purge),
-            LeaveAlternateScreen,
-            cursor::Show
-        );
-        let _ = disable_raw_mode();
+        leave_screen();
     }
 }
 
@@ -224,14 +232,16 @@ fn forget_typed() {
 /// Once the program is to end, leaves the terminal as it was found, and nothing behind in `folder`.
 pub(super) fn tidy_up_when_told_to_end(folder: Option<PathBuf>) {
     let before = tcgetattr(rustix::stdio::stdin()).ok();
+    let told = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = told else { return };
     tokio::spawn(async move {
-        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-        else {
-            return;
+        let number = tokio::select! {
+            _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+            _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = hangup.recv() => SignalKind::hangup().as_raw_value(),
         };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        if SHOWN.load(Ordering::SeqCst) {
+            leave_screen();
         }
         if let Some(before) = before {
             let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &before);
@@ -239,6 +249,6 @@ pub(super) fn tidy_up_when_told_to_end(folder: Option<PathBuf>) {
         if let Some(folder) = folder {
             let _ = std::fs::remove_dir_all(folder);
         }
-        std::process::exit(130);
+        std::process::exit(128 + number);
     });
 }

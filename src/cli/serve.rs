@@ -44,7 +44,7 @@ impl Serve {
             let sealed = if daemon.is_unsealed() {
                 ""
             } else {
-                " (sealed: run `claviger unseal`; a new store needs `claviger init` before)"
+                " (sealed: run `claviger unseal`, or `claviger unseal --share` at each custodian's terminal; a new store needs `claviger init` before)"
             };
             output.say(format!("claviger serves {url}{sealed}"));
             Ok(())

@@ -88,7 +88,11 @@ impl Printer {
         } else {
             options.append(true).create_new(true).mode(0o600);
         }
-        let file = options.open(path).with_context(|| name.clone())?;
+        let unread = rustix::io::Errno::NXIO.raw_os_error();
+        let file = match options.open(path) {
+            Err(error) if error.raw_os_error() == Some(unread) => bail!("nobody reads from {name}"),
+            opened => opened.with_context(|| name.clone())?,
+        };
         Ok(Self { file, name })
     }
 

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Global;
 use super::output::Output;
-use super::screen::Screen;
+use super::screen::{Screen, tidy_up_when_told_to_end};
 
 /// Open the seal of a daemon that was sealed with a passphrase or with shares
 #[derive(Args)]
@@ -32,6 +32,7 @@ impl Unseal {
     pub(super) async fn run(self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
         let client = global.client()?;
         if self.share {
+            tidy_up_when_told_to_end(None);
             let share = type_share("Unsealing: the share of a custodian")?;
             let brought: SharesBrought = client.post("/v1/unseal/shares", &BringShare { share }).await?;
             output.result(&brought, || match brought.unsealed {
@@ -51,7 +52,7 @@ impl Unseal {
 
 /// A share, typed at the terminal's other screen.
 pub(super) fn type_share(heading: &str) -> anyhow::Result<Zeroizing<String>> {
-    let typed = Screen::open()?.type_component(heading, (Written::Letters, SHARE_LEN, false), None)?;
+    let typed = Screen::open()?.type_component(heading, "share", (Written::Letters, SHARE_LEN, false), None)?;
     typed.context("no share")
 }
 

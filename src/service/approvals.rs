@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use claviger_hsm_api::KeyState;
 use claviger_key_ceremonies::{Signed, Statement, Vote};
 use jiff::Timestamp;
 
@@ -189,6 +190,22 @@ impl Service {
         }
     }
 
+    /// Refuses what nobody's approval could have done.
+    async fn can_come_true(&self, asked: &Asked) -> Result<(), ServiceError> {
+        if asked.action == "cancel_ceremony" {
+            let id = asked.lines.iter().find(|(name, _)| name == "ceremony").map_or("", |(_, id)| id);
+            return self.is_open_ceremony(id).await;
+        }
+        let entry =
+            asked.key.as_ref().filter(|_| asked.action == "destroy_key").and_then(|(id, _)| self.keyring.find(id));
+        match entry.map(|entry| entry.record.key.state) {
+            Some(from) if !from.may_become(KeyState::Destroyed) => {
+                Err(KeyringError::State { from, to: KeyState::Destroyed }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The id of the proposal.
     async fn proposed(&self, caller: &Caller, asked: &Asked, needed: u64) -> Result<String, ServiceError> {
         let _alone = self.proposing.lock().await;
@@ -211,6 +228,7 @@ impl Service {
         if own >= MOST_OWN {
             return Err(ServiceError::Busy("too many proposals of the caller are open: have some refused, or done"));
         }
+        self.can_come_true(asked).await?;
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| ServiceError::Internal)?;
         let statement = Statement {

@@ -16,7 +16,7 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// No storage master key yet.
-    #[error("the daemon is sealed: an officer must unseal it first")]
+    #[error("the daemon is sealed: it must be unsealed first")]
     Sealed,
     /// Policy said no.
     #[error("{0}")]

@@ -1,6 +1,7 @@
 //! Ceremonies as people hold them: each in a terminal of their own, against a real daemon.
 
 pub(crate) mod attacks;
+mod joining;
 mod moves;
 mod offline;
 mod on_tokens;
@@ -93,12 +94,12 @@ impl Player {
             self.secrets.push(sheet.0.clone());
             self.sheet = Some(sheet);
             self.leave("\r", "Press Enter when you hold the sheet");
-        } else if screen.contains("Type the component; blanks are of no matter.") {
+        } else if screen.contains("; blanks are of no matter.") {
             let (component, _) = self.sheet.clone().unwrap();
             self.secrets.push(component.clone());
             self.terminal.type_in(&component);
             self.terminal.expect("Press Enter.");
-            self.leave("\r", "Type the component; blanks");
+            self.leave("\r", "; blanks are of no matter.");
         } else if screen.contains("Type the component's check value") {
             let (_, kcv) = self.sheet.clone().unwrap();
             self.leave(&format!("{kcv}\r"), "Type the component's check value");
@@ -319,6 +320,28 @@ fn every_shipped_plan_is_rehearsed_from_terminals() {
     }
     // Three that are entered, two that are exchanged, two of an offline ceremony, three that are shown and typed back, and five shares.
     assert_eq!(looked_for, 3 + 2 + 2 + 2 * 3 + 2 * 5);
+}
+
+/// A terminal that is told to end wipes what only its custodian may see, whoever tells it.
+#[test]
+fn a_terminal_that_is_told_to_end_keeps_nothing() {
+    use rustix::process::Signal;
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        let rehearsal = Rehearsal::start("hand-out-root");
+        let mut witness = rehearsal.room.join("witness");
+        witness.terminal.expect(QUESTIONS[0]);
+        witness.terminal.type_in("yes\r");
+        let mut custodian = rehearsal.room.join("custodian");
+        custodian.terminal.expect("Press Enter when it is written down");
+        let screen = custodian.terminal.screen();
+        let shown: Vec<&str> = screen.lines().filter(|line| line.starts_with("    ")).collect();
+        let groups: Vec<&str> = shown.iter().flat_map(|line| line.split_whitespace()).collect();
+        assert!(groups.len() > 4, "{screen}");
+        custodian.terminal.signal(signal);
+        assert_eq!(custodian.terminal.end(), 128 + signal.as_raw() as u32);
+        let left = custodian.terminal.everything_visible();
+        assert!(groups.iter().filter(|group| group.len() == 5).all(|group| !left.contains(group)), "{left}");
+    }
 }
 
 /// Whoever types while others are at work has answered nothing, signed nothing, and shown nothing.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Time in which a program says what it is expected to say.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,6 +109,12 @@ impl Terminal {
     pub(crate) fn type_in(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
         self.keyboard.flush().unwrap();
+    }
+
+    /// Sends the program a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let id = self.child.process_id().and_then(|id| Pid::from_raw(id as i32)).unwrap();
+        kill_process(id, signal).unwrap();
     }
 
     /// Whether it has ended, and all that it said is on the screen.

@@ -42,10 +42,7 @@ pub(crate) fn block(
         BlockVersion::Sm4Local => under == Algorithm::Sm4,
     };
     if !wanted {
-        return Err(EngineError::BlockVersion {
-            version: header.version.as_str().chars().next().unwrap_or_default(),
-            under,
-        });
+        return Err(EngineError::BlockVersion { version: header.version.to_string(), under });
     }
     let options = tr31::WrapOptions { version, form, padding: tr31::KeyPadding::Obfuscated };
     Ok(tr31::wrap(options, kbpk, &written(header, algorithm)?, key, &mut random)?)
@@ -202,7 +199,8 @@ fn open_block(under: &dyn Opener, key: &NewKey, text: &str, local: bool) -> Resu
         (Version::D | Version::E, _) => is_aes(kbpk),
     };
     if !of_cipher {
-        return Err(EngineError::BlockVersion { version: block.version().letter(), under: kbpk });
+        let version = if local { BlockVersion::Sm4Local.to_string() } else { block.version().letter().to_string() };
+        return Err(EngineError::BlockVersion { version, under: kbpk });
     }
     let opened = match under.plain() {
         Some(plain) => block.unwrap(plain)?,

@@ -55,7 +55,7 @@ pub enum EngineError {
     #[error("key blocks of version {version} are not under a key of {under}")]
     BlockVersion {
         /// Of the block.
-        version: char,
+        version: String,
         /// The cipher.
         under: Algorithm,
     },

@@ -216,7 +216,7 @@ impl Verify {
         output.result(&facts, || {
             let mut said = format!(
                 "{}{} lines hold: {} version {} is {state}\nceremony {} of daemon {}, SHA-256 {}\nin words: {}",
-                if rehearsal { "REHEARSAL: its keys were thrown away\n" } else { "" },
+                if rehearsal { "REHEARSAL: its keys are for nothing else\n" } else { "" },
                 transcript.entries().len(),
                 transcript.plan().id,
                 transcript.plan().version,
@@ -262,7 +262,7 @@ fn page(transcript: &Transcript, text: &str) -> String {
     let title = escaped(&plan.title);
     let _ = writeln!(page, "<title>{title}</title>\n<h1>{title}</h1>");
     if transcript.is_rehearsal() {
-        page.push_str("<p class=\"rehearsal\">REHEARSAL: these keys were thrown away</p>\n");
+        page.push_str("<p class=\"rehearsal\">REHEARSAL: these keys are for nothing else</p>\n");
     }
     let _ = writeln!(page, "<p>{}</p>\n<table>", escaped(&plan.purpose));
     let opening = transcript.opening();

@@ -22,7 +22,7 @@ use crate::config::Config;
 /// How long a daemon may take until it serves.
 const STARTING: Duration = Duration::from_secs(30);
 /// Why there is nothing to take from it.
-const REHEARSED: &str = "the ceremony was a rehearsal: its keys are thrown away";
+const REHEARSED: &str = "the ceremony was a rehearsal, by the policies of development: its keys are for nothing else";
 /// How often somebody who waits for others looks again.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -54,7 +54,9 @@ impl Offline {
             bail!("something serves at {} already: end it first", settings.listen);
         }
         for name in reachable() {
-            output.say(format!("network interface {name} is up: unplug it, or say in the transcript why it is"));
+            output.say(format!(
+                "network interface {name} is up: unplug it before the witness confirms that this machine has no network"
+            ));
         }
         let log = settings.data.join("offline.log");
         crate::daemon::make_private_directory(&settings.data)?;

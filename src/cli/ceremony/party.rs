@@ -128,7 +128,7 @@ impl<'a> Party<'a> {
     }
 
     fn greet(&self, ceremony: &Ceremony) {
-        let rehearsal = if ceremony.rehearsal { "REHEARSAL: keys are thrown away\n" } else { "" };
+        let rehearsal = if ceremony.rehearsal { "REHEARSAL: its keys are for nothing else\n" } else { "" };
         let names: Vec<&str> = self.people.iter().map(|person| person.name.as_str()).collect();
         self.output.say(format!(
             "{rehearsal}{} ({}), tenant {}\nceremony {}\nhere: {}\n",
@@ -214,13 +214,16 @@ impl<'a> Party<'a> {
             "enter" => {
                 let screen = Screen::open()?;
                 let written = if next.written.as_deref() == Some("hex") { Written::Hex } else { Written::Letters };
-                step.component = screen.type_component(&heading, (written, bytes, next.odd_parity), None)?;
+                step.component =
+                    screen.type_component(&heading, "component", (written, bytes, next.odd_parity), None)?;
                 step.kcv = Some(screen.type_kcv(&heading, "Type the component's check value, and press Enter.")?);
             }
             "prove" => {
                 let screen = Screen::open()?;
                 let unseen = "Press Tab if you have not seen it: another is drawn for you.";
-                step.component = screen.type_component(&heading, (Written::Letters, bytes, false), Some(unseen))?;
+                let what = if next.written.is_some() { "component" } else { "share" };
+                step.component =
+                    screen.type_component(&heading, what, (Written::Letters, bytes, false), Some(unseen))?;
                 step.lost = step.component.is_none();
             }
             "see" => {

@@ -21,7 +21,7 @@ use super::party::{Participant, Party};
 use super::{is_free, plan_text, planned, read};
 use crate::cli::dev::{Directory, Settings};
 use crate::cli::output::Output;
-use crate::cli::screen::tidy_up_when_told_to_end;
+use crate::cli::screen::{Left, tidy_up_when_told_to_end};
 use crate::daemon::Daemon;
 
 /// Whose keys a rehearsal makes.
@@ -100,7 +100,7 @@ impl Rehearse {
             }
             tokio::time::sleep(LOOK).await;
         }
-        held
+        held.map_err(|error| if error.is::<Left>() { anyhow::anyhow!("left: the rehearsal is over") } else { error })
     }
 
     async fn hold(

@@ -2,12 +2,12 @@
 
 use claviger_hsm_api::Secret;
 use claviger_hsm_engine::{PlainKey, kcv};
-use claviger_key_ceremonies::{Turn, Written, read_component, write_component};
+use claviger_key_ceremonies::{Ending, Event, TRIES, Turn, Written, read_component, write_component};
 use subtle::ConstantTimeEq;
 
-use super::Live;
 use super::planned::key_request;
 use super::steps::{Done, line};
+use super::{CeremonyError, Live};
 use crate::keyring::Origin;
 use crate::operation::{KeyRequest, StepInput};
 use crate::service::{Service, ServiceError};
@@ -66,6 +66,32 @@ impl Service {
         }
         ceremony.components.insert((key.to_owned(), turn.person.unwrap_or_default()), typed);
         Ok(Done { lines: vec![line("component kcv", &value)], ..Done::default() })
+    }
+
+    /// Has components that make no key brought again, all of them: nobody knows which is the wrong one. After three such sets
+    /// the ceremony has failed.
+    pub(super) async fn enter_again(&self, ceremony: &mut Live, key: &str, turn: &str, reason: String) -> ServiceError {
+        ceremony.components.retain(|(of, _), _| of != key);
+        let sets = ceremony.transcript.entries().iter().filter(|entry| match &entry.event {
+            Event::Undone { turn: undone, reason: said, .. } => undone == turn && *said == reason,
+            _ => false,
+        });
+        let left = TRIES.saturating_sub(sets.count().try_into().unwrap_or(TRIES));
+        let course = ceremony.transcript.course();
+        let from = course.components_from().and_then(|at| course.turns().get(at)).map(|turn| turn.label.clone());
+        let next = match from {
+            Some(to) if left > 0 => {
+                Event::Back { to, reason: "the components make no key: they are brought again".to_owned() }
+            }
+            _ => {
+                let reason = "three sets of components made no key".to_owned();
+                Event::Ended { how: Ending::Failed, by: String::new(), reason }
+            }
+        };
+        match self.add(ceremony, next).await {
+            Ok(()) => CeremonyError::Refused { reason, left }.into(),
+            Err(error) => error,
+        }
     }
 
     /// A component's check value, by the rule of the key that it is of.

@@ -327,6 +327,15 @@ impl Service {
         self.settle(caller, &permit, self.in_ceremony(&tenant, id, &cancelled), cancelled).await
     }
 
+    /// Refuses a ceremony that is over.
+    pub(super) async fn is_open_ceremony(&self, id: &str) -> Result<(), ServiceError> {
+        let mut live = self.ceremonies.live.lock().await;
+        match self.live(&mut live, id).await?.transcript.course().ending() {
+            Some(ending) => Err(CeremonyError::Over(ending.as_str()).into()),
+            None => Ok(()),
+        }
+    }
+
     /// What ending a ceremony early is, for those who must approve it.
     pub(super) async fn cancelling_in_words(&self, id: &str, reason: &str) -> Result<Option<Asked>, ServiceError> {
         let Some(tenant) = self.store.tenant_of_ceremony(id).await? else { return Ok(None) };

@@ -94,8 +94,16 @@ impl Service {
                 Ok(component)
             }
             Err(error) if ceremony.transcript.course().is_begun() => {
-                let undone = Happened::Undone { turn: turn.label, by, reason: error.to_string() };
-                self.add(ceremony, undone).await.and(Err(error))
+                let reason = error.to_string();
+                let undone = Happened::Undone { turn: turn.label.clone(), by, reason: reason.clone() };
+                self.add(ceremony, undone).await?;
+                match &ceremony.transcript.plan().steps[turn.step] {
+                    Step::JoinComponents { key, .. } if error.code() == "refused" => {
+                        let key = key.clone();
+                        Err(self.enter_again(ceremony, &key, &turn.label, reason).await)
+                    }
+                    _ => Err(error),
+                }
             }
             Err(error) => Err(self.refuse(ceremony, turn.label, by, error).await),
         }

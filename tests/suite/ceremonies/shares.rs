@@ -79,6 +79,18 @@ async fn three_of_five_unseal_and_a_bad_share_is_named() {
     }
 }
 
+/// `claviger dev` starts what was sealed with shares, and waits for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_of_development_waits_for_shares() {
+    let (mut daemon, shares) = shared().await;
+    daemon.kill_and_restart();
+    assert_eq!(problem(mac(&daemon).await).code, "sealed");
+    for who in [4, 0, 2] {
+        bring(&daemon, who, &shares[who]).await.unwrap();
+    }
+    mac(&daemon).await.unwrap();
+}
+
 /// What opened the store before opens it no longer: neither the key file nor the shares of the last time.
 #[tokio::test(flavor = "multi_thread")]
 async fn sharing_again_ends_what_was_before() {
@@ -159,7 +171,7 @@ async fn a_backup_is_restored_with_shares_from_terminals() {
         let (data, name) = (second.data(), format!("custodian-{}", who + 1));
         let arguments = ["--data", data.to_str().unwrap(), "--as", &name, "unseal", "--share"];
         let mut terminal = Terminal::claviger(&arguments, &machine);
-        terminal.expect("Type the component");
+        terminal.expect("Type the share");
         type_share(&mut terminal, share);
         assert_eq!(terminal.end(), 0, "{}", terminal.everything_visible());
         let said = ["1 of 3 shares are there", "2 of 3 shares are there", "the daemon is unsealed"][who - 1];

@@ -1,0 +1,65 @@
+//! Components that are each good, and make no key together.
+
+use claviger_client::{ClientError, StepTaken, TakeStep};
+use zeroize::Zeroizing;
+
+use super::attacks::{client, open, order, show, take};
+use super::kcv;
+use crate::daemon::{Daemon, problem};
+
+const FIRST: &str = "0123456789ABCDEFFEDCBA9876543210";
+const SECOND: &str = "89B07B35A1B3F47E8A3C5D6E7F102132";
+/// The two together: the key would be all zeros.
+const BOTH: &str = "88933E522818399174E0E7F609441322";
+const GOOD: &str = "1F2E3D4C5B6A79880796A5B4C3D2E1F0";
+
+/// Takes what comes before the components, then brings these, and has the officer join them.
+async fn bring(daemon: &Daemon, id: &str, components: [&str; 3]) -> Result<StepTaken, ClientError> {
+    let mut components = components.into_iter();
+    loop {
+        let next = show(daemon, id).await.next.unwrap();
+        match next.act.as_str() {
+            "enter" => {
+                let component = components.next().unwrap();
+                let step = TakeStep {
+                    turn: next.turn,
+                    component: Some(Zeroizing::new(component.to_owned())),
+                    kcv: Some(kcv("3des", component)),
+                    ..TakeStep::default()
+                };
+                let turns = format!("/v1/ceremonies/{id}/turns");
+                client(daemon, &next.people[0]).post::<StepTaken>(&turns, &step).await.unwrap();
+            }
+            "make" => return take(daemon, id, &mut Vec::new()).await,
+            _ => drop(take(daemon, id, &mut Vec::new()).await.unwrap()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn components_that_make_no_key_are_brought_again() {
+    let daemon = Daemon::start();
+    let id = open(&daemon, &order(&daemon.data(), "receive-components", &[], &[])).await.unwrap().id;
+    let refused = problem(bring(&daemon, &id, [FIRST, SECOND, BOTH]).await);
+    assert_eq!(refused.code, "step_refused");
+    assert!(refused.detail.contains("all zeros") && refused.detail.contains("2 tries are left"), "{}", refused.detail);
+    assert_eq!(show(&daemon, &id).await.next.unwrap().act, "enter");
+    bring(&daemon, &id, [FIRST, SECOND, GOOD]).await.unwrap();
+    while show(&daemon, &id).await.next.is_some() {
+        take(&daemon, &id, &mut Vec::new()).await.unwrap();
+    }
+    let ended = show(&daemon, &id).await;
+    assert_eq!(ended.state, "finished");
+    assert!(ended.transcript.contains("the components make no key: they are brought again"), "{}", ended.transcript);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_sets_that_make_no_key_end_a_ceremony() {
+    let daemon = Daemon::start();
+    let id = open(&daemon, &order(&daemon.data(), "receive-components", &[], &[])).await.unwrap().id;
+    for left in [2, 1, 0] {
+        let refused = problem(bring(&daemon, &id, [FIRST, SECOND, BOTH]).await);
+        assert!(refused.detail.contains(&format!("{left} tries are left")), "{}", refused.detail);
+    }
+    assert_eq!(show(&daemon, &id).await.state, "failed");
+}
