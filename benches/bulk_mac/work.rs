@@ -105,7 +105,7 @@ impl Shape {
         let lanes = match platform {
             Platform::Avx512 => 512.0,
             Platform::Avx2 => 256.0,
-            Platform::Portable => 64.0,
+            Platform::Portable => 128.0,
         };
         let wide = platform == Platform::Avx512;
         let blocks = self.text().1 as f64;

@@ -9,7 +9,7 @@ mod tests;
 
 use crate::LANES;
 use crate::transpose::{from_planes, plane, to_planes};
-use crate::vector::portable::Portable;
+use crate::vector::word::Word;
 use crate::vector::{Vector, zeros};
 use rounds::{Key, State};
 use zeroize::{Zeroize, Zeroizing};
@@ -34,14 +34,14 @@ impl KeyGroup {
         if !matches!(key_len, 8 | 16 | 24) || !keys.len().is_multiple_of(key_len) || rows == 0 || rows > LANES {
             return None;
         }
-        let mut parts = Zeroizing::new(vec![Key::zeros(Portable); key_len / 8]);
+        let mut parts = Zeroizing::new(vec![Key::zeros(Word); key_len / 8]);
         let mut rows = Zeroizing::new([0; 8 * LANES]);
-        let mut planes = Zeroizing::new(zeros::<u64, 64>(Portable));
+        let mut planes = Zeroizing::new(zeros::<u64, 64>(Word));
         for (number, part) in parts.iter_mut().enumerate() {
             for (row, key) in rows.chunks_exact_mut(8).zip(keys.chunks_exact(key_len)) {
                 row.copy_from_slice(&key[8 * number..][..8]);
             }
-            to_planes(Portable, &rows[..], &mut planes);
+            to_planes(Word, &rows[..], &mut planes);
             part.set(|bit| planes[plane(bit)]);
         }
         Some(Self { keys: parts })
@@ -74,15 +74,15 @@ fn run(blocks: &mut [Block], passes: &[(&Key<u64>, bool)]) {
     let mut rows = Zeroizing::new([0; 8 * u64::LANES]);
     let given = blocks.len().min(LANES);
     rows[..8 * given].copy_from_slice(blocks[..given].as_flattened());
-    let mut planes = Zeroizing::new(zeros(Portable));
-    to_planes(Portable, &rows[..], &mut planes);
-    let mut state = State::zeros(Portable);
+    let mut planes = Zeroizing::new(zeros(Word));
+    to_planes(Word, &rows[..], &mut planes);
+    let mut state = State::zeros(Word);
     state.set(&planes);
     for (key, decrypt) in passes {
-        state.des(Portable, key, *decrypt);
+        state.des(Word, key, *decrypt);
     }
     state.planes(&mut planes);
-    from_planes(Portable, &mut planes, &mut rows[..]);
+    from_planes(Word, &mut planes, &mut rows[..]);
     blocks[..given].as_flattened_mut().copy_from_slice(&rows[..8 * given]);
     state.zeroize();
 }

@@ -55,10 +55,10 @@ fn planes_and_back_is_the_identity() {
     let rows: [[u8; 8]; 64] =
         std::array::from_fn(|i| 0x9E37_79B9_7F4A_7C15u64.wrapping_mul(i as u64 + 1).to_be_bytes());
     let mut planes = [0; 64];
-    to_planes(Portable, rows.as_flattened(), &mut planes);
+    to_planes(Word, rows.as_flattened(), &mut planes);
     assert_eq!(planes[plane(0)] >> 5 & 1, u64::from(rows[5][0] >> 7), "plane 0 holds the most significant bits");
     let mut back = [0; 512];
-    from_planes(Portable, &mut planes, &mut back);
+    from_planes(Word, &mut planes, &mut back);
     assert_eq!(back, rows.as_flattened());
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 pub(crate) mod portable;
+pub(crate) mod word;
 
 use std::ops::{BitAnd, BitOr, BitXor, Not};
 
