@@ -64,7 +64,7 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (422, "place", "backend `room-2` stands where key demo/cjt166/DTK 3des 01 may not live", None),
     (422, "bad_field", "field `version` must be two upper-case hexadecimal digits", Some("version")),
     (422, "bad_plan", "binding, `backends`: `home` is missing", None),
-    (422, "step_refused", "field `kcv` is another than this shows; 2 tries are left", None),
+    (422, "step_refused", "field `kcv` is another than this shows; tries left: 2", None),
     (422, "bad_signature", "field `signature` does not hold for this text and this certificate", Some("signature")),
     (422, "bad_header", "column `asn` is missing from the header", None),
     (422, "replay_failed", "a record of the past is not right under the key that is to be adopted", None),

@@ -232,13 +232,14 @@ fn forget_typed() {
 /// Once the program is to end, leaves the terminal as it was found, and nothing behind in `folder`.
 pub(super) fn tidy_up_when_told_to_end(folder: Option<PathBuf>) {
     let before = tcgetattr(rustix::stdio::stdin()).ok();
-    let told = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = told else { return };
+    let told = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()].map(signal);
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup), Ok(mut quit)] = told else { return };
     tokio::spawn(async move {
         let number = tokio::select! {
             _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
             _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
             _ = hangup.recv() => SignalKind::hangup().as_raw_value(),
+            _ = quit.recv() => SignalKind::quit().as_raw_value(),
         };
         if SHOWN.load(Ordering::SeqCst) {
             leave_screen();

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_hsm_api::KeyState;
 use claviger_key_ceremonies::{Signed, Statement, Vote};
 use jiff::Timestamp;
 
@@ -12,7 +11,6 @@ use super::asked::Asked;
 use super::decide::refused;
 use super::{Caller, Service, ServiceError};
 use crate::audit::Event;
-use crate::keyring::KeyringError;
 use crate::operation::{CeremonyRequest, Operation};
 use crate::policy::{Kind, Permit, Principal, Resource};
 use crate::store::{ProposalRow, StoreError, VoteRow};
@@ -23,14 +21,21 @@ const LASTS: Duration = Duration::from_hours(24);
 const MOST_OPEN: usize = 100;
 /// Of these, one caller's.
 const MOST_OWN: usize = 40;
+/// What is not even proposed if nobody's approval could have it done: of others it is seen when they are done.
+const REFUSED_AT_ONCE: [&str; 5] = ["unwrap_key", "assign_role", "destroy_key", "set_terminal", "cancel_ceremony"];
 /// More than so many others are never asked for.
 pub(super) const MOST_APPROVALS: u64 = 9;
+
+/// So many others.
+pub(super) fn others(needed: u64) -> String {
+    if needed == 1 { "another".to_owned() } else { format!("{needed} others") }
+}
 
 /// Why an approval is not taken, or not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApprovalError {
     /// It is proposed now.
-    #[error("{needed} others must approve this first; it is proposed as {id}")]
+    #[error("{} must approve this first; it is proposed as {id}", others(*needed))]
     Needed {
         /// Of the proposal.
         id: String,
@@ -190,22 +195,6 @@ impl Service {
         }
     }
 
-    /// Refuses what nobody's approval could have done.
-    async fn can_come_true(&self, asked: &Asked) -> Result<(), ServiceError> {
-        if asked.action == "cancel_ceremony" {
-            let id = asked.lines.iter().find(|(name, _)| name == "ceremony").map_or("", |(_, id)| id);
-            return self.is_open_ceremony(id).await;
-        }
-        let entry =
-            asked.key.as_ref().filter(|_| asked.action == "destroy_key").and_then(|(id, _)| self.keyring.find(id));
-        match entry.map(|entry| entry.record.key.state) {
-            Some(from) if !from.may_become(KeyState::Destroyed) => {
-                Err(KeyringError::State { from, to: KeyState::Destroyed }.into())
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The id of the proposal.
     async fn proposed(&self, caller: &Caller, asked: &Asked, needed: u64) -> Result<String, ServiceError> {
         let _alone = self.proposing.lock().await;
@@ -213,7 +202,10 @@ impl Service {
         let (mut opened, mut own) = (0, 0);
         for row in self.store.open_proposals(&asked.tenant).await? {
             // One that cannot be done any more waits for nobody, and is in nobody's way.
-            let Some(known) = open(&row).ok().filter(|known| self.still_stands(known)) else { continue };
+            let Ok(known) = open(&row) else { continue };
+            if self.still_stands(&known).await.is_err() {
+                continue;
+            }
             opened += 1;
             own += usize::from(row.proposer == proposer);
             let same = known.action == asked.action && known.lines == asked.lines && known.approvals == needed;
@@ -228,7 +220,6 @@ impl Service {
         if own >= MOST_OWN {
             return Err(ServiceError::Busy("too many proposals of the caller are open: have some refused, or done"));
         }
-        self.can_come_true(asked).await?;
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| ServiceError::Internal)?;
         let statement = Statement {
@@ -241,8 +232,8 @@ impl Service {
             approvals: needed,
             expires: Timestamp::from_second((Timestamp::now() + LASTS).as_second()).unwrap_or(Timestamp::MAX),
         };
-        if ["unwrap_key", "assign_role"].contains(&asked.action) && !self.still_stands(&statement) {
-            return Err(KeyringError::Store(StoreError::Exists).into());
+        if REFUSED_AT_ONCE.contains(&asked.action) {
+            self.still_stands(&statement).await?;
         }
         let text = serde_json::to_string(&statement).map_err(|_| ServiceError::Internal)?;
         let (id, tenant) = (statement.id.clone(), asked.tenant.clone());
@@ -386,7 +377,7 @@ impl Service {
             "used" => "used",
             "refused" => "refused",
             _ if statement.expires <= Timestamp::now() => "expired",
-            _ if self.still_stands(&statement) => "open",
+            _ if self.still_stands(&statement).await.is_ok() => "open",
             _ => "changed",
         };
         Ok(Proposal { statement, state, votes })

@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_api::WrappedKey;
+use claviger_hsm_api::{KeyState, WrappedKey};
 use claviger_key_ceremonies::{Binding, Plan, Statement, digest, words};
 use sha2::{Digest as _, Sha256};
 
-use super::{PolicyStatus, Service};
-use crate::keyring::{Entry, MoveStep, Origin};
+use super::approvals::ApprovalError;
+use super::backups::below;
+use super::{PolicyStatus, Service, ServiceError};
+use crate::keyring::{Entry, KeyringError, MoveStep, Origin};
 use crate::operation::{CeremonyRequest, ExportForm, KeyRef, KeyRequest, Operation, UnwrapRequest};
 use crate::policy::EMBEDDED;
+use crate::store::StoreError;
 
 /// Actions that others may approve: what officers do to keys, but for components, which are no words to sign; ceremonies; and what
 /// officers do to the daemon itself.
@@ -142,20 +145,37 @@ impl Service {
         Some(Asked { action: operation.action(), tenant, lines, key: about, approved: None })
     }
 
-    /// Whether what a statement is about is still as its words say. If not, it cannot be done under it any more.
-    pub(super) fn still_stands(&self, statement: &Statement) -> bool {
+    /// Refuses what can be done no more, or not as its words say: nobody's approval helps it.
+    ///
+    /// # Errors
+    /// [`ServiceError`], as whoever did it would be told.
+    pub(super) async fn still_stands(&self, statement: &Statement) -> Result<(), ServiceError> {
         let says = |line: &str| statement.lines.iter().find(|(name, _)| name == line).map(|(_, value)| value.as_str());
         let known = self.keyring.of_tenant(&statement.tenant);
         let labelled = |label: &str| known.iter().find(|entry| entry.record.label() == label);
+        let is_new = |label: &str| match labelled(label) {
+            Some(_) => Err(KeyringError::Store(StoreError::Exists).into()),
+            None => Ok(()),
+        };
+        let as_said = |is: bool, what: &str| match is {
+            true => Ok(()),
+            false => Err(ApprovalError::Differs(format!("{what} changed since")).into()),
+        };
         let key = says("key").unwrap_or_default();
         match statement.action.as_str() {
-            // What a ceremony needs is looked for when it is opened, and whether it goes on when it is ended.
-            "open_ceremony" | "cancel_ceremony" | "back_up" | "set_terminal" => true,
+            // What a ceremony needs is looked for when it is opened.
+            "open_ceremony" | "back_up" => Ok(()),
+            "cancel_ceremony" => self.is_open_ceremony(says("ceremony").unwrap_or_default()).await,
+            "set_terminal" => {
+                let last = self.store.last_ttc(&statement.tenant, says("terminal").unwrap_or_default()).await?;
+                let wanted = says("last number that it used").and_then(|number| number.parse::<u32>().ok());
+                if wanted.is_some_and(|wanted| wanted >= last) { Ok(()) } else { Err(below()) }
+            }
             "change_policies" => {
                 let digest = says("instead, SHA-256").unwrap_or_default();
-                self.new_policies(digest).is_some_and(|lines| lines == statement.lines)
+                as_said(self.new_policies(digest).is_some_and(|lines| lines == statement.lines), "the policies were")
             }
-            "generate_key" | "adopt_key" | "unwrap_key" | "assign_role" => labelled(key).is_none(),
+            "generate_key" | "adopt_key" | "unwrap_key" | "assign_role" => is_new(key),
             "disperse_key" => {
                 let factors = says("factors").unwrap_or_default();
                 let child = match key.strip_suffix(']') {
@@ -163,13 +183,18 @@ impl Service {
                     None => format!("{key} [{factors}]"),
                 };
                 let kept = labelled(key).map(|above| self.in_backends(above.backends()));
-                kept.as_deref() == says("kept in") && labelled(&child).is_none()
+                as_said(kept.as_deref() == says("kept in"), "where the key is kept was").and_then(|()| is_new(&child))
             }
-            _ => says("key id").and_then(|id| self.keyring.find(id)).is_some_and(|entry| {
+            action => {
+                let entry = says("key id").and_then(|id| self.keyring.find(id)).ok_or(ServiceError::NoKey)?;
+                let from = entry.record.key.state;
+                if action == "destroy_key" && !from.may_become(KeyState::Destroyed) {
+                    return Err(KeyringError::State { from, to: KeyState::Destroyed }.into());
+                }
                 // In some words the state stands beside what it is to become. None changes without the record's version.
                 let lines = self.key(&entry);
-                lines.iter().all(|line| line.0 == "state" || statement.lines.contains(line))
-            }),
+                as_said(lines.iter().all(|line| line.0 == "state" || statement.lines.contains(line)), "the key was")
+            }
         }
     }
 

@@ -70,12 +70,17 @@ impl Service {
         self.enter(caller, &tenant).await?;
         let permit = self.decide(caller, action, &[Resource::Tenant(tenant.clone())], 1).await?;
         let set = self.store.set_ttc(&tenant, terminal, last).await.map_err(|error| match error {
-            StoreError::Conflict => ServiceError::field("last", "is below a number that the terminal has used"),
+            StoreError::Conflict => below(),
             error => error.into(),
         });
         let statement = format!("terminal {terminal} has used {last}");
         self.settle(caller, &permit, Event { tenant, statement, ..Event::default() }, set).await
     }
+}
+
+/// What a terminal's number is that would be given again.
+pub(super) fn below() -> ServiceError {
+    ServiceError::field("last", "is below a number that the terminal has used")
 }
 
 /// The files of a backup, each open and as long as it is now.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::approvals::MOST_APPROVALS;
+use super::approvals::{MOST_APPROVALS, others};
 use super::asked::PROPOSED;
 use super::job::JOB_ID;
 use super::keys::key_event;
@@ -95,7 +95,7 @@ impl Rules {
         let (said, approvals) = match with {
             None => (alone, None),
             Some((needed, said)) => {
-                let reason = format!("{needed} others must approve it first");
+                let reason = format!("{} must approve it first", others(needed));
                 (Said { allowed: false, reason, ..said }, Some(needed))
             }
         };

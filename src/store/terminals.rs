@@ -32,6 +32,17 @@ impl Store {
         Ok(next)
     }
 
+    /// The last number that a terminal has used, as far as is known.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn last_ttc(&self, tenant: &str, terminal_id: &str) -> Result<u32, StoreError> {
+        let last = sqlx::query("SELECT ttc FROM terminals WHERE tenant = ? AND terminal_id = ?");
+        let last = last.bind(tenant).bind(terminal_id).fetch_optional(&self.pool).await?;
+        let last: i64 = last.map_or(Ok(0), |row| row.try_get(0))?;
+        u32::try_from(last).map_err(|_| StoreError::Conflict)
+    }
+
     /// Sets the last number that a terminal has used; never a lower one than is known.
     ///
     /// # Errors

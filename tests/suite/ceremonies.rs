@@ -288,7 +288,7 @@ fn every_shipped_plan_is_rehearsed_from_terminals() {
         // What went out is what the transcript has the digest of.
         if text.contains("send-key") {
             let sent = std::fs::read_to_string(rehearsal.folder.path().join("sent.key")).unwrap();
-            let digest = hex::encode(Sha256::digest(sent.trim_end()));
+            let digest = hex::encode(Sha256::digest(&sent));
             assert!(sent.len() > 100 && transcript.text().contains(&digest), "{plan}: {sent}");
         }
         // What one custodian saw or typed is on nobody else's terminal, in no file, and no longer on their own.
@@ -326,7 +326,7 @@ fn every_shipped_plan_is_rehearsed_from_terminals() {
 #[test]
 fn a_terminal_that_is_told_to_end_keeps_nothing() {
     use rustix::process::Signal;
-    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT] {
         let rehearsal = Rehearsal::start("hand-out-root");
         let mut witness = rehearsal.room.join("witness");
         witness.terminal.expect(QUESTIONS[0]);

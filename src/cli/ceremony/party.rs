@@ -1,6 +1,7 @@
 //! Those who take part from this terminal: one person, or all of them in a rehearsal by oneself.
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -57,6 +58,8 @@ pub(super) struct Party<'a> {
     waiting: String,
     /// Why the last entry was not good, for the screen on which it is made again.
     refused: String,
+    /// Why components are brought again, for the screen on which the next one is.
+    again: String,
     /// Where components and shares are printed, in place of being shown.
     printer: Option<Printer>,
     /// The ceremony's title and id, for the sheets.
@@ -81,8 +84,8 @@ impl<'a> Party<'a> {
     }
 
     fn of(people: Vec<Participant>, client: Client, alone: bool, output: &'a Output) -> Self {
-        let (waiting, refused, ceremony) = (String::new(), String::new(), String::new());
-        Self { people, client, alone, output, told: 0, waiting, refused, printer: None, ceremony }
+        let [waiting, refused, again, ceremony] = [const { String::new() }; 4];
+        Self { people, client, alone, output, told: 0, waiting, refused, again, printer: None, ceremony }
     }
 
     /// The same, with sheets in place of screens.
@@ -171,6 +174,9 @@ impl<'a> Party<'a> {
                 }
                 other => other.clone(),
             };
+            if let Event::Back { reason, .. } = &event {
+                self.again = format!("\nAGAIN: {reason}");
+            }
             self.output.say(format!("{:.0}  {}", entry.at, in_words(&event)));
         }
         if entries.len() > self.told {
@@ -195,7 +201,11 @@ impl<'a> Party<'a> {
     /// Takes the turn of somebody who sits here.
     async fn take(&mut self, path: &str, who: usize, next: &CeremonyTurn) -> anyhow::Result<()> {
         let turns = format!("{path}/turns");
-        let refused = std::mem::take(&mut self.refused);
+        let mut refused = std::mem::take(&mut self.refused);
+        let again = std::mem::take(&mut self.again);
+        if refused.is_empty() && next.act == "enter" {
+            refused = again;
+        }
         let person = &self.people[who];
         let whose = if self.alone { format!("{}: ", person.name) } else { String::new() };
         let heading = format!("{whose}turn {}, {}{refused}", next.turn, next.words);
@@ -261,7 +271,7 @@ impl<'a> Party<'a> {
                 let path =
                     ask_line(&heading, "Type the name of a file that it is to be written to, and press Enter: ")?;
                 // Before it is asked for: who cannot keep it does not get it.
-                let mut file = match std::fs::File::create_new(&path) {
+                let mut file = match file_for_key(&path) {
                     Ok(file) => file,
                     Err(error) => {
                         self.refused = format!("\nREFUSED: {path}: {error}");
@@ -277,7 +287,8 @@ impl<'a> Party<'a> {
                     }
                 };
                 let key = taken.component.as_deref().map(String::as_str).unwrap_or_default();
-                writeln!(file, "{key}").and_then(|()| file.sync_all()).with_context(|| path.clone())?;
+                // As it is, so that the file has the SHA-256 that the transcript says.
+                file.write_all(key.as_bytes()).and_then(|()| file.sync_all()).with_context(|| path.clone())?;
                 let kcv = taken.component_kcv.as_deref().unwrap_or_default();
                 self.output.say(format!("{path} holds the key as it goes out, check value {kcv}"));
                 return Ok(());
@@ -357,6 +368,18 @@ fn is_on_a_letter(transcript: &Transcript, turn: &str) -> bool {
     let next = course.next().map_or(usize::MAX, |turn| turn.step);
     let compared = |step: &Step| matches!(step, Step::CompareKcv { .. }) && step.key() == steps[at].key();
     of_others && steps.iter().enumerate().any(|(number, step)| number >= next && compared(step))
+}
+
+/// A new file for its owner alone, or one that a terminal has left empty.
+fn file_for_key(path: &str) -> std::io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).mode(0o600);
+    match options.clone().create_new(true).open(path) {
+        Err(taken) if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0) => {
+            options.open(path).map_err(|_| taken)
+        }
+        opened => opened,
+    }
 }
 
 /// Asks a person on a terminal, or whoever feeds this: nothing of it is secret.

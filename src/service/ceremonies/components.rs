@@ -12,6 +12,8 @@ use crate::keyring::Origin;
 use crate::operation::{KeyRequest, StepInput};
 use crate::service::{Service, ServiceError};
 
+/// Why custodians bring their components again.
+const NO_KEY: &str = "the components make no key: they are brought again";
 /// Digits of a check value at least.
 const SHORTEST_KCV: usize = 6;
 
@@ -70,19 +72,15 @@ impl Service {
 
     /// Has components that make no key brought again, all of them: nobody knows which is the wrong one. After three such sets
     /// the ceremony has failed.
-    pub(super) async fn enter_again(&self, ceremony: &mut Live, key: &str, turn: &str, reason: String) -> ServiceError {
+    pub(super) async fn enter_again(&self, ceremony: &mut Live, key: &str, reason: String) -> ServiceError {
         ceremony.components.retain(|(of, _), _| of != key);
-        let sets = ceremony.transcript.entries().iter().filter(|entry| match &entry.event {
-            Event::Undone { turn: undone, reason: said, .. } => undone == turn && *said == reason,
-            _ => false,
-        });
-        let left = TRIES.saturating_sub(sets.count().try_into().unwrap_or(TRIES));
         let course = ceremony.transcript.course();
         let from = course.components_from().and_then(|at| course.turns().get(at)).map(|turn| turn.label.clone());
+        let is_of_these = |event: &Event| matches!(event, Event::Back { to, reason } if Some(to) == from.as_ref() && reason == NO_KEY);
+        let before = ceremony.transcript.entries().iter().filter(|entry| is_of_these(&entry.event)).count();
+        let left = TRIES.saturating_sub(u8::try_from(before + 1).unwrap_or(TRIES));
         let next = match from {
-            Some(to) if left > 0 => {
-                Event::Back { to, reason: "the components make no key: they are brought again".to_owned() }
-            }
+            Some(to) if left > 0 => Event::Back { to, reason: NO_KEY.to_owned() },
             _ => {
                 let reason = "three sets of components made no key".to_owned();
                 Event::Ended { how: Ending::Failed, by: String::new(), reason }

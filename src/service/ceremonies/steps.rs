@@ -95,12 +95,12 @@ impl Service {
             }
             Err(error) if ceremony.transcript.course().is_begun() => {
                 let reason = error.to_string();
-                let undone = Happened::Undone { turn: turn.label.clone(), by, reason: reason.clone() };
+                let undone = Happened::Undone { turn: turn.label, by, reason: reason.clone() };
                 self.add(ceremony, undone).await?;
                 match &ceremony.transcript.plan().steps[turn.step] {
                     Step::JoinComponents { key, .. } if error.code() == "refused" => {
                         let key = key.clone();
-                        Err(self.enter_again(ceremony, &key, &turn.label, reason).await)
+                        Err(self.enter_again(ceremony, &key, reason).await)
                     }
                     _ => Err(error),
                 }

@@ -273,10 +273,17 @@ async fn ceremonies_end_early_only_with_approval() {
         assert_eq!(problem(daemon.client(outsider).post::<Ceremony>(&path, &reason).await).code, "denied");
     }
     let proposal = needed.approval.unwrap();
+    let other = CancelCeremony { reason: "nobody came".to_owned() };
+    let left = problem(daemon.client("officer").post::<Ceremony>(&path, &other).await).approval.unwrap();
     approve(&daemon, &proposal, "officer-2").await;
     let officer = daemon.client("officer").approved(Some(proposal));
     let cancelled: Ceremony = officer.post(&path, &reason).await.unwrap();
     assert_eq!((cancelled.state.as_str(), cancelled.next), ("cancelled", None));
+    // What is over is nobody's to end, and what would have ended it waits for nobody.
+    assert_eq!(problem(daemon.client("officer").post::<Ceremony>(&path, &other).await).code, "ceremony_over");
+    let left: claviger_client::Proposal =
+        daemon.client("auditor").get(&format!("/v1/approvals/{left}"), &()).await.unwrap();
+    assert_eq!(left.state, "changed");
     let late = TakeStep { turn: "1".to_owned(), confirm: Some(true), ..TakeStep::default() };
     let late = daemon.client("witness").post::<StepTaken>(&format!("/v1/ceremonies/{}/turns", opened.id), &late).await;
     assert_eq!(problem(late).code, "ceremony_over");
@@ -310,7 +317,7 @@ async fn nobody_takes_anothers_turn_and_three_wrong_ones_end_it() {
         };
         let said = problem(daemon.client("custodian").post::<StepTaken>(&path, &wrong).await);
         assert_eq!(said.code, "step_refused", "{said:?}");
-        assert!(said.detail.contains(&format!("{left} tries are left")), "{said:?}");
+        assert!(said.detail.contains(&format!("tries left: {left}")), "{said:?}");
         // Neither the error nor the transcript says what was typed.
         let transcript = show(&daemon, &id).await.transcript;
         assert!(!said.detail.contains(&component[..8]) && !transcript.contains(&component[..8]));

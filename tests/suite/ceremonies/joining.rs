@@ -4,7 +4,7 @@ use claviger_client::{ClientError, StepTaken, TakeStep};
 use zeroize::Zeroizing;
 
 use super::attacks::{client, open, order, show, take};
-use super::kcv;
+use super::{Room, kcv};
 use crate::daemon::{Daemon, problem};
 
 const FIRST: &str = "0123456789ABCDEFFEDCBA9876543210";
@@ -42,8 +42,15 @@ async fn components_that_make_no_key_are_brought_again() {
     let id = open(&daemon, &order(&daemon.data(), "receive-components", &[], &[])).await.unwrap().id;
     let refused = problem(bring(&daemon, &id, [FIRST, SECOND, BOTH]).await);
     assert_eq!(refused.code, "step_refused");
-    assert!(refused.detail.contains("all zeros") && refused.detail.contains("2 tries are left"), "{}", refused.detail);
+    assert!(refused.detail.contains("all zeros") && refused.detail.contains("tries left: 2"), "{}", refused.detail);
     assert_eq!(show(&daemon, &id).await.next.unwrap().act, "enter");
+    // Where they are entered it is said why.
+    let (data, folder) = (daemon.data(), daemon.folder.path().to_owned());
+    let room = Room { folder, data, id: id.clone(), plan: "receive-components".to_owned() };
+    let mut custodian = room.join("custodian");
+    custodian.terminal.expect("AGAIN: the components make no key");
+    custodian.terminal.type_in("\u{1b}");
+    custodian.terminal.end();
     bring(&daemon, &id, [FIRST, SECOND, GOOD]).await.unwrap();
     while show(&daemon, &id).await.next.is_some() {
         take(&daemon, &id, &mut Vec::new()).await.unwrap();
@@ -59,7 +66,7 @@ async fn three_sets_that_make_no_key_end_a_ceremony() {
     let id = open(&daemon, &order(&daemon.data(), "receive-components", &[], &[])).await.unwrap().id;
     for left in [2, 1, 0] {
         let refused = problem(bring(&daemon, &id, [FIRST, SECOND, BOTH]).await);
-        assert!(refused.detail.contains(&format!("{left} tries are left")), "{}", refused.detail);
+        assert!(refused.detail.contains(&format!("tries left: {left}")), "{}", refused.detail);
     }
     assert_eq!(show(&daemon, &id).await.state, "failed");
 }
