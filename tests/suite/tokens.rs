@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -117,6 +118,21 @@ impl Token {
         Self { directory, module: NSS, label: "NSS Certificate DB" }
     }
 
+    /// Puts a private key and its certificate into a token of NSS.
+    pub(crate) fn import(&self, key: &Path, certificate: &Path, label: &str) {
+        let both = self.path("both.p12");
+        run(Command::new("openssl")
+            .args(["pkcs12", "-export", "-passout", "pass:both", "-name", label, "-inkey"])
+            .args([key, Path::new("-in"), certificate, Path::new("-out"), &both]));
+        let database = format!("sql:{}", self.directory.path().display());
+        run(Command::new("pk12util").args(["-W", "both", "-d", &database, "-k"]).args([
+            &self.path("pin"),
+            Path::new("-i"),
+            &both,
+        ]));
+        std::fs::remove_file(both).unwrap();
+    }
+
     /// Runs SoftHSM2's tool on it.
     pub(crate) fn util(&self, arguments: &[&str]) {
         run(Command::new("softhsm2-util").args(arguments).env("SOFTHSM2_CONF", self.path("softhsm2.conf")));
@@ -140,15 +156,20 @@ impl Token {
             .collect()
     }
 
+    /// What NSS is initialised with.
+    pub(crate) fn init(&self) -> String {
+        format!(
+            "configdir='sql:{}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=",
+            self.directory.path().display()
+        )
+    }
+
     /// Its `[[backend]]` table, with more lines of settings.
     pub(crate) fn backend(&self, name: &str, place: &str, more: &str) -> String {
         let here = self.directory.path().display();
         let (module, label) = (self.module, self.label);
         let own = if module == NSS {
-            format!(
-                "init = \"configdir='sql:{here}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=\"\n\
-                 env = {{ NSS_MAX_MP_PBE_ITERATION_COUNT = \"1\" }}\n"
-            )
+            format!("init = \"{}\"\nenv = {{ NSS_MAX_MP_PBE_ITERATION_COUNT = \"1\" }}\n", self.init())
         } else if module == KIT {
             format!("env = {{ P11_KIT_SERVER_ADDRESS = \"unix:path={here}/socket\" }}\n")
         } else {
@@ -162,31 +183,46 @@ impl Token {
 }
 
 /// Gives an object of SoftHSM2 the value of another of the same token, as a token that was restored from the wrong backup
-/// has it: a file is `generation`, then `type, kind, value` for each attribute, all of eight bytes big-endian but for
-/// flags of one byte and the bytes of strings and sets.
+/// has it.
 pub(crate) fn give_value(to: &Path, of: &Path) {
-    const VALUE: u64 = 0x11;
-    let value_at = |file: &[u8]| {
-        let number = |at: usize| u64::from_be_bytes(file[at..at + 8].try_into().unwrap());
-        let mut at = 8;
-        loop {
-            let (attribute, kind) = (number(at), number(at + 8));
-            let len = match kind {
-                1 => 1,
-                2 => 8,
-                3 => 8 + number(at + 16) as usize,
-                _ => 8 + 8 * number(at + 16) as usize,
-            };
-            if attribute == VALUE {
-                return at + 16..at + 16 + len;
-            }
-            at += 16 + len;
-        }
-    };
     let (mut changed, other) = (std::fs::read(to).unwrap(), std::fs::read(of).unwrap());
-    let (there, here) = (value_at(&other), value_at(&changed));
+    let (there, here) = (attribute_at(&other, CKA_VALUE).unwrap(), attribute_at(&changed, CKA_VALUE).unwrap());
     changed.splice(here, other[there].iter().copied());
     std::fs::write(to, changed).unwrap();
+}
+
+/// Has an object of SoftHSM2 want the PIN for each signature, as smart cards have keys for signatures; false if it does not
+/// say whether it wants that.
+pub(crate) fn want_pin_each_time(object: &Path) -> bool {
+    let mut changed = std::fs::read(object).unwrap();
+    let Some(here) = attribute_at(&changed, CKA_ALWAYS_AUTHENTICATE) else { return false };
+    changed[here.start] = 1;
+    std::fs::write(object, changed).unwrap();
+    true
+}
+
+const CKA_VALUE: u64 = 0x11;
+const CKA_ALWAYS_AUTHENTICATE: u64 = 0x202;
+
+/// Where an attribute's value is in a file of SoftHSM2, which is `generation`, then `type, kind, value` for each attribute,
+/// all of eight bytes big-endian but for flags of one byte and the bytes of strings and sets.
+fn attribute_at(file: &[u8], wanted: u64) -> Option<Range<usize>> {
+    let number = |at: usize| u64::from_be_bytes(file[at..at + 8].try_into().unwrap());
+    let mut at = 8;
+    while at < file.len() {
+        let (attribute, kind) = (number(at), number(at + 8));
+        let len = match kind {
+            1 => 1,
+            2 => 8,
+            3 => 8 + number(at + 16) as usize,
+            _ => 8 + 8 * number(at + 16) as usize,
+        };
+        if attribute == wanted {
+            return Some(at + 16..at + 16 + len);
+        }
+        at += 16 + len;
+    }
+    None
 }
 
 /// A PIN that only its owner reads.

@@ -7,8 +7,7 @@ use cryptoki_sys as ck;
 use zeroize::Zeroizing;
 
 use crate::driver::NAME;
-use crate::library::Mechanism;
-use crate::mechanisms::{Cipher, Mechanisms};
+use crate::mechanisms::{Cipher, Mechanism, Mechanisms};
 use crate::object::{Flags, Object, temporary};
 use crate::proven::{Proven, Skill};
 use crate::token::Lent;

@@ -12,6 +12,7 @@ mod findings;
 mod library;
 mod mechanisms;
 mod object;
+mod private_key;
 mod probe;
 mod proven;
 mod rv;
@@ -20,3 +21,4 @@ mod token;
 
 pub use config::{CONFIG_EXAMPLE, Config, PinSource, Sm4, TokenName, open};
 pub use driver::Pkcs11Driver;
+pub use private_key::{Holder, KeyPlace, PrivateKey, PrivateKeyError, SigningAlgorithm};

@@ -13,6 +13,7 @@ use claviger_hsm_engine::Direction;
 use cryptoki_sys as ck;
 use zeroize::Zeroizing;
 
+use crate::mechanisms::Mechanism;
 use crate::rv::Rv;
 
 /// A loaded and initialised module.
@@ -66,17 +67,6 @@ struct InitializeArgs {
 /// `CK_UNAVAILABLE_INFORMATION`.
 const UNAVAILABLE: ck::CK_ULONG = ck::CK_ULONG::MAX;
 
-/// A mechanism and its parameter.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Mechanism<'a> {
-    /// Without a parameter.
-    Plain(ck::CK_MECHANISM_TYPE),
-    /// With bytes, as an initial value.
-    Bytes(ck::CK_MECHANISM_TYPE, &'a [u8]),
-    /// With `CK_KEY_DERIVATION_STRING_DATA`.
-    Data(ck::CK_MECHANISM_TYPE, &'a [u8]),
-}
-
 /// A token as the module describes it.
 #[derive(Debug, Clone)]
 pub(crate) struct TokenInfo {
@@ -88,6 +78,8 @@ pub(crate) struct TokenInfo {
     pub(crate) firmware: String,
     /// Sessions that it holds at once, if it says so.
     pub(crate) sessions: Option<usize>,
+    /// Whether the PIN is entered at the token itself (`CKF_PROTECTED_AUTHENTICATION_PATH`).
+    pub(crate) keypad: bool,
 }
 
 /// Attributes of an object, with the bytes they point to.
@@ -145,7 +137,7 @@ type Object = ck::CK_OBJECT_HANDLE;
 
 impl Library {
     /// The module at a path, loaded and initialised once for the whole process however many backends name it.
-    pub(crate) fn open(path: &Path, init: Option<&str>) -> Result<Arc<Self>, Unusable> {
+    pub(crate) fn at(path: &Path, init: Option<&str>) -> Result<Arc<Self>, Unusable> {
         static LOADED: Mutex<Option<HashMap<PathBuf, Arc<Library>>>> = Mutex::new(None);
         if path.parent().is_none_or(|parent| parent.as_os_str().is_empty()) {
             return Err(Unusable::BareName(path.to_owned()));
@@ -222,9 +214,18 @@ impl Library {
         Ok(listed)
     }
 
+    /// A session that may make and change objects.
     pub(crate) fn open_session(&self, slot: ck::CK_SLOT_ID) -> Result<Session, Failed> {
+        self.open(slot, ck::CKF_SERIAL_SESSION | ck::CKF_RW_SESSION)
+    }
+
+    /// A session that changes nothing, as a token gives it that cannot be written.
+    pub(crate) fn open_to_read(&self, slot: ck::CK_SLOT_ID) -> Result<Session, Failed> {
+        self.open(slot, ck::CKF_SERIAL_SESSION)
+    }
+
+    fn open(&self, slot: ck::CK_SLOT_ID, flags: ck::CK_FLAGS) -> Result<Session, Failed> {
         let mut session = 0;
-        let flags = ck::CKF_SERIAL_SESSION | ck::CKF_RW_SESSION;
         call!(self, C_OpenSession, slot, flags, null_mut(), None, &raw mut session)?;
         Ok(session)
     }
@@ -238,13 +239,18 @@ impl Library {
         let _ = call!(self, C_CloseAllSessions, slot);
     }
 
-    /// Logs the user in; that somebody is logged in already is as good.
-    pub(crate) fn login(&self, session: Session, pin: &[u8]) -> Result<(), Failed> {
-        let mut pin = Zeroizing::new(pin.to_vec());
-        match call!(self, C_Login, session, ck::CKU_USER, pin.as_mut_ptr(), pin.len() as ck::CK_ULONG) {
+    /// Logs the user in, by a PIN or at the token's keypad; that somebody is logged in already is as good.
+    pub(crate) fn login(&self, session: Session, pin: Option<&[u8]>) -> Result<(), Failed> {
+        match self.authenticate(session, ck::CKU_USER, pin) {
             Err(Failed { rv: Rv(ck::CKR_USER_ALREADY_LOGGED_IN), .. }) => Ok(()),
             other => other,
         }
+    }
+
+    fn authenticate(&self, session: Session, user: ck::CK_USER_TYPE, pin: Option<&[u8]>) -> Result<(), Failed> {
+        let mut pin = pin.map(|pin| Zeroizing::new(pin.to_vec()));
+        let (at, len) = pin.as_mut().map_or((null_mut(), 0), |pin| (pin.as_mut_ptr(), pin.len()));
+        call!(self, C_Login, session, user, at, len as ck::CK_ULONG)
     }
 
     /// Whether the session lives and its user is logged in.
@@ -379,7 +385,7 @@ impl Library {
         }
     }
 
-    /// A MAC; never longer than 64 bytes.
+    /// A MAC or a signature; never longer than 1024 bytes.
     pub(crate) fn sign(
         &self,
         session: Session,
@@ -387,14 +393,36 @@ impl Library {
         key: Object,
         message: &[u8],
     ) -> Result<Vec<u8>, Failed> {
-        mechanism.with(|mechanism| call!(self, C_SignInit, session, mechanism, key))?;
-        let mut mac = vec![0; 64];
-        let mut len = mac.len() as ck::CK_ULONG;
+        self.begin_signing(session, mechanism, key)?;
+        self.end_signing(session, message)
+    }
+
+    /// The same with a key that wants the PIN for each signature (`CKA_ALWAYS_AUTHENTICATE`).
+    pub(crate) fn sign_by_pin(
+        &self,
+        session: Session,
+        mechanism: Mechanism<'_>,
+        key: Object,
+        message: &[u8],
+        pin: Option<&[u8]>,
+    ) -> Result<Vec<u8>, Failed> {
+        self.begin_signing(session, mechanism, key)?;
+        self.authenticate(session, ck::CKU_CONTEXT_SPECIFIC, pin)?;
+        self.end_signing(session, message)
+    }
+
+    fn begin_signing(&self, session: Session, mechanism: Mechanism<'_>, key: Object) -> Result<(), Failed> {
+        mechanism.with(|mechanism| call!(self, C_SignInit, session, mechanism, key))
+    }
+
+    fn end_signing(&self, session: Session, message: &[u8]) -> Result<Vec<u8>, Failed> {
+        let mut signature = vec![0; 1024];
+        let mut len = signature.len() as ck::CK_ULONG;
         // The function only reads the message, though its type does not say so.
         let (text, text_len) = (message.as_ptr().cast_mut(), message.len() as ck::CK_ULONG);
-        call!(self, C_Sign, session, text, text_len, mac.as_mut_ptr(), &raw mut len)?;
-        mac.truncate(len as usize);
-        Ok(mac)
+        call!(self, C_Sign, session, text, text_len, signature.as_mut_ptr(), &raw mut len)?;
+        signature.truncate(len as usize);
+        Ok(signature)
     }
 
     /// A key under another; never longer than 256 bytes.
@@ -424,27 +452,6 @@ fn whole(function: &'static str, written: ck::CK_ULONG, wanted: ck::CK_ULONG) ->
     if written == wanted { Ok(()) } else { Err(Failed { function, rv: Rv(ck::CKR_DATA_LEN_RANGE) }) }
 }
 
-impl Mechanism<'_> {
-    /// The C view, for the duration of a call.
-    fn with<T>(self, call: impl FnOnce(*mut ck::CK_MECHANISM) -> T) -> T {
-        // Modules read parameters; the pointers are mutable only by the standard's types.
-        let mut data;
-        let (mechanism, at, len) = match self {
-            Self::Plain(mechanism) => (mechanism, null_mut(), 0),
-            Self::Bytes(mechanism, bytes) => (mechanism, bytes.as_ptr().cast_mut().cast(), bytes.len()),
-            Self::Data(mechanism, bytes) => {
-                data = ck::CK_KEY_DERIVATION_STRING_DATA {
-                    pData: bytes.as_ptr().cast_mut(),
-                    ulLen: bytes.len() as ck::CK_ULONG,
-                };
-                (mechanism, (&raw mut data).cast(), size_of_val(&data))
-            }
-        };
-        let mut raw = ck::CK_MECHANISM { mechanism, pParameter: at, ulParameterLen: len as ck::CK_ULONG };
-        call(&raw mut raw)
-    }
-}
-
 impl TokenInfo {
     /// Its label, if it has one, and its serial number.
     pub(crate) fn shown(&self) -> String {
@@ -464,6 +471,7 @@ impl TokenInfo {
             model: text(&info.model),
             firmware: format!("{}.{}", info.firmwareVersion.major, info.firmwareVersion.minor),
             sessions: (!unlimited.contains(&most)).then_some(most as usize),
+            keypad: info.flags & ck::CKF_PROTECTED_AUTHENTICATION_PATH != 0,
         }
     }
 }

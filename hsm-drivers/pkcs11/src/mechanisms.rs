@@ -1,5 +1,7 @@
 //! Which mechanisms an algorithm has, by the standard's numbers or, for SM4, by the vendor's.
 
+use std::ptr::null_mut;
+
 use claviger_hsm_api::Algorithm;
 use cryptoki_sys as ck;
 
@@ -79,5 +81,43 @@ impl Mechanisms {
             }),
             Algorithm::HmacSm3 | Algorithm::Sm2 => None,
         }
+    }
+}
+
+/// A mechanism and its parameter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mechanism<'a> {
+    /// Without a parameter.
+    Plain(ck::CK_MECHANISM_TYPE),
+    /// With bytes, as an initial value.
+    Bytes(ck::CK_MECHANISM_TYPE, &'a [u8]),
+    /// With `CK_KEY_DERIVATION_STRING_DATA`.
+    Data(ck::CK_MECHANISM_TYPE, &'a [u8]),
+    /// RSA-PSS with SHA-256, for MGF1 and for the length of the salt as well.
+    Pss,
+}
+
+impl Mechanism<'_> {
+    /// The C view, for the duration of a call.
+    pub(crate) fn with<T>(self, call: impl FnOnce(*mut ck::CK_MECHANISM) -> T) -> T {
+        // Modules read parameters; the pointers are mutable only by the standard's types.
+        let (mut data, mut pss);
+        let (mechanism, at, len) = match self {
+            Self::Plain(mechanism) => (mechanism, null_mut(), 0),
+            Self::Bytes(mechanism, bytes) => (mechanism, bytes.as_ptr().cast_mut().cast(), bytes.len()),
+            Self::Data(mechanism, bytes) => {
+                data = ck::CK_KEY_DERIVATION_STRING_DATA {
+                    pData: bytes.as_ptr().cast_mut(),
+                    ulLen: bytes.len() as ck::CK_ULONG,
+                };
+                (mechanism, (&raw mut data).cast(), size_of_val(&data))
+            }
+            Self::Pss => {
+                pss = ck::CK_RSA_PKCS_PSS_PARAMS { hashAlg: ck::CKM_SHA256, mgf: ck::CKG_MGF1_SHA256, sLen: 32 };
+                (ck::CKM_RSA_PKCS_PSS, (&raw mut pss).cast(), size_of_val(&pss))
+            }
+        };
+        let mut raw = ck::CK_MECHANISM { mechanism, pParameter: at, ulParameterLen: len as ck::CK_ULONG };
+        call(&raw mut raw)
     }
 }

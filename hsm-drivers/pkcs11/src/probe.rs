@@ -11,7 +11,7 @@ use cryptoki_sys as ck;
 
 use crate::device::OnSession;
 use crate::driver::NAME;
-use crate::library::Mechanism;
+use crate::mechanisms::Mechanism;
 use crate::object::{Flags, Object, temporary, value};
 use crate::proven::{Proven, Skill};
 use crate::token::{Lent, Token};

@@ -9,7 +9,8 @@ use subtle::ConstantTimeEq;
 
 use crate::device::OnSession;
 use crate::driver::NAME;
-use crate::library::{Mechanism, Template};
+use crate::library::Template;
+use crate::mechanisms::Mechanism;
 use crate::object::{Flags, Object, temporary};
 use crate::proven::Skill;
 

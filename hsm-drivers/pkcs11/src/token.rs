@@ -175,11 +175,11 @@ impl Token {
             return Err(refused.clone());
         }
         let unusable = |error: Unusable| DriverError::backend(NAME, "load", error);
-        let library = Library::open(&self.config.module, self.config.init.as_deref()).map_err(unusable)?;
+        let library = Library::at(&self.config.module, self.config.init.as_deref()).map_err(unusable)?;
         let info = self.find(&library)?;
         let pin = self.config.pin.read()?;
         let pinned = library.open_session(info.slot).map_err(error)?;
-        if let Err(failed) = library.login(pinned, &pin) {
+        if let Err(failed) = library.login(pinned, Some(&pin)) {
             library.close_session(pinned);
             if failed.rv.is_refused_pin() {
                 // A token locks itself after a few wrong PINs, and connecting is tried again and again.
