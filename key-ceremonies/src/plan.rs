@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::MOST_SHARES;
@@ -150,6 +151,11 @@ impl Plan {
     }
 
     fn read(value: toml::Value) -> Result<Self, PlanError> {
+        // Piece by piece first, so that what is wrong in one is said with its number.
+        each::<Parameter>(&value, "parameter")?;
+        each::<Role>(&value, "role")?;
+        each::<PlannedKey>(&value, "key")?;
+        each::<Step>(&value, "step")?;
         let plan: Self = value.try_into().map_err(|error: toml::de::Error| PlanError {
             at: "plan".to_owned(),
             reason: error.message().to_owned(),
@@ -311,7 +317,20 @@ fn check_shares(at: &str, step: &Step, people: usize, collected: &mut BTreeSet<&
     }
 }
 
+/// Whether each table of a name reads as what it should be.
+fn each<T: DeserializeOwned>(plan: &toml::Value, name: &str) -> Result<(), PlanError> {
+    let tables = plan.get(name).and_then(toml::Value::as_array);
+    for (number, table) in (1..).zip(tables.into_iter().flatten()) {
+        let read = T::deserialize(table.clone());
+        read.map_err(|error| PlanError { at: format!("{name} {number}"), reason: error.message().to_owned() })?;
+    }
+    Ok(())
+}
+
 pub(crate) fn table(text: &str, what: &str) -> Result<toml::Table, PlanError> {
+    if text.trim().is_empty() {
+        return wrong(what, "is empty");
+    }
     if text.len() > LONGEST {
         return wrong(what, format!("is longer than {LONGEST} bytes"));
     }

@@ -249,7 +249,9 @@ fn a_plan_that_does_not_hold_together_is_refused_by_name() {
             "do = \"confirm\"\nby = \"officer\"\nsay = \"ok\"",
             "step 4",
         ),
-        ("do = \"enter-components\"", "do = \"generate-key\"", "plan"),
+        ("do = \"enter-components\"", "do = \"generate-key\"", "step 2: "),
+        ("do = \"enter-components\"", "do = \"bake-cake\"", "step 2: unknown variant `bake-cake`"),
+        ("count = 3", "count = \"three\"", "role 2: invalid type"),
         ("count = 3", "count = 1", "step 2"),
         ("name = \"witness\"", "name = \"witnesses\"", "step 1"),
         ("key = \"received\"\nwritten", "key = \"other\"\nwritten", "step 2"),
@@ -264,8 +266,11 @@ fn a_plan_that_does_not_hold_together_is_refused_by_name() {
         let changed = whole.replacen(from, to, 1);
         assert_ne!(changed, whole, "{from}");
         let error = Plan::parse(&changed).unwrap_err();
-        assert!(error.at.starts_with(at), "{from}: {error}");
+        assert!(error.to_string().starts_with(at), "{from}: {error}");
     }
+    // As a shell leaves it when what should have written it failed.
+    assert_eq!(Plan::parse("\n").unwrap_err().to_string(), "plan: is empty");
+    assert_eq!(Binding::parse("").unwrap_err().to_string(), "binding: is empty");
 }
 
 #[test]

@@ -300,7 +300,7 @@ impl Service {
             approval: in_log(&row.id),
             ..refused(by, action, &[], error.code())
         };
-        let by = match self.heard(&row, vote, &signed) {
+        let by = match self.heard(&row, vote, &signed).await {
             Ok(officer) => Caller { principal: officer, asked: None, ..caller.clone() },
             Err(error) => {
                 self.audit.append(event(caller, &error)).await?;
@@ -329,10 +329,15 @@ impl Service {
     }
 
     /// Whose word it is, if it counts.
-    fn heard(&self, row: &ProposalRow, vote: Vote, signed: &Signed) -> Result<Arc<Principal>, ServiceError> {
-        let officer = self.signer(signed, &open(row)?, vote)?;
+    async fn heard(&self, row: &ProposalRow, vote: Vote, signed: &Signed) -> Result<Arc<Principal>, ServiceError> {
+        let statement = open(row)?;
+        let officer = self.signer(signed, &statement, vote)?;
         if officer.to_string() == row.proposer {
             return Err(ApprovalError::Own.into());
+        }
+        // Nobody approves what would be good for nothing; that it is not wanted may always be said.
+        if vote == Vote::Approve && self.still_stands(&statement).await.is_err() {
+            return Err(ApprovalError::Over("is about something that has changed since").into());
         }
         Ok(officer)
     }

@@ -229,6 +229,16 @@ async fn what_was_approved_is_that_and_nothing_else() {
         words(&daemon.cli("officer-2", &[&of[..], more].concat()))
     };
     assert!(!listed(&[]).contains(&id) && listed(&["--all"]).contains(&format!("{id}  changed  2 of 2")));
+    // Nor does anybody approve what has changed, though it may be refused.
+    let id = propose(&daemon, &key).await;
+    set_state(&unapproved, &key, "active").await.unwrap();
+    let over = problem(approve(&daemon, &id, "officer-2").await);
+    assert!(over.code == "proposal_over" && over.detail.contains("has changed since"), "{over:?}");
+    assert!(logged(&daemon, &id, "proposal_over"));
+    assert_eq!(
+        bring(&daemon, &id, &signed(&daemon, &id, "officer-2", Vote::Refuse).await).await.unwrap().state,
+        "refused"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

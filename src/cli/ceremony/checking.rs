@@ -104,11 +104,11 @@ impl PlanCommand {
             }
             Self::Check { plan, binding } => {
                 let text = plan_text(&plan)?;
-                let plan = Plan::parse(&text)?;
+                let mut plan = Plan::parse(&text)?;
                 if let Some(path) = binding {
                     let binding = read(&path)?;
                     // What needs no daemon is said without one.
-                    Plan::bound(&text, &Binding::parse(&binding)?)?;
+                    plan = Plan::bound(&text, &Binding::parse(&binding)?)?;
                     let client = global.client()?;
                     let asked = OpenCeremony { plan: text.clone(), binding };
                     let _: Health = client.post("/v1/ceremonies/check", &asked).await?;

@@ -253,7 +253,7 @@ impl<'a> Party<'a> {
                 return Ok(());
             }
             "receive" | "receive-ecb" => {
-                let path = ask_line(&heading, "Type the name of the file that it came in, and press Enter: ")?;
+                let path = ask_file(&heading, "Type the name of the file that it came in, and press Enter: ")?;
                 // What is not there is asked for again.
                 match read_wrapped(Path::new(&path)) {
                     Ok(came) => step.wrapped = Some(came),
@@ -269,7 +269,7 @@ impl<'a> Party<'a> {
             }
             "send" => {
                 let path =
-                    ask_line(&heading, "Type the name of a file that it is to be written to, and press Enter: ")?;
+                    ask_file(&heading, "Type the name of a file that it is to be written to, and press Enter: ")?;
                 // Before it is asked for: who cannot keep it does not get it.
                 let mut file = match file_for_key(&path) {
                     Ok(file) => file,
@@ -389,18 +389,20 @@ fn ask(heading: &str, question: &str) -> anyhow::Result<bool> {
         match ask_once(heading.take(), question)?.as_str() {
             "yes" => return Ok(true),
             "no" => return Ok(false),
+            _ if std::io::stdin().is_terminal() => eprintln!("that is neither yes nor no"),
             _ => {}
         }
     }
 }
 
-/// A line that is not empty.
-fn ask_line(heading: &str, question: &str) -> anyhow::Result<String> {
+/// The name of a file. Whoever types the answer of another question is asked again.
+fn ask_file(heading: &str, question: &str) -> anyhow::Result<String> {
     let mut heading = Some(heading);
     loop {
-        let answer = ask_once(heading.take(), question)?;
-        if !answer.is_empty() {
-            return Ok(answer);
+        match ask_once(heading.take(), question)?.as_str() {
+            "" => {}
+            answer @ ("yes" | "no") => eprintln!("a file is asked for; one of that name is ./{answer}"),
+            answer => return Ok(answer.to_owned()),
         }
     }
 }

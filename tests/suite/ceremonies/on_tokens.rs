@@ -41,6 +41,7 @@ fn hold(daemon: &Daemon, plan: &str, backends: &[(&str, &str)], parameters: &[(&
     let file = daemon.file("binding.toml", &binding.stdout);
     let check = daemon.cli("officer", &["ceremony", "plan", "check", plan, "--binding", &file]);
     assert!(check.status.success(), "{plan}: {}", words(&check));
+    assert!(!words(&check).contains('{'), "{plan}: {}", words(&check));
     let opener = Player::at(
         folder,
         &["--data", data.to_str().unwrap(), "--as", "officer", "ceremony", "run", plan, "--binding", &file],

@@ -40,7 +40,13 @@ async fn a_key_that_never_arrived_is_given_out_again() {
     let played = tokio::task::spawn_blocking(move || {
         let mut officer = room.join("officer");
         officer.terminal.expect(ASKED);
+        officer.terminal.type_in("47F8E1\r");
+        officer.terminal.expect_written("that is neither yes nor no");
         officer.terminal.type_in("no\r");
+        // Who says yes where a file is asked for is told so.
+        officer.terminal.expect("name of a file");
+        officer.terminal.type_in("yes\r");
+        officer.terminal.expect_written("one of that name is ./yes");
         let mut players = room.play([("officer".to_owned(), officer)].into());
         players.values_mut().map(|player: &mut Player| player.terminal.end()).collect::<Vec<_>>()
     });
