@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use claviger_hsm_api::{KeyState, WrappedKey};
-use claviger_key_ceremonies::{Binding, Plan, Statement, digest, words};
+use claviger_key_ceremonies::{Binding, Person, Plan, Statement, digest, words};
 use sha2::{Digest as _, Sha256};
 
 use super::approvals::ApprovalError;
@@ -300,7 +300,9 @@ fn ceremony(plan_text: &str, binding_text: &str) -> Option<(String, Lines)> {
         line("plan hash", words(&digest(plan_text))),
         line("binding hash", words(&digest(binding_text))),
     ];
-    lines.extend(binding.people.iter().map(|person| line(&person.role, &person.name)));
+    // With the certificate that signs in the end: a name alone may be given to another key.
+    let person = |person: &Person| format!("{}, certificate {}", person.name, person.certificate);
+    lines.extend(binding.people.iter().map(|who| line(&who.role, &person(who))));
     lines.extend(binding.backends.iter().map(|(name, backend)| line(&format!("backend {name}"), backend)));
     for key in &plan.keys {
         let held = if key.factors.is_empty() { String::new() } else { format!(" [{}]", key.factors.join(" ")) };

@@ -234,6 +234,9 @@ async fn in_production_two_others_approve_the_plan_and_nothing_else_is_held() {
     assert_eq!(line("key received"), "demo/cjt166/DTK 3des 01");
     assert_eq!(line("step 3"), "officer has the components joined to key received");
     assert_eq!(line("plan hash").split(' ').count(), 24);
+    let bound = Binding::parse(&order.binding).unwrap();
+    let officer = bound.people_of("officer").next().unwrap();
+    assert_eq!(line("officer"), format!("{}, certificate {}", officer.name, officer.certificate));
     for name in ["officer-2", "officer-3"] {
         approve(&daemon, &proposal, name).await;
     }
