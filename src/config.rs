@@ -18,6 +18,7 @@ use toml::de::DeTable;
 pub use error::ConfigError;
 use error::syntax;
 
+use crate::audit::AuditConfig;
 use crate::policy::{Network, PolicySource, Surroundings, Window};
 use crate::routing::{BackendConfig, PinConfig, RoutingConfig, WrongTable, take_backends};
 use crate::service::{CallerLimits, QuotaConfig};
@@ -44,6 +45,9 @@ pub struct Config {
     /// How the daemon is unsealed.
     #[serde(default)]
     pub seal: Seal,
+    /// Who signs the audit log.
+    #[serde(default)]
+    pub audit: AuditConfig,
     /// Bounds.
     #[serde(default)]
     pub limits: Limits,
@@ -279,6 +283,11 @@ impl Config {
         let backends = backends(&mut root, text, path)?;
         let mut config = Self::deserialize(toml::Deserializer::from(root)).map_err(syntax(text, path))?;
         config.backends = backends;
+        if let Some(name) = &config.audit.signed_by
+            && !config.backends.iter().any(|backend| backend.name == *name)
+        {
+            return Err(ConfigError::NoSuchBackend { path: path.to_owned(), name: name.clone() });
+        }
         let base = path.parent().unwrap_or(Path::new(""));
         let at = |path: &mut PathBuf| *path = base.join(&*path);
         at(&mut config.data);

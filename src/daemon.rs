@@ -96,7 +96,8 @@ impl Daemon {
         make_private_directory(&config.data)?;
         // Whoever writes there has the store, and can put another log in the place of this one.
         only_we_write(&config.data)?;
-        let service = Service::open(&config.data, rules, schemes, config.routing(), launcher).await?;
+        let (routing, signing) = (config.routing(), config.audit.clone());
+        let service = Service::open(&config.data, rules, schemes, routing, signing, launcher).await?;
         if let Some(path) = &config.seal.key_file {
             service.unseal_at_start(Opener::KeyFile(path)).await?;
         } else if let Some(credential) = &config.seal.systemd_credential {
@@ -218,6 +219,7 @@ async fn reload(
         ("listen", config.listen != started.listen),
         ("data", config.data != started.data),
         ("schemes", config.schemes != started.schemes),
+        ("audit", config.audit != started.audit),
         ("seal", config.seal != started.seal),
         ("limits", config.limits != started.limits),
     ];

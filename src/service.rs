@@ -40,7 +40,7 @@ use claviger_card_schemes::{CardScheme, Schemes};
 use claviger_hsm_api::{KeyName, Secret};
 use claviger_key_ceremonies::Share;
 
-use crate::audit::{Audit, Event};
+use crate::audit::{Audit, AuditConfig, Event};
 use crate::backup::BackupKey;
 use crate::keyring::{Entry, Keyring};
 use crate::operation::Operation;
@@ -151,6 +151,7 @@ pub struct Service {
     policies_settled: OnceLock<()>,
     schemes: Schemes,
     audit: Audit,
+    signing: AuditConfig,
     routing: Mutex<RoutingConfig>,
     launcher: Arc<Launcher>,
     /// Absent while the daemon is sealed.
@@ -188,6 +189,7 @@ impl Service {
         rules: Rules,
         schemes: Schemes,
         routing: RoutingConfig,
+        signing: AuditConfig,
         launcher: Arc<Launcher>,
     ) -> Result<Arc<Self>, ServiceError> {
         let lock = lock_directory(data)?;
@@ -207,6 +209,7 @@ impl Service {
             policies_settled: OnceLock::new(),
             schemes,
             audit,
+            signing,
             routing: Mutex::new(routing),
             launcher,
             router: OnceLock::new(),

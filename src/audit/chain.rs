@@ -1,6 +1,6 @@
 //! The hash chain, made and checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -94,6 +94,8 @@ pub struct Verified {
     pub checkpoints: u64,
     /// The last record that is signed; zero if none is.
     pub signed: u64,
+    /// Records after that, checkpoints themselves not counted.
+    pub unsigned: u64,
     /// The public keys that signed, hexadecimal, in order.
     pub keys: Vec<String>,
     /// The signed end that it leads to, if there was one.
@@ -102,6 +104,47 @@ pub struct Verified {
     pub torn: usize,
     /// Policy sets that were taken.
     pub sets: Sets,
+}
+
+/// Records that a checkpoint may sign so long after they were written; a backend that keeps the key answers long before.
+const FARTHEST: usize = 1 << 20;
+
+/// The records since the last that is signed.
+#[derive(Default)]
+struct Unsigned {
+    /// Their hashes, and whether each is more than a checkpoint.
+    waiting: VecDeque<([u8; 32], bool)>,
+    /// The number of the last.
+    last: u64,
+    /// How many are more than checkpoints.
+    count: u64,
+}
+
+impl Unsigned {
+    fn push(&mut self, record: &Record) {
+        let mut hash = [0; 32];
+        // It was compared with one that was made here.
+        let _ = hex::decode_to_slice(&record.hash, &mut hash);
+        let counts = record.event.signed.is_none();
+        self.waiting.push_back((hash, counts));
+        if self.waiting.len() > FARTHEST {
+            self.waiting.pop_front();
+        }
+        self.last = record.seq;
+        self.count += u64::from(counts);
+    }
+
+    /// Whether the checkpoint signs one of them; those up to it wait no longer.
+    fn sign(&mut self, checkpoint: &SignedHead) -> bool {
+        let after = self.last.checked_sub(checkpoint.seq).and_then(|after| usize::try_from(after).ok());
+        let Some(at) = after.and_then(|after| self.waiting.len().checked_sub(after + 1)) else { return false };
+        let is_it = hex::encode(self.waiting[at].0) == checkpoint.hash && checkpoint.is_authentic();
+        if is_it {
+            self.waiting.drain(..=at);
+            self.count = self.waiting.iter().map(|(_, counts)| u64::from(*counts)).sum();
+        }
+        is_it
+    }
 }
 
 /// The policy sets that have taken the place of others.
@@ -148,7 +191,7 @@ impl Sets {
 }
 
 impl Verified {
-    /// Whether one key, and no other, has signed it.
+    /// Whether a key has signed its last checkpoint, and with it whatever stands before.
     ///
     /// # Errors
     /// [`ChainError::Unsigned`] and [`ChainError::Foreign`].
@@ -156,8 +199,10 @@ impl Verified {
         if self.checkpoints == 0 {
             return Err(ChainError::Unsigned);
         }
-        let signers = self.keys.iter().chain(self.end.as_ref().map(|end| &end.key));
-        match signers.into_iter().find(|signer| !signer.eq_ignore_ascii_case(key)) {
+        let last = self.keys.last().filter(|last| !last.eq_ignore_ascii_case(key));
+        // An end that was kept may be of a key that has handed over since.
+        let end = self.end.as_ref().map(|end| &end.key).filter(|end| !self.keys.contains(end));
+        match last.or(end) {
             Some(foreign) => Err(ChainError::Foreign { key: foreign.clone() }),
             None => Ok(()),
         }
@@ -220,6 +265,7 @@ pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Resul
     let mut head = Head::empty();
     let (mut checkpoints, mut signed, mut keys) = (0, 0, Vec::new());
     let (mut text, mut torn, mut sets) = (Vec::new(), 0, Sets::default());
+    let mut unsigned = Unsigned::default();
     for line in 1.. {
         text.clear();
         let read = reader.read_until(b'\n', &mut text)?;
@@ -242,8 +288,7 @@ pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Resul
             return Err(ChainError::Changed { line });
         }
         if let Some(checkpoint) = &record.event.signed {
-            let before = checkpoint.seq == head.seq && checkpoint.hash == head.hash;
-            if !before || !checkpoint.is_authentic() {
+            if !unsigned.sign(checkpoint) {
                 return Err(ChainError::Forged { line, after: signed });
             }
             (checkpoints, signed) = (checkpoints + 1, checkpoint.seq);
@@ -252,6 +297,7 @@ pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Resul
             }
         }
         sets.saw(&record.event);
+        unsigned.push(&record);
         head = Head { seq: record.seq, hash: claimed };
         if end.is_some_and(|end| end.seq == head.seq && (end.hash != head.hash || !end.is_authentic())) {
             return Err(ChainError::Rewritten { line, after: signed });
@@ -259,12 +305,13 @@ pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Resul
     }
     match end {
         Some(end) if end.seq > head.seq => Err(ChainError::Cut { line: head.seq, signed: end.seq }),
-        _ => Ok(Verified { head, checkpoints, signed, keys, end: end.cloned(), torn, sets }),
+        _ => Ok(Verified { head, checkpoints, signed, unsigned: unsigned.count, keys, end: end.cloned(), torn, sets }),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Signer;
     use super::*;
 
     fn log(events: u64) -> Vec<String> {
@@ -279,6 +326,50 @@ mod tests {
     fn check(lines: &[String]) -> Result<Verified, ChainError> {
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         verify_lines(text.as_bytes(), None)
+    }
+
+    /// A record that signs the one of that number.
+    fn checkpoint(lines: &mut Vec<String>, key: u8, seq: usize) {
+        let record = |line: &String| serde_json::from_str::<Record>(line).unwrap();
+        let (signed, last) = (record(&lines[seq - 1]), record(lines.last().unwrap()));
+        let signed = Signer::of(&[key; 32]).unwrap().sign(signed.seq, &signed.hash).unwrap();
+        let event = Event { event: "checkpoint".to_owned(), signed: Some(signed), ..Event::default() };
+        let mut head = Head { seq: last.seq, hash: last.hash };
+        let mut line = Vec::new();
+        head.extend(event, "2026-11-21T00:00:00Z".to_owned(), &mut line).unwrap();
+        lines.push(String::from_utf8(line).unwrap().trim_end().to_owned());
+    }
+
+    #[test]
+    fn a_checkpoint_signs_what_was_the_end_when_it_was_asked_for() {
+        let mut lines = log(5);
+        checkpoint(&mut lines, 1, 3);
+        let verified = check(&lines).unwrap();
+        assert_eq!((verified.signed, verified.unsigned, verified.checkpoints), (3, 2, 1));
+        // The next signs the rest, with the checkpoint in between.
+        checkpoint(&mut lines, 1, 6);
+        let verified = check(&lines).unwrap();
+        assert_eq!((verified.signed, verified.unsigned, verified.checkpoints), (6, 0, 2));
+        // Nothing is signed twice, nor what was never there.
+        let mut twice = lines.clone();
+        checkpoint(&mut twice, 1, 3);
+        assert!(matches!(check(&twice), Err(ChainError::Forged { line: 8, after: 6 })));
+        let mut other = log(4);
+        checkpoint(&mut other, 1, 2);
+        other[4] = lines[5].clone();
+        assert!(check(&other).is_err());
+    }
+
+    #[test]
+    fn the_last_key_vouches_for_what_stands_before() {
+        let mut lines = log(3);
+        checkpoint(&mut lines, 1, 3);
+        checkpoint(&mut lines, 2, 4);
+        let verified = check(&lines).unwrap();
+        let [first, last] = [1, 2].map(|key| Signer::of(&[key; 32]).unwrap().public_key());
+        assert_eq!(verified.keys, [first.clone(), last.clone()]);
+        assert!(verified.is_signed_by(&last).is_ok());
+        assert!(matches!(verified.is_signed_by(&first), Err(ChainError::Foreign { key }) if key == last));
     }
 
     #[test]

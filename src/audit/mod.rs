@@ -6,8 +6,10 @@
 //! gather for a little. If the log cannot be written, nothing is answered. A record never holds a secret, nor a MAC.
 //!
 //! While the daemon is unsealed, a second at most after a record a checkpoint follows that signs it, and stands beside the
-//! log as well: a log that was written anew, or cut, is found out by it.
+//! log as well: a log that was written anew, or cut, is found out by it. A backend that keeps the key may take longer; what
+//! is written meanwhile stands before the checkpoint and waits for the next.
 
+mod away;
 mod chain;
 mod checkpoint;
 mod growth;
@@ -20,18 +22,44 @@ mod writer;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use chain::SETS;
 pub use chain::{ChainError, Sets, Verified, verify, verify_lines};
-pub use checkpoint::{SignedHead, Signer};
+pub use checkpoint::{Attest, SignedHead, Signer};
 pub use growth::Growth;
 pub use leaf::{Blinding, Leaf, Salts};
 pub use proof::{Proof, ProofError};
 pub use tree::Tree;
 pub use usage::{Use, Used, usage};
 pub use writer::{Audit, AuditError, Place, Written};
+
+/// `[audit]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// The backend that makes and keeps the key by which the log is signed; it belongs to the storage master key if none is named.
+    pub signed_by: Option<String>,
+    /// The public key that signed before and signs no more, hexadecimal: with it the log goes on by another.
+    pub after: Option<String>,
+    /// Seconds that records may stand unsigned while that backend does not answer.
+    pub unsigned_seconds: u64,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { signed_by: None, after: None, unsigned_seconds: 60 }
+    }
+}
+
+impl AuditConfig {
+    /// How long records may stand unsigned.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.unsigned_seconds)
+    }
+}
 
 /// What happened, as callers of [`Audit::append`] say it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

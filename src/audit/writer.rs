@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::away::Away;
 use super::chain::{ChainError, Head, Verified, verify};
+use super::checkpoint::Succession;
 use super::queue::{Bringers, Coming, NotTaken, Queue};
-use super::{Blinding, Event, Signer};
+use super::{Blinding, Event, SignedHead, Signer};
 
 /// The log cannot take a record; the answer that it speaks of must not leave.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -24,6 +26,10 @@ type Waiting = (Event, Place);
 
 /// How long a record may stand unsigned.
 const CHECKPOINT: Duration = Duration::from_secs(1);
+/// How long the writer waits for a signature from elsewhere. One that takes longer is taken in a second later.
+const AT_ONCE: Duration = Duration::from_millis(20);
+/// How long it waits for the last one of all.
+const AT_THE_END: Duration = Duration::from_secs(5);
 
 /// The audit log, open for appending.
 #[derive(Clone)]
@@ -71,11 +77,23 @@ impl Audit {
         let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
         let verified = verify(path)?;
         let (head, signed) = (verified.head.clone(), verified.signed);
+        let last = if verified.unsigned > 0 { head.records() } else { signed };
         drop_half_line(&mut file, path)?;
         let (bringers, queue) = Queue::new();
         let signer = Arc::new(OnceLock::new());
-        let lines = Vec::new();
-        let log = Log { file, path: path.to_owned(), head, signed, signer: Arc::clone(&signer), lines };
+        let log = Log {
+            file,
+            path: path.to_owned(),
+            head,
+            signed,
+            last,
+            signer: Arc::clone(&signer),
+            is_handed_over: false,
+            away: None,
+            unsigned_since: None,
+            trouble: String::new(),
+            lines: Vec::new(),
+        };
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || log.write_all(queue))?;
         Ok(Self { queue: Arc::new(bringers), signer, before: Arc::new(verified) })
     }
@@ -159,7 +177,17 @@ struct Log {
     head: Head,
     /// The last record that a checkpoint signs.
     signed: u64,
+    /// The last record that is no checkpoint: a checkpoint alone needs none of its own.
+    last: u64,
     signer: Arc<OnceLock<Signer>>,
+    /// Whether it was written down which key that is, if it is another than before.
+    is_handed_over: bool,
+    /// Whoever signs, if the key is not here.
+    away: Option<Away>,
+    /// Since when there have been records that such a key has not signed.
+    unsigned_since: Option<Instant>,
+    /// Why it has not.
+    trouble: String,
     /// What is to be written next; kept for its memory.
     lines: Vec<u8>,
 }
@@ -172,7 +200,7 @@ impl Log {
         loop {
             if !queue.take(&mut group, CHECKPOINT) {
                 // What nobody is answered on any more is signed all the same.
-                if let Err(failure) = self.checkpoint() {
+                if let Err(failure) = self.checkpoint().and_then(|()| self.last_checkpoint()) {
                     tracing::error!(%failure, "the end of the audit log is not signed");
                 }
                 return;
@@ -193,6 +221,10 @@ impl Log {
     }
 
     fn write(&mut self, group: &mut Vec<Waiting>) -> Result<(), AuditError> {
+        if let Some(refusal) = self.unsigned_too_long() {
+            group.drain(..).for_each(|(_, place)| place.answer(Err(refusal.clone())));
+            return Ok(());
+        }
         let first = self.head.records() + 1;
         let now = jiff::Timestamp::now().to_string();
         let mut places = Vec::with_capacity(group.len());
@@ -207,28 +239,118 @@ impl Log {
         let done = done.map_err(|error| AuditError(error.to_string())).and_then(|()| self.put(&lines));
         lines.clear();
         self.lines = lines;
+        self.last = self.head.seq;
+        self.unsigned_since.get_or_insert_with(Instant::now);
         for (seq, place) in (first..).zip(places) {
             place.answer(done.clone().map(|()| seq));
         }
         done
     }
 
-    /// Signs the end, if there is anything after the last checkpoint, and puts it beside the log as well.
+    /// Why nothing is written: what is there has waited too long for a signature from elsewhere.
+    fn unsigned_too_long(&self) -> Option<AuditError> {
+        let patience = self.signer.get()?.patience()?;
+        let waited = self.unsigned_since.filter(|_| self.away.is_some())?.elapsed();
+        let refusal = || format!("its end has not been signed for {} s: {}", waited.as_secs(), self.trouble);
+        (waited > patience).then(|| AuditError(refusal()))
+    }
+
+    /// Signs the end, if there is anything after the last checkpoint. By a key that is elsewhere the end is signed that there was when
+    /// it was asked for.
     fn checkpoint(&mut self) -> Result<(), AuditError> {
-        let Some(signer) = self.signer.get() else { return Ok(()) };
-        // A checkpoint alone needs none of its own.
-        if self.head.seq <= self.signed + 1 {
+        let signer = Arc::clone(&self.signer);
+        let Some(signer) = signer.get() else { return Ok(()) };
+        if let Some(succession) = signer.succession().filter(|_| !self.is_handed_over) {
+            self.hand_over(succession, &signer.public_key())?;
+            self.is_handed_over = true;
+        }
+        if signer.patience().is_none() {
+            if self.last <= self.signed {
+                return Ok(());
+            }
+            let signed = signer.sign(self.head.seq, &self.head.hash).map_err(AuditError)?;
+            return self.put_checkpoint(&signed);
+        }
+        self.take_signature(Duration::ZERO)?;
+        // A backend that does not answer is waited for once, and not at every turn.
+        if self.ask_for_signature()? { self.take_signature(AT_ONCE) } else { Ok(()) }
+    }
+
+    /// Says which key signs from here, signed by the one before if that is here.
+    fn hand_over(&mut self, succession: &Succession, next: &str) -> Result<(), AuditError> {
+        let statement = format!("signed by {} until here, and by {next} from here", succession.before);
+        let event = Event { event: "audit-key".to_owned(), statement, ..Event::default() };
+        self.put_event(event)?;
+        self.last = self.head.seq;
+        match &succession.signer {
+            Some(before) => {
+                let signed = before.sign(self.head.seq, &self.head.hash).map_err(AuditError)?;
+                self.put_checkpoint(&signed)?;
+                // What the one before has signed the next signs as well.
+                self.last = self.head.seq;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The signature of the very end, by a key that is elsewhere.
+    fn last_checkpoint(&mut self) -> Result<(), AuditError> {
+        if self.away.is_none() {
             return Ok(());
         }
-        let signed = signer.sign(self.head.seq, &self.head.hash);
-        let signed = signed.ok_or_else(|| AuditError("its end cannot be signed".to_owned()))?;
+        self.take_signature(AT_THE_END)?;
+        if self.ask_for_signature()? {
+            self.take_signature(AT_THE_END)?;
+        }
+        if self.last > self.signed { Err(AuditError(self.trouble.clone())) } else { Ok(()) }
+    }
+
+    /// Asks whoever is elsewhere to sign the end; false if there is nothing to sign, or another signature is awaited.
+    fn ask_for_signature(&mut self) -> Result<bool, AuditError> {
+        if self.last <= self.signed {
+            return Ok(false);
+        }
+        if self.away.is_none() {
+            let started = Away::start(Arc::clone(&self.signer)).map_err(|error| AuditError(error.to_string()))?;
+            self.away = Some(started);
+            // While the daemon was sealed nobody could sign.
+            self.unsigned_since = Some(Instant::now());
+        }
+        Ok(self.away.as_mut().is_some_and(|away| away.ask(self.head.seq, &self.head.hash)))
+    }
+
+    /// Takes in what was signed elsewhere, if it comes within some time.
+    fn take_signature(&mut self, within: Duration) -> Result<(), AuditError> {
+        let Some((asked, answer)) = self.away.as_mut().and_then(|away| away.answer(within)) else { return Ok(()) };
+        match answer {
+            Ok(signed) => {
+                self.put_checkpoint(&signed)?;
+                self.trouble.clear();
+                self.unsigned_since = (self.last > self.signed).then_some(asked);
+            }
+            Err(reason) => {
+                tracing::warn!(%reason, "the end of the audit log is not signed, which is tried again");
+                self.trouble = reason;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint, and puts it beside the log as well.
+    fn put_checkpoint(&mut self, signed: &SignedHead) -> Result<(), AuditError> {
         let event = Event { event: "checkpoint".to_owned(), signed: Some(signed.clone()), ..Event::default() };
+        self.put_event(event)?;
+        self.signed = signed.seq;
+        signed.put_beside(&self.path).map_err(|error| AuditError(error.to_string()))
+    }
+
+    /// Writes a record of the log's own.
+    fn put_event(&mut self, event: Event) -> Result<(), AuditError> {
         let mut lines = Vec::new();
         let now = jiff::Timestamp::now().to_string();
         self.head.extend(event, now, &mut lines).map_err(|error| AuditError(error.to_string()))?;
-        self.put(&lines)?;
-        self.signed = signed.seq;
-        signed.put_beside(&self.path).map_err(|error| AuditError(error.to_string()))
+        self.put(&lines)
     }
 
     fn put(&mut self, lines: &[u8]) -> Result<(), AuditError> {

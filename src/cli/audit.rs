@@ -132,8 +132,7 @@ impl Verify {
             Err(error) => return Ok(found_wrong(output, &wrong(error)?)),
         };
         let records = verified.head.records();
-        // The last checkpoint itself is nobody's to sign.
-        let unsigned = records - verified.signed - u64::from(verified.checkpoints > 0);
+        let unsigned = verified.unsigned;
         let object = json!({ "ok": true, "records": records, "checkpoints": verified.checkpoints,
             "signed": verified.signed, "keys": verified.keys, "signed_end": verified.end.as_ref().map(|end| end.seq),
             "torn_bytes": verified.torn });

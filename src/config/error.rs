@@ -27,6 +27,14 @@ pub enum ConfigError {
         /// What belongs there, if more is known.
         help: String,
     },
+    /// The audit log is to be signed by a backend that is not there.
+    #[error("{path}: `signed_by` of [audit]: there is no [[backend]] with the name `{name}`")]
+    NoSuchBackend {
+        /// The file.
+        path: PathBuf,
+        /// As it was written.
+        name: String,
+    },
 }
 
 /// An error that shows the line.
@@ -67,7 +75,7 @@ impl ConfigError {
         match self {
             Self::Syntax { path, line: Some(line), .. } => format!("{}: line {line} is wrong", path.display()),
             Self::Syntax { path, .. } => format!("{} is wrong", path.display()),
-            Self::Read { .. } => self.to_string(),
+            Self::Read { .. } | Self::NoSuchBackend { .. } => self.to_string(),
         }
     }
 }

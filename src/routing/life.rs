@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use claviger_hsm_api::{
-    Arrival, Batch, DriverError, Fault, Finish, KeyAttributes, KeyPath, KeyRank, KeyState, LegValue, NewKey, Recipe,
-    Secret, StoredKey, WrapFormat, WrappedKey,
+    Arrival, Attestation, Batch, DriverError, Fault, Finish, KeyAttributes, KeyPath, KeyRank, KeyState, LegValue,
+    NewKey, Recipe, Secret, StoredKey, WrapFormat, WrappedKey,
 };
 
 use jiff::Timestamp;
@@ -409,6 +409,15 @@ impl Router {
             return Err(RouteError::NotPermitted("`random`".to_owned()));
         }
         self.random_bytes(len)
+    }
+
+    /// A signature of the daemon's own by a key pair that a backend keeps.
+    ///
+    /// # Errors
+    /// [`RouteError`].
+    pub fn attest(&self, backend: &str, name: &str, message: &[u8]) -> Result<Attestation, RouteError> {
+        let backend = self.backend(backend)?;
+        backend.driver.attest(name, message).map_err(|error| RouteError::from(error).on(&backend.name))
     }
 
     /// Of the first backend that gives any: one generator is as good as another.

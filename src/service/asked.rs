@@ -302,7 +302,7 @@ fn ceremony(plan_text: &str, binding_text: &str) -> Option<(String, Lines)> {
     ];
     // With the certificate that signs in the end: a name alone may be given to another key.
     let person = |person: &Person| format!("{}, certificate {}", person.name, person.certificate);
-    lines.extend(binding.people.iter().map(|who| line(&who.role, &person(who))));
+    lines.extend(binding.people.iter().map(|who| line(&who.role, person(who))));
     lines.extend(binding.backends.iter().map(|(name, backend)| line(&format!("backend {name}"), backend)));
     for key in &plan.keys {
         let held = if key.factors.is_empty() { String::new() } else { format!(" [{}]", key.factors.join(" ")) };

@@ -91,6 +91,9 @@ pub enum ServiceError {
     /// The audit log is not what was written.
     #[error(transparent)]
     AuditLog(ChainError),
+    /// The backend that is to sign the audit log does not.
+    #[error("the audit log cannot be signed: {0}")]
+    AuditKey(String),
     /// A policy set is not taken.
     #[error("the policies cannot be used: {0}")]
     Policies(String),
@@ -190,7 +193,7 @@ impl ServiceError {
             Self::Seal(SealError::Shares(_)) => "wrong_share",
             Self::Seal(SealError::Store(_)) => "store_failed",
             Self::Seal(_) => "seal_unusable",
-            Self::Audit(_) | Self::AuditLog(_) => "audit_failed",
+            Self::Audit(_) | Self::AuditLog(_) | Self::AuditKey(_) => "audit_failed",
             Self::Stopped => "stopping",
         }
     }

@@ -6,7 +6,7 @@ use claviger_hsm_api::Secret;
 use tokio::runtime::Handle;
 
 use super::{Caller, Service, ServiceError, blocking};
-use crate::audit::{Event, Signer};
+use crate::audit::{Attest, Event, Signer};
 use crate::backup::BackupKey;
 use crate::policy::Resource;
 use crate::routing::Router;
@@ -18,19 +18,25 @@ impl Service {
     /// # Errors
     /// [`ServiceError`].
     pub async fn unseal(&self, storage_key: Secret, by: &str) -> Result<(), ServiceError> {
-        let signer = Signer::of(storage_key.expose()).map_err(|_| ServiceError::Internal)?;
         let kept = Secret::copy_of(storage_key.expose());
         let backup_key = BackupKey::of(&storage_key).map_err(|_| ServiceError::Internal)?;
         let routing = self.routing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let launcher = Arc::clone(&self.launcher);
-        // Whoever could write the log anew could not sign it.
-        let before = self.audit.before();
-        if before.checkpoints > 0 {
-            before.is_signed_by(&signer.public_key()).map_err(ServiceError::AuditLog)?;
-        }
-        self.settle_policies(kept.expose()).await?;
+        let derived = Signer::of(kept.expose()).map_err(|_| ServiceError::Internal)?;
+        let in_backend = self.signing.signed_by.as_deref();
+        let mut signer = match in_backend {
+            None => Some(self.goes_on(derived, None, &kept).await?),
+            Some(_) => None,
+        };
+        // What is opened here answers nobody before it is set below.
         let open = move || Router::open(&routing, &storage_key, &launcher).map_err(ServiceError::from);
-        let opened = blocking(open).await;
+        let mut opened = blocking(open).await;
+        if let (Some(backend), Ok(router)) = (in_backend, &opened) {
+            match self.signer_in(backend, router, &kept).await {
+                Ok(of_backend) => signer = Some(of_backend),
+                Err(error) => opened = Err(error),
+            }
+        }
         let outcome = opened.as_ref().map_or_else(ServiceError::code, |_| "unsealed");
         self.audit
             .append(Event {
@@ -40,14 +46,58 @@ impl Service {
                 ..Event::default()
             })
             .await?;
-        self.audit.sign_with(signer);
+        let opened = opened?;
+        if let Some(signer) = signer {
+            self.audit.sign_with(signer);
+        }
         let _ = self.backup_key.set(Arc::new(backup_key));
         let _ = self.storage_key.set(kept);
         // A second unsealing finds the backends open and changes nothing.
-        if self.router.set(opened?).is_ok() {
+        if self.router.set(opened).is_ok() {
             self.tend().await;
         }
         Ok(())
+    }
+
+    /// The log's key that a backend keeps.
+    async fn signer_in(
+        &self,
+        backend: &str,
+        router: &Arc<Router>,
+        storage_key: &Secret,
+    ) -> Result<Signer, ServiceError> {
+        let (asked, name, installation) = (Arc::clone(router), backend.to_owned(), self.installation.clone());
+        let attest: Attest = Box::new(move |message| {
+            let attested = asked.attest(&name, &installation, message).map_err(|error| error.to_string())?;
+            Ok((attested.public_key, attested.signature))
+        });
+        let (kept, patience) = (Secret::copy_of(storage_key.expose()), self.signing.patience());
+        let begin = move || Signer::kept(kept.expose(), attest, patience).map_err(ServiceError::AuditKey);
+        let derived = Signer::of(storage_key.expose()).map_err(|_| ServiceError::Internal)?;
+        self.goes_on(blocking(begin).await?, Some(derived), storage_key).await
+    }
+
+    /// That a log goes on with a key: whoever could write it anew could not sign it. One that was signed by the storage master key's
+    /// may be handed over, and one whose key is gone if the configuration says which that was.
+    async fn goes_on(
+        &self,
+        mut signer: Signer,
+        derived: Option<Signer>,
+        storage_key: &Secret,
+    ) -> Result<Signer, ServiceError> {
+        let before = self.audit.before();
+        if let Some(last) = before.keys.last()
+            && let Err(foreign) = before.is_signed_by(&signer.public_key())
+        {
+            let handed_over = derived.filter(|derived| derived.public_key() == *last);
+            let is_gone = self.signing.after.as_deref().is_some_and(|after| after.eq_ignore_ascii_case(last));
+            if handed_over.is_none() && !is_gone {
+                return Err(ServiceError::AuditLog(foreign));
+            }
+            signer.takes_over(last.clone(), handed_over);
+        }
+        self.settle_policies(storage_key.expose()).await?;
+        Ok(signer)
     }
 
     /// Opens the seal at start, with what the configuration names; a failure is written down.

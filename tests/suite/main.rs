@@ -8,6 +8,7 @@ mod approvals;
 mod architecture;
 mod assurance;
 mod audit;
+mod audit_keys;
 mod backups;
 mod canary;
 mod cards;

@@ -129,6 +129,7 @@ pub struct DriverError {
 }
 
 const NO_OTHERS: &str = "this backend holds no keys but those that it was given";
+const NO_PAIR: &str = "this backend keeps no key pair of the daemon's";
 const NO_BLOCKS: &str = "this backend opens no key blocks, envelopes or keys in ECB";
 
 /// How a backend comes to hold a key.
@@ -280,6 +281,24 @@ pub trait HsmDriver: Send + Sync {
     /// # Errors
     /// A [`DriverError`].
     fn random(&self, len: usize) -> Result<Vec<u8>, DriverError>;
+
+    /// Signs for the daemon itself, by a key pair of that name that stays in the device and is for nothing else; made there when
+    /// it is first asked for.
+    ///
+    /// # Errors
+    /// A [`DriverError`].
+    fn attest(&self, _name: &str, _message: &[u8]) -> Result<Attestation, DriverError> {
+        Err(DriverError::unsupported("backend", "attest", NO_PAIR))
+    }
+}
+
+/// A signature by ECDSA on P-256 over SHA-256 (FIPS 186-5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attestation {
+    /// The public key as an uncompressed point, 65 bytes.
+    pub public_key: Vec<u8>,
+    /// `r` and `s`, of 32 bytes each, big-endian.
+    pub signature: Vec<u8>,
 }
 
 impl DriverError {

@@ -22,7 +22,9 @@ mod secret;
 
 pub use attributes::{Algorithm, Exportability, KeyAttributes, KeyRank, KeyState, KeyUsage, ModeOfUse, UnknownWord};
 pub use batch::{Batch, Cell, Column, KeyColumn, LegOutcome, LegValue, MalformedBatch, Outcome, Verdict};
-pub use driver::{Arrival, DriverError, Fault, Finding, HsmDriver, Identity, KeyHandle, NewKey, Proof, StoredKey};
+pub use driver::{
+    Arrival, Attestation, DriverError, Fault, Finding, HsmDriver, Identity, KeyHandle, NewKey, Proof, StoredKey,
+};
 pub use exchange::{BlockHeader, BlockVersion, EnvelopeForm, EnvelopeLayout, KeyPadding, PurseLabel, WrappedKey};
 pub use exposure::{Exposure, Raised};
 pub use kcv::{Kcv, KcvFunction, KcvInput, KcvRule};

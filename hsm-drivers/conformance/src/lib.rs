@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attest;
 mod bench;
 mod children;
 mod key_life;
@@ -65,6 +66,7 @@ pub fn check(driver: &dyn HsmDriver, vectors: &Path) -> Result<Tally, Failure> {
     malformed::check(&bench)?;
     key_life::check(&bench)?;
     children::check(&bench)?;
+    attest::check(&bench)?;
     tally.push(("refusals", bench.refusals() - before));
     tally.push(("impossible on this backend", bench.impossible()));
     Ok(tally)

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use claviger_hsm_api::{
-    Algorithm, Arrival, Batch, DriverError, Exposure, Finding, HsmDriver, Identity, Kcv, KcvFunction, KcvInput,
-    KcvRule, KeyAttributes, KeyHandle, KeyRank, KeyState, NewKey, Outcome, Proof, Raised, Recipe, Secret, StoredKey,
-    WrappedKey,
+    Algorithm, Arrival, Attestation, Batch, DriverError, Exposure, Finding, HsmDriver, Identity, Kcv, KcvFunction,
+    KcvInput, KcvRule, KeyAttributes, KeyHandle, KeyRank, KeyState, NewKey, Outcome, Proof, Raised, Recipe, Secret,
+    StoredKey, WrappedKey,
 };
 use claviger_hsm_engine::lowering::{exposure, split};
 use claviger_hsm_engine::{
@@ -14,6 +14,7 @@ use claviger_hsm_engine::{
 use cryptoki_sys as ck;
 use zeroize::Zeroizing;
 
+use crate::attest::attest;
 use crate::config::Config;
 use crate::device::{Keep, OnSession};
 use crate::findings::findings;
@@ -412,6 +413,10 @@ impl HsmDriver for Pkcs11Driver {
         let mut bytes = vec![0; len];
         lent.check(lent.connection.library.random(lent.session, &mut bytes))?;
         Ok(bytes)
+    }
+
+    fn attest(&self, name: &str, message: &[u8]) -> Result<Attestation, DriverError> {
+        attest(&self.token.lend()?, name, message)
     }
 }
 

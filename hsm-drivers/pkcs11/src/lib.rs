@@ -4,6 +4,7 @@
 //! all rows of a batch and finished by the engine, for keys whose ceiling lets that much out. Nothing is believed that a
 //! known answer has not shown ([`probe`]).
 
+mod attest;
 mod config;
 mod device;
 mod driver;

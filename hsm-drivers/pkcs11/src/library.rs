@@ -336,6 +336,24 @@ impl Library {
         Ok(object)
     }
 
+    /// The private key of a new pair.
+    pub(crate) fn generate_pair(
+        &self,
+        session: Session,
+        mechanism: Mechanism<'_>,
+        (mut public, mut private): (Template, Template),
+    ) -> Result<Object, Failed> {
+        let (mut open, mut secret) = (0, 0);
+        let (public, private) = (&mut public.raw()[..], &mut private.raw()[..]);
+        let lens = (public.len() as ck::CK_ULONG, private.len() as ck::CK_ULONG);
+        let (at, from) = (public.as_mut_ptr(), private.as_mut_ptr());
+        mechanism.with(|mechanism| {
+            let made = (&raw mut open, &raw mut secret);
+            call!(self, C_GenerateKeyPair, session, mechanism, at, lens.0, from, lens.1, made.0, made.1)
+        })?;
+        Ok(secret)
+    }
+
     pub(crate) fn derive(
         &self,
         session: Session,

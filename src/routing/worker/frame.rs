@@ -4,8 +4,8 @@
 use std::io::{self, Read, Write};
 
 use claviger_hsm_api::{
-    Arrival, Batch, DriverError, Exposure, Finding, Finish, Identity, KeyAttributes, KeyHandle, KeyState, LegValue,
-    NewKey, Outcome, Proof, Raised, Recipe, StoredKey, WrappedKey,
+    Arrival, Attestation, Batch, DriverError, Exposure, Finding, Finish, Identity, KeyAttributes, KeyHandle, KeyState,
+    LegValue, NewKey, Outcome, Proof, Raised, Recipe, StoredKey, WrappedKey,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,7 @@ pub(super) enum Task {
     Destroy { key: StoredKey },
     Abandon { key_id: String },
     Random { len: usize },
+    Attest { name: String, message: Vec<u8> },
 }
 
 /// An answer, the number of its question, and the epoch after it.
@@ -76,6 +77,7 @@ pub(super) enum Reply {
     Stored(StoredKey),
     Handle(KeyHandle),
     Bytes(Bytes),
+    Attestation(Attestation),
 }
 
 /// Bytes that may be secret.

@@ -97,5 +97,6 @@ fn answer(driver: &dyn HsmDriver, task: Task) -> Result<Reply, DriverError> {
         Task::Destroy { key } => driver.destroy(&key).map(|()| Reply::Done),
         Task::Abandon { key_id } => driver.abandon(&key_id).map(|()| Reply::Done),
         Task::Random { len } => driver.random(len).map(|bytes| Reply::Bytes(Bytes(bytes.into()))),
+        Task::Attest { name, message } => driver.attest(&name, &message).map(Reply::Attestation),
     }
 }

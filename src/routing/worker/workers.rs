@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use claviger_hsm_api::{
-    Arrival, Batch, DriverError, Exposure, Fault, Finding, HsmDriver, Identity, KeyAttributes, KeyHandle, KeyState,
-    NewKey, Outcome, Proof, Raised, Recipe, Secret, StoredKey, WrappedKey,
+    Arrival, Attestation, Batch, DriverError, Exposure, Fault, Finding, HsmDriver, Identity, KeyAttributes, KeyHandle,
+    KeyState, NewKey, Outcome, Proof, Raised, Recipe, Secret, StoredKey, WrappedKey,
 };
 use zeroize::Zeroizing;
 
@@ -363,6 +363,13 @@ impl HsmDriver for Workers {
     fn random(&self, len: usize) -> Result<Vec<u8>, DriverError> {
         match self.ask(Task::Random { len })? {
             Reply::Bytes(bytes) if bytes.0.len() == len => Ok(bytes.0.to_vec()),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn attest(&self, name: &str, message: &[u8]) -> Result<Attestation, DriverError> {
+        match self.ask(Task::Attest { name: name.to_owned(), message: message.to_vec() })? {
+            Reply::Attestation(attestation) => Ok(attestation),
             _ => Err(unexpected()),
         }
     }
