@@ -233,6 +233,10 @@ impl Client {
     /// has ended for us, so its reason is read from a second connection.
     async fn refused(&self, error: &reqwest::Error) -> ClientError {
         let reason = match self.alert().await {
+            // A key of another certificate, as a token may hold one of the same name.
+            Some(alert) if alert.ends_with("DecryptError") => {
+                format!("the daemon refuses the client certificate, which is not this key's: {alert}")
+            }
             Some(alert) => format!("the daemon refuses the client certificate: {alert}"),
             None => causes(error),
         };

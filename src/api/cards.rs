@@ -18,8 +18,9 @@ use claviger_hsm_api::{Algorithm, KeyVersion, Secret};
 
 use super::keys::word;
 use super::problem::Problems;
+use super::rows::{members, read_row};
 use super::stream::{self, Ids, Job, Upload};
-use super::{MOST_ITEMS, Refusal, State, body, bytes, content_type, execute, field_set, read_row};
+use super::{MOST_ITEMS, Refusal, State, body, bytes, content_type, execute, field_set};
 use crate::audit::Written;
 use crate::operation::{CardAnswer, Operation, Personalisation};
 use crate::service::{Caller, CardFault, Outcome, PersonaliseJob, ServiceError};
@@ -173,7 +174,7 @@ fn personalise_cards(
     let columns = [Field::CityCode, Field::IssuerId, Field::Asn];
     let mut made = Vec::with_capacity(cards.len());
     for (number, card) in (1..).zip(cards) {
-        match read_row(card, "card_id", &columns, "cards")? {
+        match read_row(members(card), "card_id", &columns, "cards")?.1 {
             Ok(fields) => job.push(Ok(&fields), number),
             Err(fault) => job.push(Err(fault), number),
         }

@@ -12,6 +12,7 @@ use claviger_client::{
 use claviger_hsm_api::{KcvRule, KeyName, Secret};
 
 use super::problem::Problems;
+use super::rows::members;
 use super::transactions::read_record;
 use super::{Refusal, State, body, bytes, execute};
 use crate::keyring::{Entry, Validity, over_at};
@@ -60,7 +61,7 @@ pub(super) async fn adopt(
     let AdoptKey { key, object, kcv, records } = body(request, &state.limits).await?;
     let kcv = kcv.map(|digits| bytes("kcv", &digits).map(hex::encode_upper)).transpose()?;
     let unreadable = |number| Refusal::field("records", format!("number {number} cannot be read"));
-    let read = |(number, record)| read_record(record)?.map_err(|_| unreadable(number));
+    let read = |(number, record)| read_record(members(record))?.1.map_err(|_| unreadable(number));
     let records = (1..).zip(&records).map(read).collect::<Result<Vec<_>, _>>()?;
     let operation = Operation::AdoptKey { request: key_request(key)?, object, kcv, records };
     Ok((StatusCode::CREATED, one(execute(&state.service, caller, operation).await?)?))

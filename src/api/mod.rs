@@ -17,6 +17,7 @@ mod moves;
 mod policies;
 mod problem;
 mod purse;
+mod rows;
 pub mod schemes;
 mod status;
 mod stream;
@@ -27,13 +28,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
-use claviger_card_schemes::{Field, FieldSet, LineFault};
+use claviger_card_schemes::{Field, FieldSet};
 use claviger_client::APPROVAL;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -179,69 +182,63 @@ fn field_set(fields: &BTreeMap<String, String>) -> Result<FieldSet, Refusal> {
     Ok(set)
 }
 
-/// A row of a JSON list as a file would have it. The outer error is the request's (no such column), the inner
-/// one the row's own.
-fn read_row(
-    row: &BTreeMap<String, String>,
-    id: &str,
-    columns: &[Field],
-    list: &str,
-) -> Result<Result<FieldSet, LineFault>, ServiceError> {
-    let mut fields = FieldSet::default();
-    let mut first: Option<Field> = None;
-    for (name, text) in row.iter().filter(|(name, _)| *name != id) {
-        let field = Field::named(name).filter(|field| columns.contains(field));
-        let field = field.ok_or_else(|| {
-            let name: String = name.chars().take(40).collect();
-            ServiceError::field(format!("{list}[].{name}"), "is not a column")
-        })?;
-        if fields.parse(field, text.as_bytes()).is_err() {
-            first = Some(first.map_or(field, |known| known.min(field)));
-        }
-    }
-    Ok(match (row.get(id).is_none_or(String::is_empty), first) {
-        (true, _) => Err(LineFault::NoId),
-        (false, Some(field)) => Err(LineFault::Field(field)),
-        (false, None) => Ok(fields),
-    })
-}
-
 /// Bytes from hexadecimal digits; an error never says which.
 fn bytes(field: &str, digits: &str) -> Result<Vec<u8>, Refusal> {
     hex::decode(digits).map_err(|_| Refusal::field(field, "is not hexadecimal digits in pairs"))
 }
 
-/// A JSON body within the limit. What is wrong is named by its path, never by its value: it may be secret.
+/// A JSON body within the limit.
 async fn body<T: DeserializeOwned>(request: Request, limits: &Limits) -> Result<T, Refusal> {
+    let bytes = whole(request, limits).await?;
+    read_wiping(bytes, |bytes| parse(bytes))
+}
+
+/// The bytes of a body within the limit.
+async fn whole(request: Request, limits: &Limits) -> Result<Bytes, Refusal> {
     let deadline = std::time::Duration::from_secs(limits.request_seconds);
     let read = Limited::new(request.into_body(), limits.body_bytes).collect();
-    let bytes = match tokio::time::timeout(deadline, read).await {
-        Err(_) => return Err(Refusal::new(408, "too_slow", "the body did not arrive in time")),
+    match tokio::time::timeout(deadline, read).await {
+        Err(_) => Err(Refusal::new(408, "too_slow", "the body did not arrive in time")),
         Ok(Err(error)) => {
             let limit = format!("a body has at most {} bytes", limits.body_bytes);
-            return Err(match error.is::<LengthLimitError>() {
+            Err(match error.is::<LengthLimitError>() {
                 true => Refusal::new(413, "body_too_large", limit),
                 false => Refusal::new(400, "upload_failed", "the body broke off"),
-            });
+            })
         }
-        Ok(Ok(collected)) => collected.to_bytes(),
-    };
-    let json = &mut serde_json::Deserializer::from_slice(&bytes);
-    let read = serde_path_to_error::deserialize(json);
-    // A component or a PIN may have been in it; what nobody else holds is overwritten.
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+    }
+}
+
+/// What is in a body, which is wiped afterwards: a component or a PIN may have been in it. What nobody else holds is overwritten.
+fn read_wiping<T>(bytes: Bytes, read: impl FnOnce(&[u8]) -> Result<T, Refusal>) -> Result<T, Refusal> {
+    let read = read(&bytes);
     if let Ok(mut bytes) = bytes.try_into_mut() {
         zeroize::Zeroize::zeroize(bytes.as_mut());
     }
-    read.map_err(|error| {
-        let path = error.path().to_string();
-        let inner = error.inner();
-        let (line, column) = (inner.line(), inner.column());
-        let what = match inner.classify() {
-            serde_json::error::Category::Data => without_value(&inner.to_string()),
-            _ => "is not JSON".to_owned(),
-        };
-        Refusal::new(400, "bad_body", format!("the body at `{path}`, line {line} column {column}: {what}")).at(path)
-    })
+    read
+}
+
+/// A JSON text. What is wrong is named by its path, never by its value: it may be secret.
+fn parse<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, Refusal> {
+    // Where it was is looked for only in one that is wrong.
+    if let Ok(read) = serde_json::from_slice(bytes) {
+        return Ok(read);
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let (path, wrong) = match serde_path_to_error::deserialize::<_, T>(&mut json) {
+        Err(error) => (error.path().to_string(), error.into_inner()),
+        Ok(read) => match json.end() {
+            Ok(()) => return Ok(read),
+            Err(error) => (".".to_owned(), error),
+        },
+    };
+    let (line, column) = (wrong.line(), wrong.column());
+    let what = match wrong.classify() {
+        serde_json::error::Category::Data => without_value(&wrong.to_string()),
+        _ => "is not JSON".to_owned(),
+    };
+    Err(Refusal::new(400, "bad_body", format!("the body at `{path}`, line {line} column {column}: {what}")).at(path))
 }
 
 /// What serde says is wrong, but for the value that it found.
@@ -253,5 +250,18 @@ fn without_value(message: &str) -> String {
             message.chars().take(300).collect()
         }
         _ => "is of the wrong kind".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_one_text_and_nothing_after_it() {
+        assert!(parse::<BTreeMap<String, u8>>(br#" {"a": 1} "#).is_ok());
+        for wrong in [&br#"{"a": 1} {"a": 2}"#[..], br#"{"a": 1}x"#, br#"{"a": 1"#, b""] {
+            assert!(parse::<BTreeMap<String, u8>>(wrong).is_err());
+        }
     }
 }

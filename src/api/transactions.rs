@@ -1,7 +1,5 @@
 //! `/v1/transactions`.
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -9,13 +7,15 @@ use axum::extract::{Query, Request, State as Shared};
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use claviger_card_schemes::{ArrowReader, Columns, CsvReader, Field, FieldSet, LineFault, Reader};
-use claviger_client::{Verdict, VerifyParameters, VerifyRecords, VerifyResult};
+use claviger_client::{VerdictCounts, VerifyParameters, VerifyRecords, VerifyResult};
+use serde::{Deserialize, Serialize};
 
 use super::document::Binary;
 use super::problem::Problems;
+use super::rows::{Row, read_row};
 use super::stream::{self, Upload};
 use super::verdicts::Verification;
-use super::{MOST_ITEMS, Refusal, State, body, content_type, execute, read_row};
+use super::{MOST_ITEMS, Refusal, State, content_type, execute, parse, read_wiping, whole};
 use crate::audit::Place;
 use crate::operation::Operation;
 use crate::service::{Caller, Outcome, ServiceError, VerifyJob, at_once};
@@ -71,10 +71,10 @@ pub(super) async fn verify(
     let limits = &state.limits;
     let reader = match content_type(&request).as_str() {
         "application/json" => {
-            let records: VerifyRecords = body(request, limits).await?;
+            let records = read_wiping(whole(request, limits).await?, read_records)?;
             let mut job = open(scheme).await?;
             let (place, written) = job.place();
-            let (done, written) = if job.is_at_hand(records.records.len()) {
+            let (done, written) = if job.is_at_hand(records.len()) {
                 (at_once(move || verify_records(job, records, place)), written.wait().await)
             } else {
                 let working = tokio::task::spawn_blocking(move || verify_records(job, records, place));
@@ -83,7 +83,7 @@ pub(super) async fn verify(
             };
             let result = done.unwrap_or(Err(ServiceError::Stopped))?;
             written.map_err(ServiceError::from)?;
-            return Ok(Json(result).into_response());
+            return Ok(result.into_response());
         }
         "text/csv" => Reader::Csv(CsvReader::new(Columns::of_records(), limits.line_bytes, before)),
         ARROW => Reader::Arrow(ArrowReader::new(Columns::of_records(), limits.body_bytes, before)),
@@ -112,40 +112,70 @@ pub(super) async fn verify(
     Ok((said, verdicts).into_response())
 }
 
-/// The result may leave once the other end of the place says so.
-fn verify_records(
-    mut job: VerifyJob,
-    VerifyRecords { records }: VerifyRecords,
-    place: Place,
-) -> Result<VerifyResult, ServiceError> {
-    if records.len() > MOST_ITEMS {
-        return Err(ServiceError::field("records", format!("has more than {MOST_ITEMS}: send a file")));
-    }
-    let mut ids = Vec::with_capacity(records.len());
-    let mut verdicts = Vec::with_capacity(records.len());
-    for (number, record) in (1..).zip(&records) {
-        match read_record(record)? {
-            Ok(fields) => job.push(Ok(&fields), number),
-            Err(fault) => job.push(Err(fault), number),
-        }
-        let id = record.get("record_id").cloned().unwrap_or_default();
-        ids.push(if record.contains_key("record_id") { id } else { String::new() });
-        if job.is_full() || number as usize == records.len() {
-            job.run(ids[verdicts.len()..].iter().map(String::as_bytes), |id, verified| {
-                verdicts.push(Verdict {
-                    record_id: String::from_utf8_lossy(id).into_owned(),
-                    verdict: verified.verdict.to_string(),
-                    reason: verified.reason.to_string(),
-                });
-            })?;
-        }
-    }
-    let id = job.id().to_owned();
-    let counts = job.close_at(place)?;
-    Ok(VerifyResult { job: id, verdicts, counts })
+/// A record, or what is wrong with it, and its id.
+type Record = (String, Result<FieldSet, LineFault>);
+
+/// [`VerifyRecords`] as it stands in a body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InBody<'b> {
+    #[serde(borrow)]
+    records: Vec<Row<'b>>,
 }
 
-/// The outer error is the request's (no such column); the inner one is the record's verdict.
-pub(super) fn read_record(record: &BTreeMap<String, String>) -> Result<Result<FieldSet, LineFault>, ServiceError> {
-    read_row(record, "record_id", Field::OF_RECORDS, "records")
+fn read_records(body: &[u8]) -> Result<Vec<Record>, Refusal> {
+    let InBody { records } = parse(body)?;
+    if records.len() > MOST_ITEMS {
+        return Err(Refusal::field("records", format!("has more than {MOST_ITEMS}: send a file")));
+    }
+    let read = |row: &Row<'_>| {
+        let (id, record) = read_record(row.members())?;
+        Ok((id.to_owned(), record))
+    };
+    records.iter().map(read).collect()
+}
+
+/// One record. The outer error is the request's (no such column); the inner one is the record's verdict.
+pub(super) fn read_record<'r>(
+    members: impl Iterator<Item = (&'r str, &'r str)>,
+) -> Result<(&'r str, Result<FieldSet, LineFault>), ServiceError> {
+    read_row(members, "record_id", Field::OF_RECORDS, "records")
+}
+
+/// [`VerifyResult`] as it leaves.
+#[derive(Serialize)]
+struct Answer {
+    job: String,
+    verdicts: Vec<Answered>,
+    counts: VerdictCounts,
+}
+
+/// A [`Verdict`].
+#[derive(Serialize)]
+struct Answered {
+    record_id: String,
+    verdict: &'static str,
+    reason: String,
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        Json(self).into_response()
+    }
+}
+
+/// The result may leave once the other end of the place says so.
+fn verify_records(mut job: VerifyJob, records: Vec<Record>, place: Place) -> Result<Answer, ServiceError> {
+    let mut verdicts: Vec<(&'static str, String)> = Vec::with_capacity(records.len());
+    for (number, (_, record)) in (1..).zip(&records) {
+        job.push(record.as_ref().map_err(|fault| *fault), number);
+        if job.is_full() || number as usize == records.len() {
+            let ids = records[verdicts.len()..number as usize].iter().map(|(id, _)| id.as_bytes());
+            job.run(ids, |_, verified| verdicts.push((verified.verdict.as_str(), verified.reason.to_string())))?;
+        }
+    }
+    let job_id = job.id().to_owned();
+    let counts = job.close_at(place)?;
+    let answered = |((record_id, _), (verdict, reason))| Answered { record_id, verdict, reason };
+    Ok(Answer { job: job_id, verdicts: records.into_iter().zip(verdicts).map(answered).collect(), counts })
 }

@@ -199,20 +199,25 @@ async fn restore(
 fn ask_shares(commitments: &Commitments, output: &Output) -> anyhow::Result<Vec<Share>> {
     tidy_up_when_told_to_end(None);
     let mut shares: Vec<Share> = Vec::new();
+    // It stands above the next screen's question too: whoever types sees no other.
+    let mut refused = String::new();
     while shares.len() < usize::from(commitments.threshold) {
-        let heading = format!("Restoring: share {} of the {} that it takes", shares.len() + 1, commitments.threshold);
+        let (next, all) = (shares.len() + 1, commitments.threshold);
+        let heading = format!("{}Restoring: share {next} of the {all} that it takes", std::mem::take(&mut refused));
         let typed = read_component(&type_share(&heading)?, Written::Letters, SHARE_LEN, false)?;
         let share = Share::from_bytes(typed)?;
-        match commitments.check(&share) {
-            Ok(()) if shares.iter().any(|known| known.number() == share.number()) => {
-                output.say(format!("share {} is there already", share.number()));
-            }
+        let is_there = shares.iter().any(|known| known.number() == share.number());
+        let said = match commitments.check(&share) {
+            Ok(()) if is_there => format!("share {} is there already", share.number()),
             Ok(()) => {
                 output.say(format!("share {} is a good one", share.number()));
                 shares.push(share);
+                continue;
             }
-            Err(error) => output.say(error.to_string()),
-        }
+            Err(error) => error.to_string(),
+        };
+        output.say(&said);
+        refused = format!("REFUSED: {said}\n");
     }
     Ok(shares)
 }

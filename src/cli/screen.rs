@@ -38,7 +38,7 @@ fn leave_screen() {
 
 /// Whoever sat there left.
 #[derive(Debug, thiserror::Error)]
-#[error("left before the turn was done: take it up again with `claviger ... ceremony join`")]
+#[error("left before it was done")]
 pub(super) struct Left;
 
 impl Screen {

@@ -45,6 +45,16 @@ async fn bodies_are_checked_before_anything_else_and_never_told() {
     assert!(refused.detail.ends_with("expected a string"), "{}", refused.detail);
     let refused = problem(officer.post::<Key>("/v1/keys", &json!({ "tenent": "demo" })).await);
     assert!(refused.detail.contains("unknown field `tenent`"), "{}", refused.detail);
+    let clearing = daemon.client("clearing");
+    let verify = async |record: Value| {
+        let path = "/v1/transactions/verify?tenant=demo&scheme=pboc";
+        problem(clearing.post::<VerifyResult>(path, &json!({ "records": [{ "tac": "00" }, record] })).await)
+    };
+    let refused = verify(json!({ "tac": 12345 })).await;
+    assert_eq!((refused.status, refused.field.as_deref()), (400, Some("records[1].tac")));
+    assert!(!refused.detail.contains("12345"), "{}", refused.detail);
+    let refused = verify(json!({ "colour": "red" })).await;
+    assert_eq!((refused.status, refused.field.as_deref()), (422, Some("records[].colour")));
     let refused = problem(officer.post::<Key>("/v1/keys", &json!({ "tenant": "x".repeat(5 << 20) })).await);
     assert_eq!((refused.status, refused.code.as_str()), (413, "body_too_large"));
     let refused = problem(officer.get::<Value>("/v1/nothing", &()).await);

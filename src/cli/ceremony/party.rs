@@ -14,7 +14,7 @@ use x509_parser::prelude::GeneralName;
 use super::{is_free, leave, of_ceremony};
 use crate::cli::keys::read_wrapped;
 use crate::cli::output::Output;
-use crate::cli::screen::{Quiet, Screen};
+use crate::cli::screen::{Left, Quiet, Screen};
 use crate::cli::sheet::{Printer, Sheet};
 
 /// Somebody with a certificate.
@@ -112,7 +112,13 @@ impl<'a> Party<'a> {
             let Some(next) = ceremony.next.clone() else { break };
             let mine = self.people.iter().position(|person| next.people.contains(&person.name));
             match mine {
-                Some(mine) => self.take(&path, mine, &next).await?,
+                Some(mine) => {
+                    let again = || format!("take the turn up again with `claviger ... ceremony join {id}`");
+                    self.take(&path, mine, &next).await.map_err(|error| match error.is::<Left>() {
+                        true => error.context(again()),
+                        false => error,
+                    })?;
+                }
                 None => {
                     self.wait_for(&next);
                     ceremony = self.changed(&path, &ceremony).await?;

@@ -155,12 +155,13 @@ async fn a_backup_is_restored_with_shares_from_terminals() {
     std::fs::write(&config, &text).unwrap();
     let config = config.to_str().unwrap().to_owned();
     let mut terminal = Terminal::claviger(&["restore", backup.to_str().unwrap(), "--config", &config], &machine);
-    // The second time it is a forged one.
-    for (number, share) in [&shares[4], &forged(&shares[2]), &shares[2], &shares[0]].into_iter().enumerate() {
-        terminal.expect("Restoring: share");
+    // The second time it is a forged one, and the fourth one that is there: whoever types the next sees why.
+    let typed = [&shares[4], &forged(&shares[2]), &shares[2], &shares[4], &shares[0]];
+    for (number, share) in typed.into_iter().enumerate() {
+        terminal.expect(["share 1 of", "share 2 of", "is not one of these", "share 3 of", "is there already"][number]);
         type_share(&mut terminal, share);
-        let (said, times) =
-            [("is a good one", 1), ("is not one of these", 1), ("is a good one", 2), ("is a good one", 3)][number];
+        let good = [("is a good one", 1), ("REFUSED", 1), ("is a good one", 2), ("REFUSED", 2), ("is a good one", 3)];
+        let (said, times) = good[number];
         terminal.expect_times(said, times);
     }
     assert_eq!(terminal.end(), 0, "{}", terminal.everything_visible());
