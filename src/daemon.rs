@@ -110,6 +110,13 @@ impl Daemon {
         Ok(Self { path: path.to_owned(), service, listener, door, config, hangups })
     }
 
+    /// The same with so many seconds for what still runs when it is told to stop.
+    #[must_use]
+    pub fn draining_for(mut self, seconds: u64) -> Self {
+        self.config.limits.drain_seconds = seconds;
+        self
+    }
+
     /// Where it listens; the port is a real one even if the configuration left it open.
     pub fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap_or(self.config.listen)

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use crate::keyring::{MoveStep, Place, Validity};
 pub use ceremony::{CeremonyRequest, StepInput};
-pub use exchange::{ExportForm, UnwrapRequest};
+pub use exchange::{ExportForm, HeldElsewhere, UnwrapRequest};
 pub use generic::{CipherText, GenericRequest, GenericTask, Mode};
 
 /// What is asked.

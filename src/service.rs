@@ -335,7 +335,8 @@ impl Service {
             Operation::Vote { id, vote, signed } => {
                 self.vote(caller, action, &id, vote, signed).await.map(Outcome::Proposal)
             }
-            Operation::Ceremony(request) => self.ceremony(caller, action, request).await,
+            // It would make every operation twice as large.
+            Operation::Ceremony(request) => Box::pin(self.ceremony(caller, action, request)).await,
             Operation::BackUp => self.back_up(caller, action).await.map(|backup| Outcome::Backup(Box::new(backup))),
             Operation::SetTerminal { tenant, terminal, last } => {
                 self.set_terminal(caller, action, tenant, &terminal, last).await.map(|()| Outcome::Done)
@@ -428,6 +429,12 @@ fn lock_directory(data: &Path) -> Result<File, ServiceError> {
         TryLockError::Error(error) => ServiceError::Directory(error.to_string()),
     })?;
     Ok(lock)
+}
+
+/// Whether a daemon uses a directory.
+pub(crate) fn is_in_use(data: &Path) -> bool {
+    let held = |lock: File| matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
+    File::open(data.join("lock")).is_ok_and(held)
 }
 
 /// Runs what may wait (a backend, a kernel over thousands of rows) away from the threads that serve.

@@ -31,6 +31,9 @@ pub fn key_pem(path: &Path, passphrase: Option<&str>) -> Result<Zeroizing<String
     if text.contains("Proc-Type: 4,ENCRYPTED") {
         return Err(refused(&format!("is under a passphrase in the traditional form, not in PKCS#8: {CONVERT}")));
     }
+    if !text.contains("PRIVATE KEY-----") {
+        return Err(refused("holds no private key in PEM"));
+    }
     let Some(document) = encrypted(&text) else { return Ok(text) };
     let passphrase = passphrase.ok_or_else(|| refused("is under a passphrase, and none was given"))?;
     let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).ok();

@@ -20,7 +20,7 @@ pub use ceremonies::{
     CancelCeremony, Ceremony, CeremonyAfter, CeremonyFilter, CeremonyList, CeremonyTurn, OpenCeremony, SignCeremony,
     StepTaken, TakeStep,
 };
-pub use exchange::{EnvelopeForm, ExportKey, ExportedKey, PublicKey, UnwrapKey, WrappedKey};
+pub use exchange::{EnvelopeForm, ExportKey, ExportedKey, HeldElsewhere, PublicKey, UnwrapKey, WrappedKey};
 pub use generic::{
     CipherItem, CipherResult, Decrypt, Encrypt, MacGenerate, MacItem, MacResult, MacVerify, Sign, SignResult,
     SignatureItem, Valid, VerifySignature,

@@ -77,6 +77,9 @@ impl Binding {
         same("parameters", &asked, self.parameters.keys())?;
         let named: BTreeSet<&str> = plan.backend_names().collect();
         same("backends", &named, self.backends.keys())?;
+        if let Some(person) = self.people.iter().find(|person| plan.count(&person.role) == 0) {
+            return wrong("binding, `person`", format!("the plan has no role `{}`", person.role));
+        }
         for role in &plan.roles {
             let found = self.people_of(&role.name).count();
             if found != role.count {
@@ -85,9 +88,6 @@ impl Binding {
                     format!("there must be {} of role `{}`, and there are {found}", role.count, role.name),
                 );
             }
-        }
-        if let Some(person) = self.people.iter().find(|person| plan.count(&person.role) == 0) {
-            return wrong("binding, `person`", format!("the plan has no role `{}`", person.role));
         }
         let (mut names, mut certificates) = (BTreeSet::new(), BTreeSet::new());
         for person in &self.people {

@@ -240,6 +240,9 @@ impl Course {
                     return Err(CourseError::Twice(by.clone()));
                 }
             }
+            Event::Returned { by } if self.present.contains_key(by) => {}
+            Event::Returned { by } => return Err(CourseError::Absent(by.clone())),
+            Event::Resumed {} => {}
             Event::Begun { turn, by } => {
                 self.is_theirs(turn, by)?;
                 self.begun = true;

@@ -156,9 +156,10 @@ impl Plan {
         each::<Role>(&value, "role")?;
         each::<PlannedKey>(&value, "key")?;
         each::<Step>(&value, "step")?;
-        let plan: Self = value.try_into().map_err(|error: toml::de::Error| PlanError {
-            at: "plan".to_owned(),
-            reason: error.message().to_owned(),
+        let plan: Self = serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            let at = if path == "." { "plan".to_owned() } else { format!("plan, `{path}`") };
+            PlanError { at, reason: error.inner().message().to_owned() }
         })?;
         plan.check()?;
         Ok(plan)

@@ -164,6 +164,8 @@ fn nobody_does_what_is_not_theirs_or_not_next() {
     let of = |name: &str| format!("claviger://officer/{name}");
     let done = |turn: &str, name: &str| Event::Done { turn: turn.to_owned(), by: of(name), lines: Vec::new() };
     assert_eq!(refused(&mut transcript, done("1", "witness-1")), CourseError::Absent(of("witness-1")));
+    let returned = Event::Returned { by: of("witness-1") };
+    assert_eq!(refused(&mut transcript, returned), CourseError::Absent(of("witness-1")));
     let mut transcript = cast.joined();
     assert!(matches!(refused(&mut transcript, done("2.1", "custodian-1")), CourseError::NotNext { .. }));
     assert_eq!(refused(&mut transcript, done("1", "officer-1")), CourseError::NotTheirs(of("officer-1")));
@@ -257,6 +259,7 @@ fn a_plan_that_does_not_hold_together_is_refused_by_name() {
         ("key = \"received\"\nwritten", "key = \"other\"\nwritten", "step 2"),
         ("version = \"{version}\"", "version = \"{versoin}\"", "plan"),
         ("hours = 8", "hours = 0", "`hours`"),
+        ("hours = 8", "hours = 99999", "plan, `hours`: invalid value"),
         ("hours = 8", "hours = 8\nslot = 3", "plan"),
         ("id = \"receive-components\"", "id = \"Receive\"", "`id`"),
         ("title = \"Receive", "title = \"\\u202EReceive", "`title`"),
@@ -285,12 +288,13 @@ fn a_binding_that_does_not_fit_is_refused_by_name() {
         ("role = \"witness\"", "role = \"custodian\"", "binding, `person`"),
         ("officer/custodian-2", "officer/custodian-1", "binding, person"),
         ("plan = \"", "plan = \"00", "binding, `plan`"),
+        ("role = \"witness\"", "role = \"judge\"", "binding, `person`: the plan has no role `judge`"),
     ] {
         let changed = cast.binding.replacen(from, to, 1);
         assert_ne!(changed, cast.binding, "{from}");
         let bound = Binding::parse(&changed).and_then(|binding| Plan::bound(&cast.plan, &binding));
         let error = bound.unwrap_err();
-        assert!(error.at.starts_with(at), "{from}: {error}");
+        assert!(error.to_string().starts_with(at), "{from}: {error}");
     }
 }
 

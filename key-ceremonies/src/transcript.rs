@@ -67,6 +67,13 @@ pub enum Event {
         /// SHA-256 of their certificate.
         certificate: String,
     },
+    /// Somebody who was there has joined once more: their terminal had ended, or they have another.
+    Returned {
+        /// Who.
+        by: String,
+    },
+    /// The daemon that holds it was started again, and goes on from here.
+    Resumed {},
     /// A turn that makes or changes a key was begun.
     Begun {
         /// Which.
@@ -214,7 +221,8 @@ impl Transcript {
     /// # Errors
     /// [`TranscriptError`] names the first line that does not hold.
     pub fn parse(text: &str) -> Result<Self, TranscriptError> {
-        let cut = TranscriptError::Line { line: text.lines().count() as u64, reason: "is cut off".to_owned() };
+        let reason = if text.is_empty() { "is missing: there is nothing in it" } else { "is cut off" };
+        let cut = TranscriptError::Line { line: text.lines().count().max(1) as u64, reason: reason.to_owned() };
         let body = text.strip_suffix('\n').ok_or(cut)?;
         let mut lines = body.split('\n');
         let first = lines.next().unwrap_or_default();

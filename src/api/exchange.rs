@@ -3,13 +3,13 @@
 use axum::Json;
 use axum::extract::{Path, Request, State as Shared};
 use axum::http::StatusCode;
-use claviger_client::{ExportKey, ExportedKey, Key, PublicKey, UnwrapKey, WrappedKey as Came};
+use claviger_client::{ExportKey, ExportedKey, HeldElsewhere as Named, Key, PublicKey, UnwrapKey, WrappedKey as Came};
 use claviger_hsm_api::{EnvelopeForm, KcvRule, WrappedKey};
 
 use super::keys::{key_ref, key_request, one, word};
 use super::problem::Problems;
 use super::{Refusal, State, body, bytes, execute};
-use crate::operation::{ExportForm, Operation, UnwrapRequest};
+use crate::operation::{ExportForm, HeldElsewhere, Operation, UnwrapRequest};
 use crate::service::{Caller, Outcome};
 
 /// Takes a key in that another party has wrapped: in a key block, in ECB with a check value, or in an SM2 envelope. What a key
@@ -22,10 +22,22 @@ pub(super) async fn unwrap(
     caller: Caller,
     request: Request,
 ) -> Result<(StatusCode, Json<Key>), Refusal> {
-    let UnwrapKey { key, under, wrapped, kcv } = body(request, &state.limits).await?;
+    let UnwrapKey { key, under, wrapped, kcv, held } = body(request, &state.limits).await?;
     let kcv = kcv.map(|digits| bytes("kcv", &digits).map(hex::encode_upper)).transpose()?;
-    let request = UnwrapRequest { request: key_request(key)?, under: key_ref(under)?, wrapped: came(wrapped)?, kcv };
+    let (request, under, wrapped) = (key_request(key)?, key_ref(under)?, came(wrapped)?);
+    let request = UnwrapRequest { request, under, wrapped, kcv, held: held.map(elsewhere).transpose()? };
     Ok((StatusCode::CREATED, one(execute(&state.service, caller, Operation::UnwrapKey(request)).await?)?))
+}
+
+fn elsewhere(held: Named) -> Result<HeldElsewhere, Refusal> {
+    let digits = |field: &str, digits: &str, bytes: &mut [u8]| {
+        let wanted = format!("must be {} hexadecimal digits", 2 * bytes.len());
+        hex::decode_to_slice(digits, bytes).map_err(|_| Refusal::field(field, wanted))
+    };
+    let (mut ceremony, mut transcript) = ([0; 16], [0; 32]);
+    digits("held.ceremony", &held.ceremony, &mut ceremony)?;
+    digits("held.transcript", &held.transcript, &mut transcript)?;
+    Ok(HeldElsewhere { ceremony, transcript })
 }
 
 /// Gives a key out to another party: in a key block, in ECB, or in an SM2 envelope.

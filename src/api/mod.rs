@@ -162,7 +162,8 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 /// caller hangs up.
 async fn execute(service: &Arc<Service>, caller: Caller, operation: Operation) -> Result<Outcome, Refusal> {
     let service = Arc::clone(service);
-    let task = tokio::spawn(async move { service.execute(&caller, operation).await });
+    // In its place from the start: a task is moved through memory several times before it begins.
+    let task = tokio::spawn(Box::pin(async move { service.execute(&caller, operation).await }));
     task.await.unwrap_or(Err(ServiceError::Internal)).map_err(Refusal::from)
 }
 

@@ -58,6 +58,9 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
+/// Seconds that a daemon has to end in once nobody holds it.
+const LETTING_GO: u64 = 2;
+
 /// Serves by a configuration, in a process that gives up what it does not need: to be called before there are other
 /// threads. `started` hears when it serves.
 pub(super) fn confined(
@@ -73,6 +76,8 @@ pub(super) fn confined(
     confinement::before_threads(&settings, config)?;
     runtime()?.block_on(async {
         let daemon = Daemon::start(config, launcher).await?;
+        // Terminals that wait for each other would hold it for as long as they may wait.
+        let daemon = if while_held { daemon.draining_for(LETTING_GO) } else { daemon };
         confinement::after_start()?;
         started(&daemon).await?;
         daemon

@@ -17,6 +17,16 @@ pub struct UnwrapRequest {
     pub wrapped: WrappedKey,
     /// The check value that the key must show.
     pub kcv: Option<String>,
+    /// The ceremony of another daemon's that it was made in.
+    pub held: Option<HeldElsewhere>,
+}
+
+/// A ceremony of another daemon's, as whoever brings a key of it says.
+pub struct HeldElsewhere {
+    /// Its id.
+    pub ceremony: [u8; 16],
+    /// SHA-256 of its transcript.
+    pub transcript: [u8; 32],
 }
 
 impl UnwrapRequest {

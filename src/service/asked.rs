@@ -86,10 +86,14 @@ impl Service {
                 lines.extend([line("copy to", to), line("wrapped under", reference(under))]);
                 (tenant, lines)
             }
-            Operation::UnwrapKey(UnwrapRequest { request, under, wrapped, kcv }) => {
+            Operation::UnwrapKey(UnwrapRequest { request, under, wrapped, kcv, held }) => {
                 let mut lines = self.new_key(request, Origin::Unwrapped)?;
                 lines.extend([line("wrapped under", reference(under)), line("came as", came_as(wrapped))]);
                 lines.extend(kcv.iter().map(|kcv| line("must show kcv", kcv)));
+                if let Some(held) = held {
+                    lines.push(line("made in ceremony", hex::encode(held.ceremony)));
+                    lines.push(line("its transcript, SHA-256", hex::encode(held.transcript)));
+                }
                 (request.name.tenant().to_owned(), lines)
             }
             Operation::ExportKey { id, form } => {

@@ -11,6 +11,7 @@ use claviger_hsm_engine::check_wrapped;
 
 use super::keys::shows;
 use super::{Caller, Service, ServiceError};
+use crate::audit::Event;
 use crate::keyring::{Entry, KeyRecord, Origin};
 use crate::operation::{ExportForm, UnwrapRequest};
 use crate::policy::Resource;
@@ -42,7 +43,7 @@ impl Service {
         &self,
         caller: &Caller,
         action: &'static str,
-        UnwrapRequest { request, under, wrapped, kcv }: UnwrapRequest,
+        UnwrapRequest { request, under, wrapped, kcv, held }: UnwrapRequest,
     ) -> Result<Arc<Entry>, ServiceError> {
         let router = self.router()?;
         self.enter(caller, request.name.tenant()).await?;
@@ -69,7 +70,12 @@ impl Service {
             Ok(made)
         };
         let result = self.make(draft, &backends, unwrap).await;
-        self.settle_key(caller, &permit, &request, result).await
+        let told = held.map_or_else(Event::default, |held| Event {
+            ceremony: hex::encode(held.ceremony),
+            statement: format!("transcript {}", hex::encode(held.transcript)),
+            ..Event::default()
+        });
+        self.settle_key_as(caller, &permit, &request, told, result).await
     }
 
     /// Gives a key out to another party.

@@ -280,9 +280,21 @@ impl Service {
         request: &KeyRequest,
         result: Result<Arc<Entry>, ServiceError>,
     ) -> Result<Arc<Entry>, ServiceError> {
+        self.settle_key_as(caller, permit, request, Event::default(), result).await
+    }
+
+    /// The same, with more in its record.
+    pub(super) async fn settle_key_as(
+        &self,
+        caller: &Caller,
+        permit: &Permit,
+        request: &KeyRequest,
+        told: Event,
+        result: Result<Arc<Entry>, ServiceError>,
+    ) -> Result<Arc<Entry>, ServiceError> {
         let label = format!("{} {} {}", request.name, request.algorithm, request.version);
         let kcv = result.as_ref().map(|entry| format!("{label} kcv {}", entry.record.kcv.value)).unwrap_or(label);
-        let event = Event { tenant: request.name.tenant().to_owned(), keys: vec![kcv], ..Event::default() };
+        let event = Event { tenant: request.name.tenant().to_owned(), keys: vec![kcv], ..told };
         self.settle(caller, permit, event, result).await
     }
 }

@@ -52,7 +52,7 @@ fn by_psec(block: &str) -> String {
 
 async fn unwrap(daemon: &Daemon, key: NewKey, under: &NewKey, wrapped: Value) -> Result<Key, ClientError> {
     let under = reference(under);
-    let request = UnwrapKey { key, under, wrapped: serde_json::from_value(wrapped).unwrap(), kcv: None };
+    let request = UnwrapKey { key, under, wrapped: serde_json::from_value(wrapped).unwrap(), kcv: None, held: None };
     daemon.client("officer").post("/v1/keys/unwrap", &request).await
 }
 

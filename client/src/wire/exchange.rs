@@ -24,6 +24,21 @@ pub struct UnwrapKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "B8743B")]
     pub kcv: Option<String>,
+    /// The ceremony that it was made in, if that was another daemon's: whoever approves agrees to that too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldElsewhere>,
+}
+
+/// A ceremony of another daemon's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeldElsewhere {
+    /// Its id, 32 hexadecimal digits.
+    #[schema(example = "3f5a0c9d21e87b463f5a0c9d21e87b46")]
+    pub ceremony: String,
+    /// SHA-256 of its transcript, as `claviger ceremony verify` says it: 64 hexadecimal digits.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    pub transcript: String,
 }
 
 /// A key as it came.

@@ -60,7 +60,7 @@ pub enum RecipeRefused {
     )]
     Child,
     /// The key may not leave, or not in that form.
-    #[error("the key is not exportable in that form")]
+    #[error("the key is not exportable in that form: its `exportability` was fixed when it was made")]
     NotExportable,
     /// A key that would leave under a weaker one.
     #[error("a key of {under} is weaker than the key of {key} that would leave under it")]

@@ -105,8 +105,8 @@ impl PlanCommand {
             Self::Check { plan, binding } => {
                 let text = plan_text(&plan)?;
                 let mut plan = Plan::parse(&text)?;
-                if let Some(path) = binding {
-                    let binding = read(&path)?;
+                let bound = binding.as_deref().map(read).transpose()?;
+                if let Some(binding) = bound.clone() {
                     // What needs no daemon is said without one.
                     plan = Plan::bound(&text, &Binding::parse(&binding)?)?;
                     let client = global.client()?;
@@ -114,8 +114,10 @@ impl PlanCommand {
                     let _: Health = client.post("/v1/ceremonies/check", &asked).await?;
                 }
                 let (hash, said) = (hex::encode(digest(&text)), words(&digest(&text)));
+                let bound = bound.map(|binding| (hex::encode(digest(&binding)), words(&digest(&binding))));
                 output.result(
-                    &json!({ "plan": plan.id, "version": plan.version, "hash": hash, "words": said }),
+                    &json!({ "plan": plan.id, "version": plan.version, "hash": hash, "words": said,
+                        "binding": bound.as_ref().map(|(hash, said)| json!({ "hash": hash, "words": said })) }),
                     || {
                         let mut text =
                             format!("{} version {}: {}\n{}\n", plan.id, plan.version, plan.title, plan.purpose);
@@ -123,6 +125,9 @@ impl PlanCommand {
                             let _ = writeln!(text, "  {number}. {}", step.words());
                         }
                         let _ = write!(text, "SHA-256 {hash}\nin words: {said}");
+                        if let Some((hash, said)) = &bound {
+                            let _ = write!(text, "\nbinding, SHA-256 {hash}\nin words: {said}");
+                        }
                         text
                     },
                 );

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use claviger_client::{
-    Ceremony as View, Client, ClientError, Health, Key, NewKey, OpenCeremony, Proposal, UnwrapKey, WrappedKey,
+    Ceremony as View, Client, ClientError, Health, HeldElsewhere, Key, NewKey, OpenCeremony, Proposal, UnwrapKey,
+    WrappedKey,
 };
 use claviger_key_ceremonies::{Bundle, Form, Sent, Step, Transcript, digest, words};
 use rustix::process::{Pid, Signal, kill_process};
@@ -18,6 +19,7 @@ use crate::cli::Global;
 use crate::cli::keys::{line, reference};
 use crate::cli::output::Output;
 use crate::config::Config;
+use crate::service::is_in_use;
 
 /// How long a daemon may take until it serves.
 const STARTING: Duration = Duration::from_secs(30);
@@ -60,6 +62,11 @@ impl Offline {
         }
         let log = settings.data.join("offline.log");
         crate::daemon::make_private_directory(&settings.data)?;
+        // The one before may still be about to end: whoever started it may have been killed.
+        let begun = Instant::now();
+        while is_in_use(&settings.data) && begun.elapsed() < STARTING {
+            tokio::time::sleep(LOOK).await;
+        }
         let file = std::fs::File::create(&log).with_context(|| log.display().to_string())?;
         let mut child = Command::new(std::env::current_exe()?)
             .args(["serve", "--while-held", "--config"])
@@ -228,7 +235,9 @@ impl TakeBundle {
                     waiting = true;
                 }
                 Err(ClientError::Problem(problem)) if problem.code == "key_exists" => {
-                    output.say(format!("{} is there already", request.key.role));
+                    let key = &request.key;
+                    let name = format!("{}/{} {} {}", key.scheme, key.role, key.algorithm, key.version);
+                    output.say(format!("{name} is there already"));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -255,6 +264,8 @@ impl TakeBundle {
         };
         let new =
             NewKey { backends: self.backend.clone(), places: key.places.clone(), ..planned::new_key(tenant, key) };
-        Ok(UnwrapKey { key: new, under, wrapped, kcv: None })
+        let ceremony = transcript.opening().map(|opening| opening.ceremony.clone()).unwrap_or_default();
+        let held = HeldElsewhere { ceremony, transcript: hex::encode(digest(&transcript.text())) };
+        Ok(UnwrapKey { key: new, under, wrapped, kcv: None, held: Some(held) })
     }
 }

@@ -245,7 +245,10 @@ impl<'a> Party<'a> {
             "see" => {
                 // On the other screen before it is asked for: who cannot be shown it does not get it.
                 let screen = Screen::open()?;
-                let taken: StepTaken = person.client.post(&turns, &step).await?;
+                let taken: StepTaken = match person.client.post(&turns, &step).await {
+                    Err(error) if is_meanwhile(&error) => return Ok(()),
+                    taken => taken?,
+                };
                 let Some(component) = &taken.component else { return Ok(()) };
                 let kcv = taken.component_kcv.as_deref();
                 match &mut self.printer {
@@ -316,10 +319,7 @@ impl<'a> Party<'a> {
                 self.refused = format!("\nREFUSED: {}", refused.detail);
                 Ok(())
             }
-            // Another of the same role was quicker.
-            Err(ClientError::Problem(refused)) if ["ceremony_order", "ceremony_over"].contains(&&*refused.code) => {
-                Ok(())
-            }
+            Err(error) if is_meanwhile(&error) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -358,6 +358,11 @@ impl<'a> Party<'a> {
         self.output.result(&ceremony, || format!("the ceremony is {}", ceremony.state));
         Ok(if ceremony.state == "finished" { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
+}
+
+/// Whether somebody was quicker: another of the same role, or the same person at another terminal.
+fn is_meanwhile(error: &ClientError) -> bool {
+    matches!(error, ClientError::Problem(refused) if ["ceremony_order", "ceremony_over"].contains(&&*refused.code))
 }
 
 /// Whether a turn took in a key from others whose check value is still to be compared with theirs.
@@ -436,6 +441,8 @@ pub(super) fn in_words(event: &Event) -> String {
     match event {
         Event::Opened(opening) => format!("opened by {}", opening.by),
         Event::Joined { by, .. } => format!("{by} is there"),
+        Event::Returned { by } => format!("{by} has joined once more"),
+        Event::Resumed {} => "the daemon was started again".to_owned(),
         Event::Begun { turn, by } => format!("turn {turn} begun by {by}"),
         Event::Done { turn, by, lines } => format!("turn {turn} done by {by}{}", named(lines)),
         Event::Refused { turn, by, reason } => format!("turn {turn} by {by} refused: {reason}"),

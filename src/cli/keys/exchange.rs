@@ -113,7 +113,7 @@ impl Unwrap {
             },
             Form::Sm2Envelope => WrappedKey::Sm2Envelope { envelope: came, layout: self.agreed.envelope() },
         };
-        Ok(client.post("/v1/keys/unwrap", &UnwrapKey { key, under, wrapped, kcv: self.kcv }).await?)
+        Ok(client.post("/v1/keys/unwrap", &UnwrapKey { key, under, wrapped, kcv: self.kcv, held: None }).await?)
     }
 }
 

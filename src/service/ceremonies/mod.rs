@@ -114,6 +114,15 @@ struct Live {
     shares: Option<Made>,
 }
 
+impl Live {
+    fn of(id: &str, transcript: Transcript) -> Self {
+        Self { id: id.to_owned(), transcript, components: BTreeMap::new(), shares: None }
+    }
+}
+
+/// Somebody's returns that are written down: who joins without end fills no transcript.
+const MOST_RETURNS: usize = 50;
+
 /// The approvals under which a caller takes a ceremony's step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InCeremony {
@@ -190,6 +199,8 @@ impl Service {
             let transcript = Transcript::begin(opening, Timestamp::now(), rehearsal)?;
             self.can_hold(caller, transcript.plan(), &bound)?;
             self.store.open_ceremony(&id, &bound.tenant, transcript.text().trim_end()).await?;
+            let opened = Live::of(&id, transcript.clone());
+            self.ceremonies.live.lock().await.insert(id.clone(), opened);
             Ok(transcript)
         };
         let result = result.await;
@@ -259,21 +270,37 @@ impl Service {
         let joining = async {
             let mut live = self.ceremonies.live.lock().await;
             let ceremony = self.live(&mut live, id).await?;
-            self.join(caller, ceremony).await?;
+            if !self.join(caller, ceremony).await? {
+                self.come_back(caller, ceremony).await?;
+            }
             Ok(ceremony.transcript.clone())
         };
         let joined = joining.await;
         self.settle(caller, &permit, self.in_ceremony(&tenant, id, &joined), joined).await
     }
 
-    async fn join(&self, caller: &Caller, ceremony: &mut Live) -> Result<(), ServiceError> {
+    /// Whether it was new.
+    async fn join(&self, caller: &Caller, ceremony: &mut Live) -> Result<bool, ServiceError> {
         let by = caller.principal.to_string();
         let is_there = ceremony.transcript.course().present().any(|name| name == by);
         let has_part = ceremony.transcript.binding().person(&by).is_some();
         if is_there || !has_part || ceremony.transcript.course().ending().is_some() {
+            return Ok(false);
+        }
+        self.add(ceremony, Happened::Joined { by, certificate: certificate(caller) }).await?;
+        Ok(true)
+    }
+
+    /// Writes down that somebody who was there has joined once more.
+    async fn come_back(&self, caller: &Caller, ceremony: &mut Live) -> Result<(), ServiceError> {
+        let by = caller.principal.to_string();
+        let was_there = ceremony.transcript.course().present().any(|name| name == by);
+        let again = |event: &Happened| matches!(event, Happened::Returned { by: who } if *who == by);
+        let times = ceremony.transcript.entries().iter().filter(|entry| again(&entry.event)).count();
+        if !was_there || times >= MOST_RETURNS || ceremony.transcript.course().ending().is_some() {
             return Ok(());
         }
-        self.add(ceremony, Happened::Joined { by, certificate: certificate(caller) }).await
+        self.add(ceremony, Happened::Returned { by }).await
     }
 
     /// Takes the signature of somebody who was there. Another may bring it: it says whose it is.
@@ -380,7 +407,7 @@ impl Service {
     async fn live<'l>(&self, live: &'l mut HashMap<String, Live>, id: &str) -> Result<&'l mut Live, ServiceError> {
         if !live.contains_key(id) {
             let transcript = Transcript::parse(&self.store.transcript(id).await?)?;
-            let mut found = Live { id: id.to_owned(), transcript, components: BTreeMap::new(), shares: None };
+            let mut found = Live::of(id, transcript);
             if found.transcript.course().ending().is_none() {
                 self.take_up_again(&mut found).await?;
             }

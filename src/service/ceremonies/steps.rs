@@ -158,7 +158,11 @@ impl Service {
             _ => turns.get(ceremony.transcript.course().place().saturating_sub(1)),
         };
         let to = shown.map(|shown| shown.label.clone()).ok_or(ServiceError::Internal)?;
-        let reason = "the custodian has not seen the component: another is drawn".to_owned();
+        let reason = match ceremony.transcript.plan().steps[turn.step] {
+            Step::HandOutShares { .. } => "the custodian has not seen the share: all are drawn anew",
+            _ => "the custodian has not seen the component: another is drawn",
+        };
+        let reason = reason.to_owned();
         self.add(ceremony, Happened::Back { to, reason }).await?;
         let key = ceremony.transcript.plan().steps[turn.step].key().unwrap_or_default().to_owned();
         ceremony.components.remove(&(key, turn.person.unwrap_or_default()));
@@ -302,7 +306,7 @@ impl Service {
         let (plan, binding) = (ceremony.transcript.plan(), ceremony.transcript.binding());
         let (request, under) = (key_request(plan, binding, key)?, key_ref(plan, binding, under)?);
         let came = came_as(&wrapped);
-        let unwrap = UnwrapRequest { request, under, wrapped, kcv: None };
+        let unwrap = UnwrapRequest { request, under, wrapped, kcv: None, held: None };
         let says = unwrap.says_what_it_is();
         let action = if says { "unwrap_key" } else { "assign_role" };
         let entry = self.unwrap_key(caller, action, unwrap).await?;
@@ -346,6 +350,7 @@ impl Service {
 
     /// Finds out where a ceremony is that another process held: what was begun is done or not, and components are lost.
     pub(super) async fn take_up_again(&self, ceremony: &mut Live) -> Result<(), ServiceError> {
+        self.add(ceremony, Happened::Resumed {}).await?;
         if let Some(turn) = ceremony.transcript.course().next().filter(|_| ceremony.transcript.course().is_begun()) {
             let turn = turn.clone();
             let begun = ceremony.transcript.entries().iter().rev().find_map(|entry| match &entry.event {

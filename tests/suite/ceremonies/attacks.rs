@@ -443,7 +443,7 @@ async fn a_daemon_that_dies_at_any_turn_goes_on() {
         make_what_is_there(&daemon, &bound).await;
         let id = open(&daemon, &order).await.unwrap().id;
         let mut shown: Vec<String> = Vec::new();
-        let mut died = 0;
+        let (mut died, mut went_on) = (0, 0);
         // Each turn is cut off once, at a moment of chance, and once it is done.
         let mut at = 0;
         while show(&daemon, &id).await.next.is_some() {
@@ -458,6 +458,7 @@ async fn a_daemon_that_dies_at_any_turn_goes_on() {
                 let _ = cut.await;
                 daemon.kill_and_restart();
                 died += 1;
+                went_on += usize::from(show(&daemon, &id).await.next.is_some());
             } else {
                 // After a restart components are asked for again, from the first.
                 let taken = take(&daemon, &id, &mut held).await;
@@ -476,6 +477,9 @@ async fn a_daemon_that_dies_at_any_turn_goes_on() {
         assert_eq!(ended.state, "finished", "{plan}: {}", ended.transcript);
         assert!(died >= turns.div_ceil(2), "{plan}: {died}");
         let transcript = Transcript::parse(&ended.transcript).unwrap();
+        let resumed = transcript.entries().iter().filter(|entry| entry.event == Event::Resumed {}).count();
+        // The last may have found out that all was done.
+        assert!((went_on..=died).contains(&resumed), "{plan}: {}", ended.transcript);
         // What the plan makes is there once.
         let made = transcript.plan().keys.iter().filter(|key| !key.exists).count();
         let KeyList { keys } = daemon

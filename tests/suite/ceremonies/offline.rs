@@ -2,6 +2,7 @@
 
 use claviger_client::{KeyFilter, KeyList, NewKey};
 use claviger_key_ceremonies::{Bundle, BundleError, Transcript};
+use sha2::{Digest, Sha256};
 
 use super::attacks::order;
 use super::{Player, Room, now};
@@ -95,9 +96,15 @@ fn a_root_is_made_without_a_network_and_taken_in_by_quorum() {
     let shown = words(&online.cli("officer-2", &["approvals", "show", &proposal]));
     let digest = transcript.split("sha-256 of what went out\",\"").nth(1).map(|rest| &rest[..64]).unwrap();
     assert!(shown.contains("unwrap_key") && shown.contains(digest), "what is approved is what went out: {shown}");
+    let held = Transcript::parse(&transcript).unwrap();
+    let (ceremony, hash) = (&held.opening().unwrap().ceremony, hex::encode(Sha256::digest(&transcript)));
+    assert!(shown.contains(ceremony) && shown.contains(&hash), "and where that was: {shown}");
     approve(&online, &proposal);
     let taken = take(&binding, &["--approval", &proposal]);
     assert!(taken.status.success(), "{}", words(&taken));
+    let log = std::fs::read_to_string(online.data().join("audit.jsonl")).unwrap();
+    let told = |line: &&str| line.contains("\"outcome\":\"done\"") && line.contains(ceremony) && line.contains(&hash);
+    assert!(log.lines().filter(told).any(|line| line.contains("unwrap_key")), "nor does the log leave it out");
     let filter = KeyFilter { tenant: "demo".to_owned(), ..KeyFilter::default() };
     let KeyList { keys } = now(online.client("auditor").get("/v1/keys", &filter)).unwrap();
     let root = keys.iter().find(|key| key.role == "DTK").unwrap();
@@ -153,4 +160,26 @@ fn a_daemon_that_nobody_holds_ends() {
         assert!(begun.elapsed() < std::time::Duration::from_secs(20), "the daemon has outlived who started it");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
+    // Nor do terminals that wait keep it: whoever comes back finds the machine free.
+    let mut opener = Player::at(vault.folder.path(), &[&us[..], &run[..]].concat());
+    opener.terminal.expect_written("approvals approve ");
+    let id = after(&opener.terminal.written(), "approvals approve ")[..32].to_owned();
+    approve(&vault, &id);
+    opener.terminal.expect_written("ceremony join ");
+    let id = after(&opener.terminal.written(), "ceremony join ")[..32].to_owned();
+    let waits = Player::at(
+        vault.folder.path(),
+        &["--data", data.to_str().unwrap(), "--as", "witness", "ceremony", "join", &id],
+    );
+    let _asked = waits.terminal;
+    let third = ["--data", data.to_str().unwrap(), "--as", "custodian", "ceremony", "join", &id];
+    let mut third = Player::at(vault.folder.path(), &third);
+    third.terminal.expect_written("waiting for ");
+    opener.terminal.kill();
+    let begun = std::time::Instant::now();
+    assert_ne!(third.terminal.end(), 0);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "it goes on for {:?}", begun.elapsed());
+    let again = ["ceremony", "join", &id, "--offline", config, "--out", out];
+    let opener = Player::at(vault.folder.path(), &[&us[..], &again[..]].concat());
+    opener.terminal.expect_written("waiting for ");
 }

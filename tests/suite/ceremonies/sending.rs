@@ -61,6 +61,9 @@ async fn a_key_that_never_arrived_is_given_out_again() {
             _ => None,
         })
         .collect();
+    // That they came with another terminal is there too.
+    let returned = Event::Returned { by: "claviger://officer/officer".to_owned() };
+    assert_eq!(transcript.entries().iter().filter(|entry| entry.event == returned).count(), 1);
     let arrived = std::fs::read_to_string(folder.join("sent.key")).unwrap();
     assert_eq!(went_out.len(), 2);
     assert_eq!(went_out[1], hex::encode(Sha256::digest(&arrived)));

@@ -157,15 +157,15 @@ fn a_key_may_want_the_pin_for_each_signature() {
     // For the login, and for the signature that TLS takes.
     let list = ["ceremony", "list", "--tenant", "demo"];
     let mut terminal = softhsm.witness(&daemon, &softhsm.uri, &list);
-    for _ in 0..2 {
-        terminal.expect("PIN of token 城市卡: ");
+    for times in 1..=2 {
+        terminal.expect_times("PIN of token 城市卡: ", times);
         terminal.type_in(&format!("{PIN}\r"));
     }
     assert_eq!(terminal.end(), 0, "{}", terminal.everything_visible());
     assert!(!terminal.written().contains(PIN));
     let mut terminal = softhsm.witness(&daemon, &softhsm.uri, &list);
-    for typed in [PIN, "000000"] {
-        terminal.expect("PIN of token 城市卡: ");
+    for (times, typed) in [(1, PIN), (2, "000000")] {
+        terminal.expect_times("PIN of token 城市卡: ", times);
         terminal.type_in(&format!("{typed}\r"));
     }
     assert_ne!(terminal.end(), 0);
