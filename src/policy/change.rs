@@ -135,17 +135,24 @@ impl Authorizer {
         let known = principals.iter().filter(|known| known.kind() == Kind::Officer).cloned();
         let officers: Vec<_> = known.chain((0..=MOST_APPROVALS).filter_map(nameless)).collect();
         let may = |who: &Arc<Principal>, action| self.permits(who, action, 0);
-        if !officers.iter().any(|who| may(who, "unseal")) {
+        let votes = |who: &&Arc<Principal>| may(who, "vote") && may(who, "show_proposal");
+        let others_of = |who: &Arc<Principal>| {
+            let others = officers.iter().filter(|other| *other != who).filter(votes).count() as u64;
+            others.min(MOST_APPROVALS)
+        };
+        // By a passphrase that others have approved, or by shares.
+        let unseals = |who: &Arc<Principal>| {
+            let shares = Circumstances { approvals: 1, ceremony: true, ..Circumstances::default() };
+            self.say(who, "unseal", &Resource::Daemon, shares).allowed
+                || (0..=others_of(who)).any(|approvals| self.permits(who, "unseal", approvals))
+        };
+        if !officers.iter().any(unseals) {
             return Some("nobody could ever unseal a daemon: no policy permits `unseal` to an officer or custodian");
         }
         if self.lets_the_host_change_it() {
             return None;
         }
-        let votes = |who: &&Arc<Principal>| may(who, "vote") && may(who, "show_proposal");
-        let could = |who: &Arc<Principal>| {
-            let others = officers.iter().filter(|other| *other != who).filter(votes).count() as u64;
-            (0..=others.min(MOST_APPROVALS)).any(|approvals| self.permits(who, CHANGE, approvals))
-        };
+        let could = |who: &Arc<Principal>| (0..=others_of(who)).any(|approvals| self.permits(who, CHANGE, approvals));
         (!officers.iter().any(could)).then_some(
             "nobody could ever change it again: no policy permits `change_policies` to the host, or to an officer with as many \
              approvals as there are others who may `show_proposal` and `vote`",

@@ -12,11 +12,12 @@ use super::{PolicyStatus, Service, ServiceError};
 use crate::keyring::{Entry, KeyringError, MoveStep, Origin};
 use crate::operation::{CeremonyRequest, ExportForm, KeyRef, KeyRequest, Operation, UnwrapRequest};
 use crate::policy::EMBEDDED;
+use crate::seal::SealError;
 use crate::store::StoreError;
 
 /// Actions that others may approve: what officers do to keys, but for components, which are no words to sign; ceremonies; and what
 /// officers do to the daemon itself.
-pub(super) const PROPOSED: [&str; 20] = [
+pub(super) const PROPOSED: [&str; 21] = [
     "generate_key",
     "adopt_key",
     "replicate_key",
@@ -37,6 +38,7 @@ pub(super) const PROPOSED: [&str; 20] = [
     "change_policies",
     "back_up",
     "set_terminal",
+    "unseal",
 ];
 
 /// What is asked for, as a statement says it.
@@ -95,6 +97,11 @@ impl Service {
                     lines.push(line("its transcript, SHA-256", hex::encode(held.transcript)));
                 }
                 (request.name.tenant().to_owned(), lines)
+            }
+            // Of custodians' shares several are needed as it is.
+            Operation::Unseal { .. } => {
+                let lines = vec![line("daemon", &self.installation), line("opened by", "its passphrase")];
+                (String::new(), lines)
             }
             Operation::ExportKey { id, form } => {
                 let (tenant, mut lines) = of_key(id)?;
@@ -167,6 +174,8 @@ impl Service {
         };
         let key = says("key").unwrap_or_default();
         match statement.action.as_str() {
+            "unseal" if self.is_unsealed() => Err(SealError::Open.into()),
+            "unseal" => Ok(()),
             // What a ceremony needs is looked for when it is opened.
             "open_ceremony" | "back_up" => Ok(()),
             "cancel_ceremony" => self.is_open_ceremony(says("ceremony").unwrap_or_default()).await,

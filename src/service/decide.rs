@@ -72,6 +72,12 @@ impl Service {
         }
     }
 
+    /// What [`decide`](Self::decide) would permit, with nothing used and nothing written down; none of what it would not.
+    pub(super) fn would_permit(&self, caller: &Caller, action: &'static str, resource: &Resource) -> Option<Permit> {
+        let approvals = caller.approved(action).map_or(0, |(_, approvals)| *approvals);
+        self.ask(caller, action, std::slice::from_ref(resource), 1, approvals).ok()
+    }
+
     fn ask(
         &self,
         caller: &Caller,

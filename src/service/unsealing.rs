@@ -128,7 +128,11 @@ impl Service {
         action: &'static str,
         passphrase: &Secret,
     ) -> Result<(), ServiceError> {
-        let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        // What others have approved is used up by the right passphrase, not by one that was mistyped.
+        let (permit, used) = match self.would_permit(caller, action, &Resource::Daemon) {
+            Some(permit) => (permit, false),
+            None => (self.decide(caller, action, &[Resource::Daemon], 1).await?, true),
+        };
         let unsealing = async {
             // Argon2id takes its time.
             tokio::task::block_in_place(|| {
@@ -137,7 +141,12 @@ impl Service {
         };
         let opened = unsealing.await.map_err(ServiceError::from);
         let result = match opened {
-            Ok(storage_key) => self.unseal(storage_key, &caller.principal.to_string()).await,
+            Ok(storage_key) => {
+                if !used {
+                    self.use_approval(caller, &permit).await?;
+                }
+                self.unseal(storage_key, &caller.principal.to_string()).await
+            }
             Err(error) => Err(error),
         };
         self.settle(caller, &permit, Event::default(), result).await

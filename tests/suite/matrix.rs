@@ -51,11 +51,11 @@ fn expected(operation: &str, duty: &str, state: &str) -> bool {
         "GET /v1/ceremonies" => officers || auditors,
         "POST /v1/ceremonies/check" | "POST /v1/backup" => officers,
         // Others approve them.
-        "POST /v1/ceremonies" | "POST /v1/terminals" => false,
+        "POST /v1/ceremonies" | "POST /v1/terminals" | "POST /v1/unseal" => false,
         "GET /v1/audit/jobs/{job}/blinding" => auditors,
         // Each officer alone, but for what takes two others: masters in the daemon's memory, copies, the end of a key.
         // The example of a dispersion is a city's key, which has cards below it.
-        "POST /v1/keys/{id}/state" | "POST /v1/unseal" | "POST /v1/unseal/shares" => officers,
+        "POST /v1/keys/{id}/state" | "POST /v1/unseal/shares" => officers,
         "POST /v1/keys" | "POST /v1/keys/adopt" | "POST /v1/keys/import" | "POST /v1/keys/{id}/replicas" => false,
         "POST /v1/keys/unwrap" | "POST /v1/keys/{id}/export" | "POST /v1/keys/{id}/ceiling" => false,
         "POST /v1/keys/{id}/move" => false,

@@ -35,11 +35,14 @@ fn relax(config: &str) {
 /// A configuration in `folder` with the certificates of a development daemon.
 fn configure(folder: &Path, certificates: &Daemon, seal: &str) -> String {
     let pem = |name: &str| certificates.data().join(name).display().to_string();
-    let principals: String = [("service", "clearing"), ("officer", "officer")]
-        .map(|(kind, name)| {
-            format!("[[principal]]\nuri = \"claviger://{kind}/{name}\"\nroles = [\"{name}\"]\ntenants = [\"demo\"]\n")
-        })
-        .concat();
+    let principals: String =
+        [("service", "clearing", "clearing"), ("officer", "officer", "officer"), ("officer", "officer-2", "officer")]
+            .map(|(kind, name, role)| {
+                format!(
+                    "[[principal]]\nuri = \"claviger://{kind}/{name}\"\nroles = [\"{role}\"]\ntenants = [\"demo\"]\n"
+                )
+            })
+            .concat();
     let text = format!(
         "listen = \"127.0.0.1:0\"\ndata = \"data\"\n[tls]\ncertificate = \"{}\"\nkey = \"{}\"\nclient_ca = \"{}\"\n{seal}\n\
          [limits]\nrequest_seconds = 5\ndrain_seconds = 20\n[[backend]]\nname = \"embedded\"\ndriver = \"software\"\n{principals}",
@@ -120,14 +123,29 @@ async fn a_sealed_daemon_serves_nothing_until_an_officer_opens_it() {
     let filter = KeyFilter { tenant: "shanghai".to_owned(), ..KeyFilter::default() };
     assert_eq!(problem(officer.get::<KeyList>("/v1/keys", &filter).await).code, "sealed");
     let unseal = |words: &str| claviger_client::Unseal { passphrase: Zeroizing::new(words.to_owned()) };
+    // No officer alone, however right the words; another approves it, of a daemon that is sealed.
+    let needed = problem(officer.post::<Health>("/v1/unseal", &unseal(PASSPHRASE)).await);
+    assert_eq!((needed.code.as_str(), needed.policy.as_deref()), ("approval_needed", Some("officers.unseal")));
+    let proposal = needed.approval.unwrap();
+    let agree = || {
+        let other = certificates.connection("officer-2");
+        let [ca, certificate, key] = [&other.ca, &other.certificate, &other.key].map(|path| path.display().to_string());
+        let us = ["--url", &served.url, "--ca", &ca, "--cert", &certificate, "--key", &key];
+        cli(&[&us[..], &["approvals", "approve", "--yes", &proposal]].concat())
+    };
+    let agreed = agree();
+    assert!(agreed.status.success() && words(&agreed).contains("its passphrase"), "{}", words(&agreed));
+    let officer = officer.approved(Some(proposal.clone()));
+    // Words that were mistyped take the approval with them no more than they open anything.
     let wrong = problem(officer.post::<Health>("/v1/unseal", &unseal("not these words at all")).await);
     assert_eq!((wrong.status, wrong.code.as_str()), (403, "wrong_passphrase"));
     let clearing = client(&served, &certificates, "clearing");
     assert_eq!(problem(clearing.post::<Health>("/v1/unseal", &unseal(PASSPHRASE)).await).code, "denied");
     let health: Health = officer.post("/v1/unseal", &unseal(PASSPHRASE)).await.unwrap();
-    // Once more it changes nothing.
-    let _: Health = officer.post("/v1/unseal", &unseal(PASSPHRASE)).await.unwrap();
     assert_eq!(health.status, "ok");
+    // Approved once, it is done once.
+    assert_eq!(problem(officer.post::<Health>("/v1/unseal", &unseal(PASSPHRASE)).await).code, "proposal_over");
+    let officer = officer.approved(None);
     // Nor does one officer put a master key into the daemon's memory.
     assert_eq!(problem(officer.post::<Key>("/v1/keys", &key()).await).code, "approval_needed");
     let made: Key = officer.post("/v1/keys", &crate::load::generic("CMAC")).await.unwrap();
