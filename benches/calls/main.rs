@@ -2,7 +2,7 @@
 //! second, calls for each second of the daemon's processor time, and how long they take.
 //!
 //!     cargo bench --bench calls
-//!     cargo bench --bench calls -- --seconds 10 --json
+//!     cargo bench --bench calls -- --seconds 10 --callers 8 --json
 //!
 //! Callers run on the same machine, so calls a second are of both; the daemon's own time is what compares.
 
@@ -17,7 +17,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 const DAY: &str = "tests/days/cjt166-3des";
-/// Calls under way at once.
+/// Calls under way at once, unless another number is given.
 const CALLERS: usize = 32;
 /// Ticks of `/proc` in a second.
 const TICKS: f64 = 100.0;
@@ -31,14 +31,15 @@ struct Call {
 }
 
 fn main() {
-    let (mut seconds, mut json) = (5, false);
+    let (mut seconds, mut callers, mut json) = (5, CALLERS, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--seconds" => seconds = arguments.next().unwrap().parse().unwrap(),
+            "--callers" => callers = arguments.next().unwrap().parse().unwrap(),
             "--json" => json = true,
             "--bench" => {}
-            other => panic!("`{other}` is not --seconds or --json"),
+            other => panic!("`{other}` is not --seconds, --callers or --json"),
         }
     }
     rustls::crypto::ring::default_provider().install_default().expect("nobody else has");
@@ -55,7 +56,7 @@ fn main() {
         let client = client(&data, version == "HTTP/2");
         let mut empty = 0.0;
         for call in calls() {
-            let run = runtime.block_on(measure(&client, &data, call, seconds, daemon.id()));
+            let run = runtime.block_on(measure(&client, &data, call, (callers, seconds), daemon.id()));
             if empty == 0.0 {
                 empty = run.per_core;
             }
@@ -119,14 +120,14 @@ impl Run {
     }
 }
 
-async fn measure(client: &Client, data: &Path, call: Call, seconds: u64, daemon: u32) -> Run {
+async fn measure(client: &Client, data: &Path, call: Call, (callers, seconds): (usize, u64), daemon: u32) -> Run {
     let url = format!("{}{}", url(data), call.path);
     let body: Arc<Vec<u8>> =
         Arc::new(if call.body.is_null() { Vec::new() } else { serde_json::to_vec(&call.body).unwrap() });
     let begun = Instant::now();
     let spent = processor_time(daemon);
     let until = begun + Duration::from_secs(seconds);
-    let callers = (0..CALLERS).map(|_| {
+    let calling = (0..callers).map(|_| {
         let (client, url, body, method) = (client.clone(), url.clone(), Arc::clone(&body), call.method.clone());
         tokio::spawn(async move {
             let mut times = Vec::new();
@@ -142,7 +143,7 @@ async fn measure(client: &Client, data: &Path, call: Call, seconds: u64, daemon:
         })
     });
     let mut times = Vec::new();
-    for caller in callers.collect::<Vec<_>>() {
+    for caller in calling.collect::<Vec<_>>() {
         times.extend(caller.await.unwrap());
     }
     let (wall, spent) = (begun.elapsed().as_secs_f64(), processor_time(daemon) - spent);
