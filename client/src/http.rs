@@ -65,6 +65,9 @@ pub enum ClientError {
     Answer(String),
 }
 
+/// How long a call may take that is no stream. The library has been seen to wait for ever on a connection that the daemon refused.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Largest frame of HTTP/2: answers to files come in these.
 const FRAME: u32 = 256 << 10;
 
@@ -200,7 +203,7 @@ impl Client {
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> Result<T, ClientError> {
-        let response = self.checked(request).await?;
+        let response = self.checked(request.timeout(PATIENCE)).await?;
         let bytes = response.bytes().await.map_err(|error| self.broken(&error))?;
         let answer = serde_json::from_slice(&bytes).map_err(|error| ClientError::Answer(error.to_string()));
         // A component may have been in it.

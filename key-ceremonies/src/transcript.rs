@@ -8,6 +8,7 @@ use crate::binding::Binding;
 use crate::course::{Course, CourseError};
 use crate::plan::{Plan, PlanError, digest};
 use crate::signature::{SignatureError, Signed};
+use crate::step::Step;
 
 /// How a ceremony ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -313,6 +314,26 @@ impl Transcript {
     /// Whether its keys are for nothing else.
     pub fn is_rehearsal(&self) -> bool {
         self.entries.first().is_some_and(|entry| entry.rehearsal)
+    }
+
+    /// Keys that came from others and whose check value is still to be compared with theirs, each with the step that took it in.
+    pub fn unproved(&self) -> impl Iterator<Item = (usize, &str)> {
+        let steps = &self.plan.steps;
+        let next = self.course.next().map_or(usize::MAX, |turn| turn.step);
+        let entered = |key: &str| {
+            steps.iter().any(|step| matches!(step, Step::EnterComponents { key: entered, .. } if entered == key))
+        };
+        let from_others = move |step: &Step| match step {
+            Step::ReceiveKey { .. } => true,
+            Step::JoinComponents { key, .. } => entered(key),
+            _ => false,
+        };
+        let compared_later = move |key: &str| {
+            let compares = |step: &Step| matches!(step, Step::CompareKcv { .. }) && step.key() == Some(key);
+            steps.iter().skip(next).any(compares)
+        };
+        let done = steps.iter().enumerate().take(next).filter(move |(_, step)| from_others(step));
+        done.filter_map(|(number, step)| Some((number, step.key()?))).filter(move |(_, key)| compared_later(key))
     }
 
     /// The plan, with the binding's values in it.

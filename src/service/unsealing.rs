@@ -91,7 +91,8 @@ impl Service {
         {
             let handed_over = derived.filter(|derived| derived.public_key() == *last);
             let is_gone = self.signing.after.as_deref().is_some_and(|after| after.eq_ignore_ascii_case(last));
-            if handed_over.is_none() && !is_gone {
+            // Up to here it must be that key's all the same, with the end that stands beside it.
+            if before.is_signed_by(last).is_err() || (handed_over.is_none() && !is_gone) {
                 return Err(ServiceError::AuditLog(foreign));
             }
             signer.takes_over(last.clone(), handed_over);

@@ -367,18 +367,8 @@ fn is_meanwhile(error: &ClientError) -> bool {
 
 /// Whether a turn took in a key from others whose check value is still to be compared with theirs.
 fn is_on_a_letter(transcript: &Transcript, turn: &str) -> bool {
-    let (steps, course) = (&transcript.plan().steps, transcript.course());
-    let Some(at) = course.turns().iter().find(|known| known.label == turn).map(|turn| turn.step) else { return false };
-    let of_others = match &steps[at] {
-        Step::ReceiveKey { .. } => true,
-        Step::JoinComponents { key, .. } => {
-            steps.iter().any(|step| matches!(step, Step::EnterComponents { key: entered, .. } if entered == key))
-        }
-        _ => false,
-    };
-    let next = course.next().map_or(usize::MAX, |turn| turn.step);
-    let compared = |step: &Step| matches!(step, Step::CompareKcv { .. }) && step.key() == steps[at].key();
-    of_others && steps.iter().enumerate().any(|(number, step)| number >= next && compared(step))
+    let known = transcript.course().turns().iter().find(|known| known.label == turn);
+    known.is_some_and(|turn| transcript.unproved().any(|(step, _)| step == turn.step))
 }
 
 /// A new file for its owner alone, or one that a terminal has left empty.

@@ -427,6 +427,13 @@ impl Service {
     }
 
     async fn add_at(&self, ceremony: &mut Live, at: Timestamp, event: Happened) -> Result<(), ServiceError> {
+        let event = match event {
+            Happened::Ended { how, by, reason } if how != Ending::Finished => {
+                let suspended = self.suspend_unproved(ceremony).await?;
+                Happened::Ended { how, by, reason: reason + &suspended }
+            }
+            other => other,
+        };
         let mut next = ceremony.transcript.clone();
         let line = next.add(at, event)?.to_owned();
         self.store.add_ceremony_line(&ceremony.id, next.entries().len() as u64, &line).await?;

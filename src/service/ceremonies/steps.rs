@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use claviger_hsm_api::{Secret, WrappedKey};
+use claviger_hsm_api::{KeyState, Secret, WrappedKey};
 use claviger_hsm_engine::check_wrapped;
 use claviger_key_ceremonies::{Act, Ending, Event as Happened, Form, SENT, Step, Transcript, Turn};
 use sha2::{Digest as _, Sha256};
@@ -11,9 +11,11 @@ use zeroize::Zeroizing;
 use super::components::same_kcv;
 use super::planned::{came, export_form, key_ref, key_request, move_step, own_factors, raise};
 use super::{CeremonyError, Live};
+use crate::audit::Event;
 use crate::keyring::{Entry, Origin};
 use crate::operation::{Operation, StepInput, UnwrapRequest};
 use crate::service::asked::came_as;
+use crate::service::keys::key_event;
 use crate::service::{Caller, Service, ServiceError};
 
 /// What came of a turn.
@@ -338,6 +340,32 @@ impl Service {
 
     fn planned_entry(&self, ceremony: &Live, key: &str) -> Result<Arc<Entry>, ServiceError> {
         self.referenced(&key_ref(ceremony.transcript.plan(), ceremony.transcript.binding(), key)?)
+    }
+
+    /// Suspends keys from others whose check value nobody has compared: the ceremony ends, and nobody will. Which, in words.
+    pub(super) async fn suspend_unproved(&self, ceremony: &Live) -> Result<String, ServiceError> {
+        let mut suspended = String::new();
+        for (_, key) in ceremony.transcript.unproved() {
+            let _alone = self.copying.lock().await;
+            let Ok(entry) = self.planned_entry(ceremony, key) else { continue };
+            if entry.record.key.state != KeyState::Active {
+                continue;
+            }
+            let changed = self.keyring.set_state(&entry, KeyState::Suspended).await?;
+            if let Ok(router) = self.router() {
+                tokio::task::block_in_place(|| router.purge(entry.id(), changed.record_version()));
+                self.follow(&router, &changed).await;
+            }
+            let event = Event {
+                event: "suspended".to_owned(),
+                ceremony: ceremony.id.clone(),
+                counts: [(KeyState::Suspended.to_string(), 1)].into(),
+                ..key_event(&entry.record)
+            };
+            self.audit.append(event).await?;
+            suspended += &format!("; key `{key}` is suspended, since nobody has confirmed its check value");
+        }
+        Ok(suspended)
     }
 
     /// How many of those who approved the ceremony still may.

@@ -1,6 +1,6 @@
 //! Components that are each good, and make no key together.
 
-use claviger_client::{ClientError, StepTaken, TakeStep};
+use claviger_client::{ClientError, KeyFilter, KeyList, StepTaken, TakeStep};
 use zeroize::Zeroizing;
 
 use super::attacks::{client, open, order, show, take};
@@ -69,4 +69,36 @@ async fn three_sets_that_make_no_key_end_a_ceremony() {
         assert!(refused.detail.contains(&format!("tries left: {left}")), "{}", refused.detail);
     }
     assert_eq!(show(&daemon, &id).await.state, "failed");
+}
+
+/// A key from others that nobody confirms to be theirs is of no use to anybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_check_value_is_not_confirmed_is_suspended() {
+    let daemon = Daemon::start();
+    let id = open(&daemon, &order(&daemon.data(), "receive-components", &[], &[])).await.unwrap().id;
+    let (path, mut held) = (format!("/v1/ceremonies/{id}/turns"), Vec::new());
+    while show(&daemon, &id).await.next.unwrap().act != "compare" {
+        take(&daemon, &id, &mut held).await.unwrap();
+    }
+    let key = async || {
+        let filter = KeyFilter { tenant: "demo".to_owned(), ..KeyFilter::default() };
+        let KeyList { mut keys } = daemon.client("auditor").get("/v1/keys", &filter).await.unwrap();
+        keys.pop().unwrap()
+    };
+    assert_eq!(key().await.state, "active");
+    let turn = show(&daemon, &id).await.next.unwrap().turn;
+    for _ in 0..3 {
+        let wrong = TakeStep { turn: turn.clone(), kcv: Some("000000".to_owned()), ..TakeStep::default() };
+        assert_eq!(problem(daemon.client("witness").post::<StepTaken>(&path, &wrong).await).code, "step_refused");
+    }
+    let ended = show(&daemon, &id).await;
+    assert_eq!(ended.state, "failed");
+    assert!(
+        ended.transcript.contains("key `received` is suspended, since nobody has confirmed"),
+        "{}",
+        ended.transcript
+    );
+    assert_eq!(key().await.state, "suspended");
+    let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
+    assert!(log.lines().any(|line| line.contains("\"event\":\"suspended\"") && line.contains(&id)), "{log}");
 }
