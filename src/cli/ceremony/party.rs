@@ -4,10 +4,13 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use claviger_client::{Ceremony, CeremonyAfter, CeremonyTurn, Client, ClientError, SignCeremony, StepTaken, TakeStep};
-use claviger_key_ceremonies::{Event, PersonalKey, Signed, Step, Transcript, Written, digest, words};
+use claviger_client::{
+    Ceremony, CeremonyAfter, CeremonyTurn, Client, ClientError, Health, SignCeremony, StepTaken, TakeStep,
+};
+use claviger_key_ceremonies::{Event, PersonalKey, Signed, Transcript, Written, digest, words};
 use jiff::Timestamp;
 use x509_parser::prelude::GeneralName;
 
@@ -16,6 +19,9 @@ use crate::cli::keys::read_wrapped;
 use crate::cli::output::Output;
 use crate::cli::screen::{Left, Quiet, Screen};
 use crate::cli::sheet::{Printer, Sheet};
+
+/// Between two looks at a daemon that is sealed.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Somebody with a certificate.
 pub(super) struct Participant {
@@ -113,6 +119,7 @@ impl<'a> Party<'a> {
             let mine = self.people.iter().position(|person| next.people.contains(&person.name));
             match mine {
                 Some(mine) => {
+                    self.until_unsealed().await?;
                     let again = || format!("take the turn up again with `claviger ... ceremony join {id}`");
                     self.take(&path, mine, &next).await.map_err(|error| match error.is::<Left>() {
                         true => error.context(again()),
@@ -134,6 +141,22 @@ impl<'a> Party<'a> {
         }
         self.tell(&ceremony)?;
         self.end(&path, ceremony, out).await
+    }
+
+    /// Waits for a daemon that was started again: while it is sealed it takes no turn.
+    async fn until_unsealed(&self) -> anyhow::Result<()> {
+        let mut said = false;
+        while let Err(error) = self.client.get::<Health>("/readyz", &()).await {
+            match error {
+                ClientError::Answer(sealed) if sealed.contains("503") => {}
+                other => return Err(other.into()),
+            }
+            if !std::mem::replace(&mut said, true) {
+                self.output.say("the daemon is sealed: unseal it from another terminal (claviger ... unseal)");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     fn greet(&self, ceremony: &Ceremony) {

@@ -49,6 +49,8 @@ impl Service {
         let permit = self.decide(caller, action, &[ceremony], 1).await?;
         let mut component = None;
         let taking = async {
+            // Nobody's try is taken by a daemon that cannot do it.
+            self.router()?;
             let mut live = self.ceremonies.live.lock().await;
             let ceremony = self.live(&mut live, id).await?;
             component = self.turn(caller, ceremony, input).await?;

@@ -5,7 +5,7 @@ use claviger_hsm_api::Secret;
 use claviger_key_ceremonies::{SHARE_LEN, Written, read_component, write_component};
 use zeroize::Zeroizing;
 
-use super::attacks::{hold_all, open, order, take};
+use super::attacks::{hold_all, open, order, show, take};
 use crate::daemon::{Daemon, cli, problem, words};
 use crate::load::{CMAC, generic, into, mac};
 use crate::reload::configuration;
@@ -83,12 +83,22 @@ async fn three_of_five_unseal_and_a_bad_share_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_of_development_waits_for_shares() {
     let (mut daemon, shares) = shared().await;
+    let id = open(&daemon, &order(&daemon.data(), "generate-root", &[], &[])).await.unwrap().id;
     daemon.kill_and_restart();
     assert_eq!(problem(mac(&daemon).await).code, "sealed");
+    // Nor does a ceremony go on: nobody loses a try by it, and whoever has the next turn is told.
+    assert_eq!(problem(take(&daemon, &id, &mut Vec::new()).await).code, "sealed");
+    let data = daemon.data();
+    let join = ["--data", data.to_str().unwrap(), "--as", "witness", "ceremony", "join", &id];
+    let witness = Terminal::claviger(&join, daemon.folder.path());
+    witness.expect_written("the daemon is sealed: unseal it");
     for who in [4, 0, 2] {
         bring(&daemon, who, &shares[who]).await.unwrap();
     }
     mac(&daemon).await.unwrap();
+    witness.expect("Type yes if it is so");
+    let transcript = show(&daemon, &id).await.transcript;
+    assert!(!transcript.contains("\"refused\""), "{transcript}");
 }
 
 /// What opened the store before opens it no longer: neither the key file nor the shares of the last time.
