@@ -44,7 +44,13 @@ pub fn key_pem(path: &Path, passphrase: Option<&str>) -> Result<Zeroizing<String
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, ClientError> {
-    let failed = |error: std::io::Error| ClientError::File { path: path.to_owned(), reason: error.to_string() };
+    let failed = |error: std::io::Error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::InvalidData => "holds no private key in PEM".to_owned(),
+            _ => error.to_string(),
+        };
+        ClientError::File { path: path.to_owned(), reason }
+    };
     std::fs::read_to_string(path).map(Zeroizing::new).map_err(failed)
 }
 

@@ -175,6 +175,7 @@ impl Service {
         let key = says("key").unwrap_or_default();
         match statement.action.as_str() {
             "unseal" if self.is_unsealed() => Err(SealError::Open.into()),
+            "unseal" if self.shares_that_open().await.is_some() => Err(SealError::OtherKind("set of shares").into()),
             "unseal" => Ok(()),
             // What a ceremony needs is looked for when it is opened.
             "open_ceremony" | "back_up" => Ok(()),

@@ -59,6 +59,8 @@ impl Service {
         let router = self.router()?;
         let _alone = self.copying.lock().await;
         let entry = self.known(caller, id).await?;
+        // What nobody could approve is said, and not denied.
+        raise.as_ref().map_or(Ok(()), Raise::check)?;
         let permit = self.decide(caller, action, &[Resource::of(&entry)], 1).await?;
         let result = async {
             router.may_change_ceiling(&permit, id, if raise.is_some() { "raise-ceiling" } else { "lower-ceiling" })?;
@@ -75,7 +77,6 @@ impl Service {
     }
 
     async fn raise(&self, entry: &Arc<Entry>, raise: &Raise) -> Result<Arc<Entry>, ServiceError> {
-        raise.check()?;
         raise.check_above(entry)?;
         let state = entry.record.key.state;
         if matches!(state, KeyState::Compromised | KeyState::Destroyed) {

@@ -31,7 +31,7 @@ impl Service {
     }
 
     /// How many shares open the seal, if it is one of shares.
-    async fn shares_that_open(&self) -> Option<u8> {
+    pub(super) async fn shares_that_open(&self) -> Option<u8> {
         let text = seal::text_of(&self.store).await.ok()?;
         seal::shares_of(&text).map(|commitments| commitments.threshold)
     }

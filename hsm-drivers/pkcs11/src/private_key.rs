@@ -143,7 +143,13 @@ impl PrivateKey {
     /// What is not there, or does not open.
     pub fn open(place: &KeyPlace, holder: Box<dyn Holder>) -> Result<Self, PrivateKeyError> {
         let module = place.module.display().to_string();
-        let unusable = |error: Unusable| PrivateKeyError::Module { module: module.clone(), reason: error.to_string() };
+        let unusable = |error: Unusable| {
+            let hint = match (&error, &place.init) {
+                (Unusable::Initialize(_), None) => "; does it want its parameters (NSS its directory)?",
+                _ => "",
+            };
+            PrivateKeyError::Module { module: module.clone(), reason: format!("{error}{hint}") }
+        };
         let library = Library::at(&place.module, place.init.as_deref()).map_err(unusable)?;
         let token = find_token(&library, &module, &place.token)?;
         let session = library.open_to_read(token.slot)?;

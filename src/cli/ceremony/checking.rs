@@ -105,10 +105,13 @@ impl PlanCommand {
             Self::Check { plan, binding } => {
                 let text = plan_text(&plan)?;
                 let mut plan = Plan::parse(&text)?;
+                let mut what_is_bound = Vec::new();
                 let bound = binding.as_deref().map(read).transpose()?;
                 if let Some(binding) = bound.clone() {
                     // What needs no daemon is said without one.
-                    plan = Plan::bound(&text, &Binding::parse(&binding)?)?;
+                    let parsed = Binding::parse(&binding)?;
+                    plan = Plan::bound(&text, &parsed)?;
+                    what_is_bound = bound_by(&plan, &parsed);
                     let client = global.client()?;
                     let asked = OpenCeremony { plan: text.clone(), binding };
                     let _: Health = client.post("/v1/ceremonies/check", &asked).await?;
@@ -128,6 +131,9 @@ impl PlanCommand {
                         if let Some((hash, said)) = &bound {
                             let _ = write!(text, "\nbinding, SHA-256 {hash}\nin words: {said}");
                         }
+                        for (name, value) in &what_is_bound {
+                            let _ = write!(text, "\n  {name}: {value}");
+                        }
                         text
                     },
                 );
@@ -142,6 +148,20 @@ impl PlanCommand {
             }
         }
     }
+}
+
+/// Whose keys, which, where, and who the people are.
+fn bound_by(plan: &Plan, binding: &Binding) -> Vec<(String, String)> {
+    let mut bound = vec![("tenant".to_owned(), binding.tenant.clone())];
+    bound.extend(plan.keys.iter().map(|key| {
+        let name = format!("{}/{} {} {}", key.scheme, key.role, key.algorithm, key.version);
+        let held = if key.factors.is_empty() { String::new() } else { format!(" [{}]", key.factors.join(" ")) };
+        (format!("key {}", key.id), name + &held)
+    }));
+    bound.extend(binding.backends.iter().map(|(name, backend)| (format!("backend {name}"), backend.clone())));
+    let people = binding.people.iter();
+    bound.extend(people.map(|who| (who.role.clone(), format!("{}, certificate {}", who.name, who.certificate))));
+    bound
 }
 
 impl MakeBinding {

@@ -41,7 +41,11 @@ fn hold(daemon: &Daemon, plan: &str, backends: &[(&str, &str)], parameters: &[(&
     let file = daemon.file("binding.toml", &binding.stdout);
     let check = daemon.cli("officer", &["ceremony", "plan", "check", plan, "--binding", &file]);
     assert!(check.status.success(), "{plan}: {}", words(&check));
-    assert!(!words(&check).contains('{'), "{plan}: {}", words(&check));
+    let checked = words(&check);
+    assert!(
+        !checked.contains('{') && checked.contains("  tenant: demo") && checked.contains(", certificate "),
+        "{checked}"
+    );
     let opener = Player::at(
         folder,
         &["--data", data.to_str().unwrap(), "--as", "officer", "ceremony", "run", plan, "--binding", &file],
