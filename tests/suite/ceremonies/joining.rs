@@ -1,10 +1,11 @@
 //! Components that are each good, and make no key together.
 
 use claviger_client::{ClientError, KeyFilter, KeyList, StepTaken, TakeStep};
+use claviger_key_ceremonies::shipped;
 use zeroize::Zeroizing;
 
 use super::attacks::{client, open, order, show, take};
-use super::{Room, kcv};
+use super::{QUESTIONS, Rehearsal, Room, kcv, now};
 use crate::daemon::{Daemon, problem};
 
 const FIRST: &str = "0123456789ABCDEFFEDCBA9876543210";
@@ -101,4 +102,37 @@ async fn a_key_whose_check_value_is_not_confirmed_is_suspended() {
     assert_eq!(key().await.state, "suspended");
     let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
     assert!(log.lines().any(|line| line.contains("\"event\":\"suspended\"") && line.contains(&id)), "{log}");
+}
+
+/// Where a plan demands odd parity, no byte is taken without it: not as it is typed, nor from whoever types elsewhere.
+#[test]
+fn a_byte_of_even_parity_is_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("odd.toml");
+    let demanding = "written = \"hex\"\nodd_parity = true";
+    let text = shipped("receive-components").unwrap().replacen("written = \"hex\"", demanding, 1);
+    std::fs::write(&plan, &text).unwrap();
+    assert!(text.contains(demanding));
+    let rehearsal = Rehearsal::start(plan.to_str().unwrap());
+    let mut witness = rehearsal.room.join("witness").terminal;
+    witness.expect(QUESTIONS[0]);
+    witness.type_in("yes\r");
+    let mut custodian = rehearsal.room.join("custodian").terminal;
+    custodian.expect("Type the component");
+    custodian.type_in("0100");
+    custodian.expect("Not taken: ");
+    custodian.expect("even parity");
+    // The byte is typed again, and the one before is still there.
+    custodian.type_in("02");
+    custodian.expect("0102");
+    let even = "0102".repeat(7) + "0103";
+    let step = TakeStep {
+        turn: "2.1".to_owned(),
+        component: Some(Zeroizing::new(even.clone())),
+        kcv: Some(kcv("3des", &even)),
+        ..TakeStep::default()
+    };
+    let path = format!("/v1/ceremonies/{}/turns", rehearsal.room.id);
+    let refused = problem(now(rehearsal.room.client("custodian").post::<StepTaken>(&path, &step)));
+    assert!(refused.code == "step_refused" && refused.detail.contains("even parity"), "{refused:?}");
 }
