@@ -132,6 +132,7 @@ impl Daemon {
         // A file that may grow no more is an error of the write, and no end of the process.
         let _too_large = signal(SignalKind::from_raw(SIGXFSZ));
         let tended = Arc::downgrade(&self.service);
+        let log_end = self.service.log_end();
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(TEND).await;
@@ -148,6 +149,8 @@ impl Daemon {
         let turned_away: Turned = Arc::new(move |from, why| service.failed_login(from, why));
         serve(self.listener, doors, api::router(state), &limits, turned_away, stop).await;
         reloading.abort();
+        let _ = reloading.await;
+        log_end.wait().await;
     }
 }
 

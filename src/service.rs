@@ -40,7 +40,7 @@ use claviger_card_schemes::{CardScheme, Schemes};
 use claviger_hsm_api::{KeyName, Secret};
 use claviger_key_ceremonies::Share;
 
-use crate::audit::{Audit, AuditConfig, Event};
+use crate::audit::{Audit, AuditConfig, End, Event};
 use crate::backup::BackupKey;
 use crate::keyring::{Entry, Keyring};
 use crate::operation::Operation;
@@ -227,6 +227,11 @@ impl Service {
             jobs: Arc::new(Semaphore::new(JOBS)),
             _lock: lock,
         }))
+    }
+
+    /// For whoever waits until the audit log is written to its end, once the service is gone.
+    pub fn log_end(&self) -> End {
+        self.audit.end()
     }
 
     /// The store, for the seal.

@@ -34,7 +34,7 @@ pub use leaf::{Blinding, Leaf, Salts};
 pub use proof::{Proof, ProofError};
 pub use tree::Tree;
 pub use usage::{Use, Used, usage};
-pub use writer::{Audit, AuditError, Place, Written};
+pub use writer::{Audit, AuditError, End, Place, Written};
 
 /// `[audit]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

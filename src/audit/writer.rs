@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,21 @@ pub struct Audit {
     signer: Arc<OnceLock<Signer>>,
     /// What was there when it was opened.
     before: Arc<Verified>,
+    end: End,
+}
+
+/// Whether the writer has ended, which it does once nobody is left who brings records.
+#[derive(Clone, Default)]
+pub struct End(Arc<AtomicBool>);
+
+impl End {
+    /// Waits until the last record is signed, but not for ever: a process that ends takes its threads with it.
+    pub async fn wait(&self) {
+        let begun = Instant::now();
+        while !self.0.load(Ordering::Acquire) && begun.elapsed() < AT_THE_END + CHECKPOINT {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 /// A place in the log for a record that is still to come, from whatever thread brings it: whoever is to wait for the record
@@ -94,13 +110,23 @@ impl Audit {
             trouble: String::new(),
             lines: Vec::new(),
         };
-        std::thread::Builder::new().name("audit".to_owned()).spawn(move || log.write_all(queue))?;
-        Ok(Self { queue: Arc::new(bringers), signer, before: Arc::new(verified) })
+        let end = End::default();
+        let ended = end.clone();
+        std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
+            log.write_all(queue);
+            ended.0.store(true, Ordering::Release);
+        })?;
+        Ok(Self { queue: Arc::new(bringers), signer, before: Arc::new(verified), end })
     }
 
     /// The log as it was when it was opened.
     pub fn before(&self) -> &Verified {
         &self.before
+    }
+
+    /// For whoever waits until it is written to its end.
+    pub fn end(&self) -> End {
+        self.end.clone()
     }
 
     /// Has checkpoints signed from now on.

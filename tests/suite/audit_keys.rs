@@ -164,3 +164,24 @@ async fn another_tokens_signature_is_none() {
     mac(&daemon).await.unwrap();
     assert_eq!(once_signed(&log, |log| log.signed > before.signed).keys, before.keys);
 }
+
+/// A daemon that is told to stop leaves a log that is signed to its end, whoever signs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_stops_has_its_last_record_signed() {
+    let token = Token::softhsm();
+    let daemon = Daemon::with_backends(&format!("{}{EMBEDDED}", token.backend("room", "on-prem", "")));
+    into(&daemon, &["embedded"], generic("CMAC"), CMAC).await;
+    let (log, derived) = (daemon.data().join("audit.jsonl"), configuration(&daemon));
+    let signed = signed_in_room(&derived, "");
+    let mut daemon = daemon;
+    for configuration in [&derived, &signed] {
+        for _ in 0..3 {
+            daemon = daemon.serve(configuration);
+            mac(&daemon).await.unwrap();
+            assert!(daemon.terminate().success());
+            let verified = verify(&log).unwrap();
+            assert_eq!((verified.unsigned, is_in_token(&verified)), (0, configuration == &signed), "{verified:?}");
+            assert_eq!(verified.end.map(|end| end.seq), Some(verified.signed), "the end beside it as well");
+        }
+    }
+}

@@ -72,8 +72,17 @@ impl Daemon {
 
     /// Has the process end as a fault of its own would; how it ended.
     pub(crate) fn abort(&mut self) -> std::process::ExitStatus {
+        self.end(rustix::process::Signal::ABORT)
+    }
+
+    /// Has it end as whoever runs it does.
+    pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
+        self.end(rustix::process::Signal::TERM)
+    }
+
+    fn end(&mut self, signal: rustix::process::Signal) -> std::process::ExitStatus {
         let id = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(id, rustix::process::Signal::ABORT).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
         self.process.wait().unwrap()
     }
 
