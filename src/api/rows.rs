@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use claviger_card_schemes::{Field, FieldSet, LineFault};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use crate::service::ServiceError;
 
@@ -52,29 +53,9 @@ impl<'de: 'b, 'b> Deserialize<'de> for Row<'b> {
 }
 
 /// A text of the body itself, or a copy if it has escapes.
-struct Text<'b>(Cow<'b, str>);
-
-impl<'de: 'b, 'b> Deserialize<'de> for Text<'b> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Borrowed;
-        impl<'de> Visitor<'de> for Borrowed {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        from.deserialize_str(Borrowed)
-    }
-}
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'b>(#[serde(borrow)] Cow<'b, str>);
 
 /// The members of a row that was copied.
 pub(super) fn members(row: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {

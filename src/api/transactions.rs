@@ -7,8 +7,8 @@ use axum::extract::{Query, Request, State as Shared};
 use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use claviger_card_schemes::{ArrowReader, Columns, CsvReader, Field, FieldSet, LineFault, Reader};
-use claviger_client::{VerdictCounts, VerifyParameters, VerifyRecords, VerifyResult};
-use serde::{Deserialize, Serialize};
+use claviger_client::{Verdict, VerifyParameters, VerifyRecords, VerifyResult};
+use serde::Deserialize;
 
 use super::document::Binary;
 use super::problem::Problems;
@@ -83,7 +83,7 @@ pub(super) async fn verify(
             };
             let result = done.unwrap_or(Err(ServiceError::Stopped))?;
             written.map_err(ServiceError::from)?;
-            return Ok(result.into_response());
+            return Ok(Json(result).into_response());
         }
         "text/csv" => Reader::Csv(CsvReader::new(Columns::of_records(), limits.line_bytes, before)),
         ARROW => Reader::Arrow(ArrowReader::new(Columns::of_records(), limits.body_bytes, before)),
@@ -142,40 +142,18 @@ pub(super) fn read_record<'r>(
     read_row(members, "record_id", Field::OF_RECORDS, "records")
 }
 
-/// [`VerifyResult`] as it leaves.
-#[derive(Serialize)]
-struct Answer {
-    job: String,
-    verdicts: Vec<Answered>,
-    counts: VerdictCounts,
-}
-
-/// A [`Verdict`].
-#[derive(Serialize)]
-struct Answered {
-    record_id: String,
-    verdict: &'static str,
-    reason: String,
-}
-
-impl IntoResponse for Answer {
-    fn into_response(self) -> Response {
-        Json(self).into_response()
-    }
-}
-
 /// The result may leave once the other end of the place says so.
-fn verify_records(mut job: VerifyJob, records: Vec<Record>, place: Place) -> Result<Answer, ServiceError> {
-    let mut verdicts: Vec<(&'static str, String)> = Vec::with_capacity(records.len());
+fn verify_records(mut job: VerifyJob, records: Vec<Record>, place: Place) -> Result<VerifyResult, ServiceError> {
+    let mut said = Vec::with_capacity(records.len());
     for (number, (_, record)) in (1..).zip(&records) {
         job.push(record.as_ref().map_err(|fault| *fault), number);
         if job.is_full() || number as usize == records.len() {
-            let ids = records[verdicts.len()..number as usize].iter().map(|(id, _)| id.as_bytes());
-            job.run(ids, |_, verified| verdicts.push((verified.verdict.as_str(), verified.reason.to_string())))?;
+            let ids = records[said.len()..number as usize].iter().map(|(id, _)| id.as_bytes());
+            job.run(ids, |_, verified| said.push((verified.verdict.to_string(), verified.reason.to_string())))?;
         }
     }
-    let job_id = job.id().to_owned();
+    let id = job.id().to_owned();
     let counts = job.close_at(place)?;
-    let answered = |((record_id, _), (verdict, reason))| Answered { record_id, verdict, reason };
-    Ok(Answer { job: job_id, verdicts: records.into_iter().zip(verdicts).map(answered).collect(), counts })
+    let verdict = |((record_id, _), (verdict, reason))| Verdict { record_id, verdict, reason };
+    Ok(VerifyResult { job: id, verdicts: records.into_iter().zip(said).map(verdict).collect(), counts })
 }

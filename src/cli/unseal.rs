@@ -17,7 +17,7 @@ use super::screen::{Screen, tidy_up_when_told_to_end};
 /// Open the seal of a daemon that was sealed with a passphrase or with shares
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  claviger --url https://hsm1:8443 --ca ca.pem --cert officer.pem --key officer-key.pem unseal\n  claviger --data ./dev --as custodian unseal --share"
+    after_help = "Examples:\n  claviger --url https://hsm1:8443 --ca ca.pem --cert officer.pem --key officer-key.pem unseal\n  claviger --url https://hsm1:8443 --ca ca.pem --cert officer.pem --key officer-key.pem --approval ID unseal   # once another has approved it\n  claviger --data ./dev --as custodian unseal --share"
 )]
 pub(super) struct Unseal {
     /// Read the passphrase from the first line of a file instead of the terminal

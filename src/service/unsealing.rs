@@ -22,21 +22,24 @@ impl Service {
         let backup_key = BackupKey::of(&storage_key).map_err(|_| ServiceError::Internal)?;
         let routing = self.routing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let launcher = Arc::clone(&self.launcher);
-        let derived = Signer::of(kept.expose()).map_err(|_| ServiceError::Internal)?;
         let in_backend = self.signing.signed_by.as_deref();
-        let mut signer = match in_backend {
-            None => Some(self.goes_on(derived, None, &kept).await?),
+        let derived = match in_backend {
+            None => {
+                let signer = Signer::of(kept.expose()).map_err(|_| ServiceError::Internal)?;
+                Some(self.goes_on(signer, None, &kept).await?)
+            }
             Some(_) => None,
         };
         // What is opened here answers nobody before it is set below.
         let open = move || Router::open(&routing, &storage_key, &launcher).map_err(ServiceError::from);
-        let mut opened = blocking(open).await;
-        if let (Some(backend), Ok(router)) = (in_backend, &opened) {
-            match self.signer_in(backend, router, &kept).await {
-                Ok(of_backend) => signer = Some(of_backend),
-                Err(error) => opened = Err(error),
+        let opened = match (blocking(open).await, derived) {
+            (Ok(router), Some(signer)) => Ok((router, signer)),
+            (Ok(router), None) => {
+                let signer = self.signer_in(in_backend.unwrap_or_default(), &router, &kept).await;
+                signer.map(|signer| (router, signer))
             }
-        }
+            (Err(error), _) => Err(error),
+        };
         let outcome = opened.as_ref().map_or_else(ServiceError::code, |_| "unsealed");
         self.audit
             .append(Event {
@@ -46,14 +49,12 @@ impl Service {
                 ..Event::default()
             })
             .await?;
-        let opened = opened?;
-        if let Some(signer) = signer {
-            self.audit.sign_with(signer);
-        }
+        let (router, signer) = opened?;
+        self.audit.sign_with(signer);
         let _ = self.backup_key.set(Arc::new(backup_key));
         let _ = self.storage_key.set(kept);
         // A second unsealing finds the backends open and changes nothing.
-        if self.router.set(opened).is_ok() {
+        if self.router.set(router).is_ok() {
             self.tend().await;
         }
         Ok(())
@@ -92,8 +93,12 @@ impl Service {
             let handed_over = derived.filter(|derived| derived.public_key() == *last);
             let is_gone = self.signing.after.as_deref().is_some_and(|after| after.eq_ignore_ascii_case(last));
             // Up to here it must be that key's all the same, with the end that stands beside it.
-            if before.is_signed_by(last).is_err() || (handed_over.is_none() && !is_gone) {
-                return Err(ServiceError::AuditLog(foreign));
+            before.is_signed_by(last).map_err(|_| ServiceError::AuditLog(foreign))?;
+            if handed_over.is_none() && !is_gone {
+                return Err(ServiceError::AuditKey(format!(
+                    "it is signed by {last}, and the key of now is another: give it the backend or the storage key of before, or, if that \
+                     key is known and gone, name it as `after` in [audit]"
+                )));
             }
             signer.takes_over(last.clone(), handed_over);
         }
