@@ -6,6 +6,8 @@
 //!
 //!     cargo bench --bench constant_time -- --samples 1000000 --json
 //!
+//! With `--drivers` whole calls of each driver are measured, tokens' among them, by where a MAC is wrong.
+//!
 //! Under valgrind keys, factors, texts and MACs are marked as undefined instead, and every branch and every address
 //! that depends on one is an error:
 //!
@@ -15,7 +17,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
 
+mod drivers;
 mod taint;
+#[path = "../token/mod.rs"]
+mod token;
 mod work;
 
 use std::hint::black_box;
@@ -42,19 +47,23 @@ const QUESTIONS: [(Question, &str); 3] =
     [(Question::Key, "key"), (Question::Data, "data"), (Question::Position, "first wrong byte")];
 
 fn main() {
-    let (mut samples, mut json, mut tainted) = (100_000, false, false);
+    let (mut samples, mut json, mut tainted, mut by_drivers) = (100_000, false, false, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--samples" => samples = arguments.next().unwrap().parse().unwrap(),
             "--json" => json = true,
             "--tainted" => tainted = true,
+            "--drivers" => by_drivers = true,
             "--leak" | "--bench" => {}
-            other => panic!("`{other}` is not --samples, --json or --tainted"),
+            other => panic!("`{other}` is not --samples, --json, --drivers or --tainted"),
         }
     }
     if tainted {
         return taint::run();
+    }
+    if by_drivers {
+        return assert!(drivers::ask(samples, json), "a call's time depends on where a MAC is wrong");
     }
     let mut sound = true;
     for platform in Platform::available() {
@@ -84,7 +93,7 @@ fn report(tier: &str, work: &str, asked: &str, t: f64, json: bool) {
     }
 }
 
-/// Welch's t of the two classes, from the quicker nine tenths of all calls: the slow ones are other programs'.
+/// The t of calls whose records are of two classes.
 fn ask(question: Question, samples: usize, call: impl Fn(&Records, &Records), work: Work) -> f64 {
     let mut random = work::Numbers::new(samples as u64);
     let fixed = Records::random(work, &mut random);
@@ -94,15 +103,25 @@ fn ask(question: Question, samples: usize, call: impl Fn(&Records, &Records), wo
     };
     // What is at hand is always the same memory.
     let mut at_hand = fixed.clone();
+    let prepare = |at_hand: &mut Records, is_fixed: bool, turn: u64| {
+        let place = turn as usize % POOL;
+        at_hand.copy_one([&pools[0][place], &pools[1][place]], !is_fixed);
+    };
+    measure(samples, &mut at_hand, prepare, |at_hand| call(at_hand, &fixed))
+}
+
+/// Welch's t of two classes of calls in random turns, from the quicker nine tenths of all calls: the slow ones are other
+/// programs'. What is called with is prepared before each, by its class and by a number that differs each time.
+fn measure<T>(samples: usize, with: &mut T, prepare: impl Fn(&mut T, bool, u64), call: impl Fn(&T)) -> f64 {
+    let mut random = work::Numbers::new(!(samples as u64));
     let mut times: Vec<(bool, f64)> = Vec::with_capacity(samples);
     for _ in 0..samples {
         let turn = random.next();
-        let is_fixed = black_box(turn & 1 == 0);
-        let place = (turn >> 8) as usize % POOL;
-        at_hand.copy_one([&pools[0][place], &pools[1][place]], !is_fixed);
+        let is_first = black_box(turn & 1 == 0);
+        prepare(with, is_first, turn >> 8);
         let begun = Instant::now();
-        call(&at_hand, &fixed);
-        times.push((is_fixed, begun.elapsed().as_nanos() as f64));
+        call(with);
+        times.push((is_first, begun.elapsed().as_nanos() as f64));
     }
     let mut sorted: Vec<f64> = times.iter().map(|(_, time)| *time).collect();
     sorted.sort_by(f64::total_cmp);

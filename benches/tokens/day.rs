@@ -11,8 +11,9 @@ use claviger_hsm_api::{
 };
 use serde_json::json;
 
+use crate::quartiles;
 use crate::raw::Raw;
-use crate::{MODULE, PIN, quartiles};
+use crate::token::{PIN, SOFTHSM, softhsm};
 
 /// Records of a batch, as the daemon makes them.
 const BATCH: usize = 8192;
@@ -23,7 +24,7 @@ const MASTER: [u8; 16] = *b"0123456789ABCDEF";
 const TEXT: usize = 22;
 
 pub(crate) fn report(folder: &Path, rounds: usize, json: bool) {
-    let raw = Raw::new(MODULE, PIN);
+    let raw = Raw::new(SOFTHSM, PIN);
     let master = raw.key(cryptoki_sys::CKK_DES2, &MASTER);
     let token = token(folder);
     let software = software();
@@ -77,12 +78,8 @@ fn per_record(records: usize, work: impl FnOnce()) -> f64 {
 type Opened = (Arc<dyn HsmDriver>, KeyHandle);
 
 fn token(folder: &Path) -> Opened {
-    let table = format!(
-        "module = \"{MODULE}\"\ntoken = {{ label = \"bench\" }}\npin = {{ file = \"{}/pin\" }}\n",
-        folder.display()
-    );
     let driver = claviger_hsm_registry::find("pkcs11").unwrap();
-    open((driver.open)(table.parse().unwrap(), None).unwrap())
+    open((driver.open)(softhsm(folder).parse().unwrap(), None).unwrap())
 }
 
 fn software() -> Opened {

@@ -8,45 +8,27 @@ use claviger_client::{Client, Connection};
 use serde_json::{Value, json};
 
 use crate::raw::Raw;
-use crate::{MODULE, PIN, write_pin};
+use crate::token::{PIN, SOFTHSM, make_nss, softhsm};
 
-const NSS: &str = "/usr/lib/x86_64-linux-gnu/libsoftokn3.so";
 const KEY: &str = "2B7E151628AED2A6ABF7158809CF4F3C";
 const MESSAGE: &str = "6BC1BEE22E409F96E93D7E117393172A";
 const MAC: &str = "070A16B46B4D4144F79BDD9DD04A287C";
 
 pub(crate) fn report(folder: &Path, calls: usize, json: bool) {
     rustls::crypto::ring::default_provider().install_default().unwrap();
-    let nss = folder.join("nss");
-    std::fs::create_dir(&nss).unwrap();
-    write_pin(&nss.join("pin"));
-    let made = Command::new("certutil")
-        .args(["-N", "-d", &format!("sql:{}", nss.display()), "-f"])
-        .arg(nss.join("pin"))
-        .status()
-        .unwrap();
-    assert!(made.success());
-    let token = |module: &str, label: &str, folder: &Path, more: &str| {
-        format!(
-            "driver = \"pkcs11\"\nmodule = \"{module}\"\ntoken = {{ label = \"{label}\" }}\n\
-             pin = {{ file = \"{}/pin\" }}\n{more}\n",
-            folder.display()
-        )
-    };
-    let conf = format!("env = {{ SOFTHSM2_CONF = \"{}/softhsm2.conf\" }}", folder.display());
-    let init =
-        format!("init = \"configdir='sql:{}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=\"", nss.display());
+    let of_token = |table: &str| format!("driver = \"pkcs11\"\n{table}");
+    let conf = format!("env = {{ SOFTHSM2_CONF = \"{}/softhsm2.conf\" }}\n", folder.display());
     let backends = [
         ("embedded", "driver = \"software\"\n".to_owned()),
-        ("SoftHSM2", token(MODULE, "bench", folder, &conf)),
-        ("NSS", token(NSS, "NSS Certificate DB", &nss, &init)),
+        ("SoftHSM2", of_token(&(softhsm(folder) + &conf))),
+        ("NSS", of_token(&make_nss(folder))),
     ];
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for (name, table) in backends {
         let times = runtime.block_on(by_api(folder, name, &table, calls));
         tell(&format!("by the API on {name}"), times, json);
     }
-    let raw = Raw::new(MODULE, PIN);
+    let raw = Raw::new(SOFTHSM, PIN);
     let key = raw.key(cryptoki_sys::CKK_AES, &hex::decode(KEY).unwrap());
     let mut message = hex::decode(MESSAGE).unwrap();
     let times = (0..calls).map(|_| {

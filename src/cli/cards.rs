@@ -237,7 +237,7 @@ impl Personalise {
         File::open(folder)?.sync_all()?;
         let (cards, seconds) = (answers.total(), begun.elapsed().as_secs_f64());
         let cards_per_second = (cards as f64 / seconds.max(1e-9)) as u64;
-        Ok(Summary { cards, counts: answers.counts().clone(), seconds, cards_per_second, out: self.out })
+        Ok(Summary { cards, counts: answers.counts(), seconds, cards_per_second, out: self.out })
     }
 }
 

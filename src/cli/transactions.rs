@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::Global;
 use super::output::{Output, thousands};
 use super::upload::{Answers, Upload, check_output};
-use journal::{Journal, Paths, digest};
+use journal::{Journal, Paths, VERSION, digest};
 pub(super) use source::{Format, Source};
 use verdicts::Verdicts;
 
@@ -129,7 +129,7 @@ impl Verify {
             }
         })?;
         paths.finish(verdicts.file())?;
-        let (records, counts) = (verdicts.answers().total(), verdicts.answers().counts().clone());
+        let (records, counts) = (verdicts.answers().total(), verdicts.answers().counts());
         let seconds = begun.elapsed().as_secs_f64();
         let records_per_second = ((records - resumed) as f64 / seconds.max(1e-9)) as u64;
         let (tenant, role) = (self.tenant, scheme.tac_role.unwrap_or_default());
@@ -201,7 +201,7 @@ impl Verify {
         let mut progress = Progress {
             input,
             journal: Journal {
-                version: 1,
+                version: VERSION,
                 input: String::new(),
                 tenant: self.tenant.clone(),
                 scheme: self.scheme.clone(),

@@ -2,6 +2,7 @@
 
 mod course;
 mod record;
+mod shelf;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use claviger_hsm_api::{Algorithm, KeyName, KeyState, KeyVersion, NewKey, Raised,
 use crate::store::{KeyRow, ReplicaRow, Store, StoreError};
 pub use course::{Course, CourseError, Move, MoveStep};
 pub use record::{KeyRecord, KeyUnusable, Origin, Place, Purpose, Replica, Validity, over_at};
+use shelf::Shelf;
 
 /// A key as it is now. Changing it makes a new one.
 #[derive(Debug, Clone)]
@@ -117,7 +119,7 @@ pub enum KeyringError {
 /// All keys, in memory as in the store.
 pub struct Keyring {
     store: Store,
-    keys: RwLock<HashMap<String, Arc<Entry>>>,
+    keys: RwLock<Shelf>,
     generation: AtomicU64,
 }
 
@@ -131,7 +133,7 @@ impl Keyring {
         for row in store.replicas().await? {
             replicas.entry(row.key_id.clone()).or_default().push(row);
         }
-        let mut keys = HashMap::new();
+        let mut keys = Shelf::default();
         for row in store.keys().await? {
             let unreadable = |error| KeyringError::Record { id: row.id.clone(), error };
             let record = serde_json::from_str(&row.record).map_err(unreadable)?;
@@ -143,7 +145,7 @@ impl Keyring {
             };
             let replicas = replicas.remove(&row.id).unwrap_or_default();
             let replicas = replicas.into_iter().map(replica).collect::<Result<Vec<_>, KeyringError>>()?;
-            keys.insert(row.id, Arc::new(Entry { record, replicas, course, version: row.record_version }));
+            keys.put(Arc::new(Entry { record, replicas, course, version: row.record_version }));
         }
         Ok(Self { store, keys: RwLock::new(keys), generation: AtomicU64::new(0) })
     }
@@ -166,16 +168,19 @@ impl Keyring {
     /// Every key of a tenant, sorted by identity.
     pub fn of_tenant(&self, tenant: &str) -> Vec<Arc<Entry>> {
         let mut found: Vec<_> =
-            self.read().values().filter(|entry| entry.record.key.name.tenant() == tenant).cloned().collect();
+            self.read().all().filter(|entry| entry.record.key.name.tenant() == tenant).cloned().collect();
         found.sort_by_cached_key(|entry| entry.record.identity());
         found
     }
 
-    /// Every key of one name, whatever its version and algorithm.
+    /// Every key of one name, whatever its version and algorithm, sorted by identity.
     pub fn named(&self, name: &KeyName) -> Vec<Arc<Entry>> {
-        let mut found: Vec<_> = self.read().values().filter(|entry| entry.record.key.name == *name).cloned().collect();
-        found.sort_by_cached_key(|entry| entry.record.identity());
-        found
+        self.read().named(name).cloned().collect()
+    }
+
+    /// The first key of one name, in that order, that is asked for.
+    pub fn find_named(&self, name: &KeyName, wanted: impl Fn(&Entry) -> bool) -> Option<Arc<Entry>> {
+        self.read().named(name).find(|entry| wanted(entry)).cloned()
     }
 
     /// The one key of a name, algorithm and version whose held factors lead where `factors` lead (a prefix
@@ -187,11 +192,11 @@ impl Keyring {
         version: KeyVersion,
         factors: &[String],
     ) -> Option<Arc<Entry>> {
-        let fits = |entry: &Arc<Entry>| {
+        let fits = |entry: &&Arc<Entry>| {
             let key = &entry.record.key;
             key.attributes.algorithm == algorithm && key.version == version && factors.starts_with(&key.factors)
         };
-        self.named(name).into_iter().filter(fits).max_by_key(|entry| entry.record.key.factors.len())
+        self.read().named(name).filter(fits).max_by_key(|entry| entry.record.key.factors.len()).cloned()
     }
 
     /// Adds a key; it is on disk before this returns.
@@ -235,13 +240,13 @@ impl Keyring {
 
     /// Whether there are any, or were.
     pub fn has_keys(&self) -> bool {
-        !self.read().is_empty()
+        self.read().all().next().is_some()
     }
 
     /// The keys whose ceiling was raised for a time that is over.
     pub fn overdue(&self) -> Vec<Arc<Entry>> {
         let overdue = |entry: &&Arc<Entry>| entry.record.raised.is_some_and(|raised| !raised.holds());
-        self.read().values().filter(overdue).cloned().collect()
+        self.read().all().filter(overdue).cloned().collect()
     }
 
     /// Adds a copy of a key, or has one follow its state.
@@ -271,21 +276,21 @@ impl Keyring {
     /// Changes what of a key changes without its record.
     fn amend(&self, key_id: &str, change: impl Fn(&Entry) -> Entry) -> Option<Arc<Entry>> {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        let entry = keys.get_mut(key_id)?;
-        *entry = Arc::new(change(entry));
+        let entry = Arc::new(change(keys.get(key_id)?));
+        keys.put(Arc::clone(&entry));
         self.generation.fetch_add(1, Ordering::Release);
-        Some(Arc::clone(entry))
+        Some(entry)
     }
 
     /// The keys that some backend has not followed to their state.
     pub fn behind(&self) -> Vec<Arc<Entry>> {
-        self.read().values().filter(|entry| !entry.behind().is_empty()).cloned().collect()
+        self.read().all().filter(|entry| !entry.behind().is_empty()).cloned().collect()
     }
 
     /// The opaque parts of all keys in a backend.
     pub fn held(&self, backend: &str) -> Vec<Vec<u8>> {
         let keys = self.read();
-        let replicas = keys.values().flat_map(|entry| &entry.replicas);
+        let replicas = keys.all().flat_map(|entry| &entry.replicas);
         replicas.filter(|replica| replica.backend == backend).map(|replica| replica.opaque.clone()).collect()
     }
 
@@ -301,12 +306,12 @@ impl Keyring {
             (entry.course, entry.replicas) = (known.course.clone(), known.replicas.clone());
         }
         let entry = Arc::new(entry);
-        keys.insert(entry.id().to_owned(), Arc::clone(&entry));
+        keys.put(Arc::clone(&entry));
         self.generation.fetch_add(1, Ordering::Release);
         entry
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<String, Arc<Entry>>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Shelf> {
         self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -138,7 +138,7 @@ pub enum Resource {
 }
 
 /// A key's public attributes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the attribute of that name in the schema")]
 pub struct KeyResource {
     pub id: String,
@@ -153,6 +153,13 @@ pub struct KeyResource {
     pub rank: String,
     /// Backends that hold it, or are to: what the circumstances are told by, and no attribute.
     pub backends: BTreeSet<String>,
+}
+
+impl std::hash::Hash for KeyResource {
+    /// By what tells nearly all apart: decisions are looked up at every call.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (&self.id, &self.state, &self.ceiling).hash(state);
+    }
 }
 
 /// Leave to do one thing with certain keys. Only this module makes one.

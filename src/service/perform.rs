@@ -73,11 +73,11 @@ impl Service {
 
     /// The one key that a reference names.
     pub(super) fn referenced(&self, key: &KeyRef) -> Result<Arc<Entry>, ServiceError> {
-        let exactly = |entry: &Arc<Entry>| {
+        let exactly = |entry: &Entry| {
             let known = &entry.record.key;
             known.attributes.algorithm == key.algorithm && known.version == key.version && known.factors == key.factors
         };
-        self.keyring.named(&key.name).into_iter().find(exactly).ok_or_else(|| no_key(&key.name))
+        self.keyring.find_named(&key.name, exactly).ok_or_else(|| no_key(&key.name))
     }
 
     /// Runs a recipe, writes down how it went, and only then lets out what `read` makes of the outcome and of the id that

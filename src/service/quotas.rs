@@ -38,7 +38,8 @@ pub(super) struct Quotas(Mutex<State>);
 struct State {
     config: QuotaConfig,
     callers: HashMap<String, CallerState>,
-    day: String,
+    /// Since 1970.
+    day: i64,
     items: HashMap<String, u64>,
 }
 
@@ -73,15 +74,16 @@ pub(super) struct TooMany {
 impl Quotas {
     /// Of a daemon that starts: what was used today stands in the log.
     pub(super) fn new(config: QuotaConfig, log: &Path) -> std::io::Result<Self> {
-        let day = today();
+        let now = Timestamp::now();
         let mut items: HashMap<String, u64> = HashMap::new();
         if !config.items_per_day.is_empty() {
             let log = std::io::BufReader::new(std::fs::File::open(log)?);
-            for (of, used) in usage(log, &day, &day)? {
+            let today = now.to_zoned(TimeZone::UTC).date().to_string();
+            for (of, used) in usage(log, &today, &today)? {
                 *items.entry(of.tenant).or_default() += used.items;
             }
         }
-        Ok(Self(Mutex::new(State { config, callers: HashMap::new(), day, items })))
+        Ok(Self(Mutex::new(State { config, callers: HashMap::new(), day: day_of(now), items })))
     }
 
     pub(super) fn reload(&self, config: QuotaConfig) {
@@ -149,7 +151,7 @@ impl Quotas {
 
 impl State {
     fn turn_the_day(&mut self) {
-        let today = today();
+        let today = day_of(Timestamp::now());
         if self.day != today {
             self.day = today;
             self.items.clear();
@@ -157,11 +159,13 @@ impl State {
     }
 }
 
-fn today() -> String {
-    Timestamp::now().to_zoned(TimeZone::UTC).date().to_string()
+/// Seconds of a day of UTC.
+const DAY: i64 = 86_400;
+
+fn day_of(time: Timestamp) -> i64 {
+    time.as_second().div_euclid(DAY)
 }
 
 fn until_tomorrow() -> u64 {
-    let second = Timestamp::now().as_second().rem_euclid(86_400);
-    (86_400 - second) as u64
+    (DAY - Timestamp::now().as_second().rem_euclid(DAY)) as u64
 }
