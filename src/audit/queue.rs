@@ -100,12 +100,17 @@ impl<T> Bringers<T> {
         }
         Ok(())
     }
+
+    /// Has the writer end once it has taken what waits.
+    pub(super) fn end(&self) {
+        self.shared.lock().over = true;
+        self.shared.enough.notify_one();
+    }
 }
 
 impl<T> Drop for Bringers<T> {
     fn drop(&mut self) {
-        self.shared.lock().over = true;
-        self.shared.enough.notify_one();
+        self.end();
     }
 }
 

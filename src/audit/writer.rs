@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -42,15 +42,27 @@ pub struct Audit {
     end: End,
 }
 
-/// Whether the writer has ended, which it does once nobody is left who brings records.
-#[derive(Clone, Default)]
-pub struct End(Arc<AtomicBool>);
+/// Whether the writer has ended, which it does once nobody is left who brings records, or it is told that nobody will.
+#[derive(Clone)]
+pub struct End {
+    ended: Arc<AtomicBool>,
+    queue: Weak<Bringers<Waiting>>,
+}
 
 impl End {
-    /// Waits until the last record is signed, but not for ever: a process that ends takes its threads with it.
+    /// Waits until the last record is signed, but not for ever: a process that ends takes its threads with it. Those who are
+    /// at work have a while to bring theirs; whoever is not done then, as somebody who waits for others, brings none.
     pub async fn wait(&self) {
+        self.wait_for(CHECKPOINT).await;
+        if let Some(queue) = self.queue.upgrade() {
+            queue.end();
+        }
+        self.wait_for(AT_THE_END).await;
+    }
+
+    async fn wait_for(&self, most: Duration) {
         let begun = Instant::now();
-        while !self.0.load(Ordering::Acquire) && begun.elapsed() < AT_THE_END + CHECKPOINT {
+        while !self.ended.load(Ordering::Acquire) && begun.elapsed() < most {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -110,13 +122,14 @@ impl Audit {
             trouble: String::new(),
             lines: Vec::new(),
         };
-        let end = End::default();
-        let ended = end.clone();
+        let bringers = Arc::new(bringers);
+        let end = End { ended: Arc::default(), queue: Arc::downgrade(&bringers) };
+        let ended = Arc::clone(&end.ended);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
             log.write_all(queue);
-            ended.0.store(true, Ordering::Release);
+            ended.store(true, Ordering::Release);
         })?;
-        Ok(Self { queue: Arc::new(bringers), signer, before: Arc::new(verified), end })
+        Ok(Self { queue: bringers, signer, before: Arc::new(verified), end })
     }
 
     /// The log as it was when it was opened.
@@ -394,4 +407,22 @@ fn drop_half_line(file: &mut File, path: &Path) -> std::io::Result<()> {
         file.sync_data()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_log_ends_though_somebody_still_means_to_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let audit = Audit::open(&folder.path().join("audit.jsonl")).unwrap();
+        let event = || Event { event: "start".to_owned(), ..Event::default() };
+        let (place, written) = audit.place();
+        assert_eq!(audit.append(event()).await.unwrap(), 1);
+        audit.end().wait().await;
+        assert!(audit.end().ended.load(Ordering::Acquire), "the writer has not ended");
+        audit.append_at(place, event());
+        assert!(written.wait().await.unwrap_err().to_string().contains("stopped"));
+    }
 }
