@@ -15,7 +15,9 @@ use tokio::sync::watch;
 
 use crate::api;
 use crate::config::{Config, ConfigError};
-use crate::permissions::{Loose, only_its_owner_reads, only_its_owner_writes, only_its_owner_writes_in, only_we_write};
+use crate::permissions::{
+    Loose, only_its_owner_reads, only_its_owner_writes, only_its_owner_writes_in, only_one_person_reads, only_we_write,
+};
 use crate::policy::{Authorizer, PolicyError, PolicySource};
 use crate::routing::Launcher;
 use crate::seal::{Opener, SealError};
@@ -146,7 +148,7 @@ impl Daemon {
         let (service, door) = (Arc::clone(&state.service), self.door);
         let reloading = tokio::spawn(reload_at_hangups(self.hangups, self.path, started, service, door));
         let service = Arc::clone(&state.service);
-        let turned_away: Turned = Arc::new(move |from, why| service.failed_login(from, why));
+        let turned_away: Turned = Arc::new(move |from, who, why| service.failed_login(from, who, why));
         serve(self.listener, doors, api::router(state), &limits, turned_away, stop).await;
         reloading.abort();
         let _ = reloading.await;
@@ -184,7 +186,7 @@ fn is_strict(path: &Path, config: &Config) -> Result<(), Loose> {
     }
     only_its_owner_reads(&tls.key)?;
     if let Some(file) = config.seal.key_file.as_deref().filter(|file| file.exists()) {
-        only_its_owner_reads(file)?;
+        only_one_person_reads(file)?;
     }
     if let PolicySource::Directory(directory) = config.policy_source() {
         only_its_owner_writes_in(&directory)?;

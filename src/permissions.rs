@@ -36,8 +36,8 @@ pub enum Loose {
         /// The file.
         path: PathBuf,
     },
-    /// It is one person's, and others may read or write it.
-    #[error("{path} holds a secret of one person that others can read: chmod 600")]
+    /// It is one person's or the daemon's own, and others may read or write it.
+    #[error("{path} holds a secret of its owner alone that others can read: chmod 600")]
     Shared {
         /// The file.
         path: PathBuf,
@@ -87,7 +87,7 @@ pub fn only_its_owner_writes_in(directory: &Path) -> Result<(), Loose> {
     Ok(())
 }
 
-/// Refuses a person's secret file that anybody else may read or write, of their group too.
+/// Refuses a secret file of one person, or of the daemon alone, that anybody else may read or write, of their group too.
 ///
 /// # Errors
 /// [`Loose`].

@@ -245,8 +245,16 @@ impl Service {
     }
 
     /// Writes down that somebody was not let in, and why: a handshake that failed, or a certificate that names nobody.
-    pub fn failed_login(&self, from: IpAddr, why: &str) {
-        self.failed_logins.note(&self.audit, from, why);
+    pub fn failed_login(&self, from: IpAddr, shown: &str, why: &str) {
+        self.failed_logins.note(&self.audit, from, shown, why);
+    }
+
+    /// Whether the audit log takes records: without it nothing is answered.
+    ///
+    /// # Errors
+    /// [`ServiceError::Audit`].
+    pub fn is_written_down(&self) -> Result<(), ServiceError> {
+        Ok(self.audit.is_open()?)
     }
 
     /// Whether the backends are open.

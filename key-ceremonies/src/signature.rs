@@ -32,6 +32,11 @@ pub enum SignatureError {
     /// Not a key that is signed with here.
     #[error("the key is none of ECDSA P-256, ECDSA P-384, Ed25519 and RSA of 2048 bits or more")]
     Key,
+    /// Not in the form that keys have here.
+    #[error(
+        "the key does not stand in PKCS#8 (PEM, BEGIN PRIVATE KEY): `openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW` makes it so"
+    )]
+    Form,
     /// The certificate is another key's.
     #[error("the key is not that of the certificate")]
     OtherKey,
@@ -97,7 +102,7 @@ impl PersonalKey {
     /// # Errors
     /// [`SignatureError`].
     pub fn from_pem(certificate: String, key: &str) -> Result<Self, SignatureError> {
-        let key = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).map_err(|_| SignatureError::Key)?;
+        let key = PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).map_err(|_| SignatureError::Form)?;
         let key = key.secret_pkcs8_der();
         let ecdsa = |algorithm: &'static EcdsaSigningAlgorithm| {
             EcdsaKeyPair::from_pkcs8(algorithm, key, &SystemRandom::new()).ok().map(Pair::Ecdsa)
@@ -236,9 +241,13 @@ mod tests {
     fn files_that_do_not_fit_are_named() {
         let (certificate, key) = person(&PKCS_ED25519);
         let (other, _) = person(&PKCS_ED25519);
+        let traditional = key.replace(" PRIVATE KEY", " EC PRIVATE KEY");
+        assert!(matches!(PersonalKey::from_pem(other.clone(), &traditional), Err(SignatureError::Form)));
         assert!(matches!(PersonalKey::from_pem(other, &key), Err(SignatureError::OtherKey)));
         assert!(matches!(PersonalKey::from_pem(String::new(), &key), Err(SignatureError::Certificate)));
-        assert!(matches!(PersonalKey::from_pem(certificate, "nothing"), Err(SignatureError::Key)));
+        assert!(matches!(PersonalKey::from_pem(certificate.clone(), "nothing"), Err(SignatureError::Form)));
+        let unknown = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        assert!(matches!(PersonalKey::from_pem(certificate, unknown), Err(SignatureError::Key)));
         let missing = PersonalKey::load(Path::new("/nowhere.pem"), Path::new("/nowhere.key")).err().unwrap();
         assert!(missing.to_string().starts_with("/nowhere.pem: "), "{missing}");
     }

@@ -138,6 +138,7 @@ pub fn router(state: State) -> Router {
             Refusal::new(405, "no_method", "this address does not take this method")
         })
         .layer(axum::Extension(status::Document(document)))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), status::written_down))
         .layer(axum::middleware::from_fn(status::count))
         .with_state(state)
 }

@@ -28,13 +28,16 @@ pub(super) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok".to_owned() })
 }
 
-/// Whether it can serve: `sealed` until an officer has unsealed it.
+/// Whether it can serve: `sealed` until an officer has unsealed it, `audit_failed` once the audit log takes no more.
 #[utoipa::path(get, path = "/readyz", tag = "status", responses(
     (status = 200, description = "It serves", body = Health, example = json!({"status": "ok"})),
     (status = 503, description = "It does not serve yet", body = Health, example = json!({"status": "sealed"}))))]
 pub(super) async fn readyz(Shared(state): Shared<State>) -> (StatusCode, Json<Health>) {
-    let (status, word) =
-        if state.service.is_unsealed() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "sealed") };
+    let (status, word) = match (state.service.is_written_down(), state.service.is_unsealed()) {
+        (Err(error), _) => (StatusCode::SERVICE_UNAVAILABLE, error.code()),
+        (Ok(()), false) => (StatusCode::SERVICE_UNAVAILABLE, "sealed"),
+        (Ok(()), true) => (StatusCode::OK, "ok"),
+    };
     (status, Json(Health { status: word.to_owned() }))
 }
 
@@ -118,6 +121,14 @@ pub(super) async fn random(
     match execute(&state.service, caller, Operation::Random { len }).await? {
         Outcome::Bytes(bytes) => Ok(Json(RandomBytes { bytes: hex::encode_upper(bytes) })),
         _ => Err(Refusal::unexpected()),
+    }
+}
+
+/// Lets nothing of the API out once the audit log takes no more, refusals of callers that nobody knows among it.
+pub(super) async fn written_down(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
+    match state.service.is_written_down() {
+        Err(error) if request.uri().path().starts_with("/v1/") => Refusal::from(error).into_response(),
+        _ => next.run(request).await,
     }
 }
 

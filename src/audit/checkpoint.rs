@@ -52,7 +52,9 @@ impl SignedHead {
     /// If it cannot be read.
     pub fn beside(log: &Path) -> io::Result<Option<Self>> {
         match std::fs::read(path_beside(log)) {
-            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(io::Error::other),
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|_| io::Error::other(format!("{} beside it is no signed end", path_beside(log).display()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

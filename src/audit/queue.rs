@@ -101,6 +101,11 @@ impl<T> Bringers<T> {
         Ok(())
     }
 
+    /// Whether the writer is there.
+    pub(super) fn is_heard(&self) -> bool {
+        !self.shared.lock().stopped
+    }
+
     /// Has the writer end once it has taken what waits.
     pub(super) fn end(&self) {
         self.shared.lock().over = true;

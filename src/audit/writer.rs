@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -110,6 +111,7 @@ impl Audit {
         let (bringers, queue) = Queue::new();
         let signer = Arc::new(OnceLock::new());
         let log = Log {
+            len: file.metadata()?.len(),
             file,
             path: path.to_owned(),
             head,
@@ -135,6 +137,14 @@ impl Audit {
     /// The log as it was when it was opened.
     pub fn before(&self) -> &Verified {
         &self.before
+    }
+
+    /// Whether it takes records.
+    ///
+    /// # Errors
+    /// [`AuditError`] once its writer has stopped.
+    pub fn is_open(&self) -> Result<(), AuditError> {
+        if self.queue.is_heard() { Ok(()) } else { Err(stopped()) }
     }
 
     /// For whoever waits until it is written to its end.
@@ -206,13 +216,15 @@ impl Audit {
 }
 
 fn stopped() -> AuditError {
-    AuditError("its writer has stopped after an error".to_owned())
+    AuditError("its writer has stopped after an error: mend that, then restart the daemon".to_owned())
 }
 
 /// The log as its writer has it.
 struct Log {
     file: File,
     path: PathBuf,
+    /// Bytes that are in it.
+    len: u64,
     head: Head,
     /// The last record that a checkpoint signs.
     signed: u64,
@@ -393,8 +405,26 @@ impl Log {
     }
 
     fn put(&mut self, lines: &[u8]) -> Result<(), AuditError> {
+        self.is_in_place()?;
         let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
-        written.map_err(|error| AuditError(error.to_string()))
+        written.map_err(|error| AuditError(error.to_string()))?;
+        self.len += lines.len() as u64;
+        Ok(())
+    }
+
+    /// Whether the file is still the one of that name, and as long as it was written: nobody would find what is written to one
+    /// that was taken away.
+    fn is_in_place(&self) -> Result<(), AuditError> {
+        let gone = |why: String| AuditError(format!("{}: {why}", self.path.display()));
+        let found = std::fs::metadata(&self.path).map_err(|error| gone(error.to_string()))?;
+        let ours = self.file.metadata().map_err(|error| gone(error.to_string()))?;
+        if (found.dev(), found.ino()) != (ours.dev(), ours.ino()) {
+            return Err(gone("it is another file than the one that was opened".to_owned()));
+        }
+        if ours.len() != self.len {
+            return Err(gone(format!("it has {} bytes, and {} were written", ours.len(), self.len)));
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use super::output::Output;
@@ -69,6 +70,8 @@ pub(super) fn confined(
     started: impl AsyncFnOnce(&Daemon) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     claviger_locked_memory::forbid_core_dumps()?;
+    // Nor its workers'.
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     let settings = Config::load(config)?;
     make_private_directory(&settings.data)?;
     let launcher = Arc::new(Launcher::new());

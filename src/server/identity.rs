@@ -49,15 +49,22 @@ impl Principals {
     /// The principal of a certificate that TLS has verified. It must name exactly one URI of ours: what is
     /// ambiguous is nobody.
     pub(super) fn of(&self, certificate: &CertificateDer<'_>) -> Option<Arc<Principal>> {
-        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-        let names = certificate.subject_alternative_name().ok()??;
-        let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-            GeneralName::URI(uri) if uri.starts_with("claviger://") => Some(*uri),
-            _ => None,
-        });
+        let uris = uris(certificate);
+        let mut uris = uris.iter().filter(|uri| uri.starts_with("claviger://"));
         match (uris.next(), uris.next()) {
-            (Some(uri), None) => self.0.get(uri).cloned(),
+            (Some(uri), None) => self.0.get(uri.as_str()).cloned(),
             _ => None,
         }
     }
+}
+
+/// The URIs of a certificate, as they stand in it.
+pub(super) fn uris(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return Vec::new() };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let uris = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        _ => None,
+    });
+    uris.collect()
 }

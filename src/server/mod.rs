@@ -80,8 +80,8 @@ pub enum DoorError {
 /// The door as it is now.
 pub type Doors = tokio::sync::watch::Receiver<Arc<Door>>;
 
-/// Hears of those that are not let in: from where, and why.
-pub type Turned = Arc<dyn Fn(IpAddr, &str) + Send + Sync>;
+/// Hears of those that are not let in: from where, with which URIs in their certificate, and why.
+pub type Turned = Arc<dyn Fn(IpAddr, &str, &str) + Send + Sync>;
 
 /// Serves until `stop`, then lets running requests end for as long as the limits say.
 pub async fn serve(
@@ -131,7 +131,7 @@ pub async fn serve(
                 }
                 Err(error) => {
                     tracing::info!(%peer, %error, "TLS handshake failed");
-                    turned_away(peer.ip(), "handshake");
+                    turned_away(peer.ip(), "", "handshake");
                 }
             }
         });
@@ -169,7 +169,8 @@ impl Known {
                     .caller(&self.chain)
                     .map(|principal| Caller::new(principal, self.peer.ip(), Arc::clone(&self.chain)));
                 if caller.is_none() {
-                    (self.turned_away)(self.peer.ip(), "unknown_principal");
+                    let shown = self.chain.first().map(identity::uris).unwrap_or_default().join(" ");
+                    (self.turned_away)(self.peer.ip(), &shown, "unknown_principal");
                 }
                 *last = Some((door, Instant::now(), caller.clone()));
                 caller

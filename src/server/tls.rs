@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use crate::config::Tls;
 
@@ -27,16 +28,13 @@ pub struct TlsError {
 pub(super) fn acceptor(config: &Tls) -> Result<(TlsAcceptor, Arc<dyn ClientCertVerifier>), TlsError> {
     let wrong = |path: &Path, reason: &dyn ToString| TlsError { path: path.to_owned(), reason: reason.to_string() };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let authorities = chain(&config.client_ca)?;
     let mut roots = RootCertStore::empty();
-    for certificate in chain(&config.client_ca)? {
-        roots.add(certificate).map_err(|error| wrong(&config.client_ca, &error))?;
+    for certificate in &authorities {
+        roots.add(certificate.clone()).map_err(|error| wrong(&config.client_ca, &error))?;
     }
-    let mut revoked = Vec::new();
-    for path in &config.crl {
-        for list in CertificateRevocationListDer::pem_file_iter(path).map_err(|error| wrong(path, &error))? {
-            revoked.push(list.map_err(|error| wrong(path, &error))?);
-        }
-    }
+    let revoked =
+        config.crl.iter().map(|path| revocations(path, &authorities)).collect::<Result<Vec<_>, _>>()?.concat();
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .with_crls(revoked)
         .only_check_end_entity_revocation()
@@ -56,4 +54,30 @@ pub(super) fn acceptor(config: &Tls) -> Result<(TlsAcceptor, Arc<dyn ClientCertV
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |error: rustls::pki_types::pem::Error| TlsError { path: path.to_owned(), reason: error.to_string() };
     CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)
+}
+
+/// The revocation lists of a file. One without any would let in everybody who was revoked, and one that somebody else made in an
+/// authority's name would let nobody in.
+fn revocations(
+    path: &Path,
+    authorities: &[CertificateDer<'_>],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let wrong = |reason: String| TlsError { path: path.to_owned(), reason };
+    let none = || wrong("there is no revocation list in it (PEM, BEGIN X509 CRL)".to_owned());
+    let lists = CertificateRevocationListDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
+    let lists = lists.collect::<Result<Vec<_>, _>>().map_err(|_| none())?;
+    if lists.is_empty() {
+        return Err(none());
+    }
+    for list in &lists {
+        let (_, read) = CertificateRevocationList::from_der(list)
+            .map_err(|error| wrong(format!("a revocation list in it cannot be read: {error}")))?;
+        let named = authorities.iter().filter_map(|authority| Some(X509Certificate::from_der(authority).ok()?.1));
+        let mut named = named.filter(|authority| authority.subject() == read.issuer()).peekable();
+        let is_of_nobody = named.peek().is_none();
+        if !is_of_nobody && !named.any(|authority| read.verify_signature(authority.public_key()).is_ok()) {
+            return Err(wrong(format!("a revocation list of {} is not signed by that authority", read.issuer())));
+        }
+    }
+    Ok(lists)
 }

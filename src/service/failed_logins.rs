@@ -9,6 +9,9 @@ use crate::audit::{Audit, Event};
 /// How often at most it is written down.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Characters that are written down of what somebody shows.
+const LONGEST: usize = 200;
+
 #[derive(Default)]
 pub(super) struct FailedLogins(Mutex<Since>);
 
@@ -20,8 +23,8 @@ struct Since {
 }
 
 impl FailedLogins {
-    /// Notes one.
-    pub(super) fn note(&self, audit: &Audit, from: IpAddr, why: &str) {
+    /// Notes one, and what URIs the certificate had that was shown, if one was.
+    pub(super) fn note(&self, audit: &Audit, from: IpAddr, shown: &str, why: &str) {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if since.told.is_some_and(|told| told.elapsed() < PAUSE) {
             since.others += 1;
@@ -35,6 +38,7 @@ impl FailedLogins {
             principal: from.to_string(),
             decision: "deny".to_owned(),
             outcome: why.to_owned(),
+            statement: shown.chars().take(LONGEST).collect(),
             counts: if others > 0 { [("others-before".to_owned(), others)].into() } else { [].into() },
             ..Event::default()
         });

@@ -60,7 +60,8 @@ impl Service {
         id: &str,
     ) -> Result<Vec<Standing>, ServiceError> {
         let rules = self.rules();
-        let what = policy::action(what).ok_or_else(|| ServiceError::field("action", "is not one of the schema"))?;
+        let what = policy::action(what)
+            .ok_or_else(|| ServiceError::field("action", "is not an action of policies/claviger.cedarschema"))?;
         if !rules.policy.is_done_to(what, "Key") {
             let reason = format!("is `{what}`, which is not done to keys: who can is asked of those that are");
             return Err(ServiceError::field("action", reason));

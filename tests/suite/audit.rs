@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use claviger::audit::{ChainError, SignedHead, verify, verify_lines};
 use sha2::{Digest, Sha256};
 
-use crate::daemon::{Daemon, cli, words};
+use crate::daemon::{Daemon, cli, problem, words};
 use crate::load::{CMAC, generic, into, mac};
 
 /// A log with some hundred records and several checkpoints, and the signed end beside it.
@@ -239,4 +239,36 @@ async fn a_log_that_takes_no_more_lets_nothing_out() {
     let written = lines(&log).iter().filter(|line| line.contains("generate_mac")).count();
     assert!(written >= made, "{made} were answered and {written} stand in the log of {} records", whole.head.records());
     mac(&daemon).await.unwrap();
+}
+
+/// What takes the log away from under the daemon, and what it then says of it.
+type TakenAway = (&'static str, fn(&Path));
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_taken_away_lets_nothing_out() {
+    let ways: [TakenAway; 3] = [
+        ("No such file", |log| std::fs::remove_file(log).unwrap()),
+        ("another file", |log| {
+            let other = log.with_extension("other");
+            std::fs::copy(log, &other).unwrap();
+            std::fs::rename(other, log).unwrap();
+        }),
+        ("0 bytes", |log| std::fs::OpenOptions::new().write(true).open(log).unwrap().set_len(0).unwrap()),
+    ];
+    for (said, take_away) in ways {
+        let daemon = Daemon::start();
+        into(&daemon, &[], generic("CMAC"), CMAC).await;
+        mac(&daemon).await.unwrap();
+        take_away(&daemon.data().join("audit.jsonl"));
+        let first = problem(mac(&daemon).await);
+        assert_eq!((first.code.as_str(), first.status), ("audit_failed", 503));
+        assert!(first.detail.contains(said), "{first:?}");
+        let next = problem(mac(&daemon).await);
+        assert!(next.code == "audit_failed" && next.detail.contains("restart the daemon"), "{next:?}");
+        // Nor is a refusal that needs no decision let out.
+        let unread = problem(daemon.client("clearing").get::<serde_json::Value>("/v1/nothing", &()).await);
+        assert_eq!(unread.code, "audit_failed");
+        let ready = daemon.client("clearing").get::<serde_json::Value>("/readyz", &()).await.unwrap_err();
+        assert!(ready.to_string().contains("503"), "{ready}");
+    }
 }

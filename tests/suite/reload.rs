@@ -244,6 +244,17 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
     assert!(!matches!(again, claviger_client::ClientError::Problem(_)), "a new one gets past the handshake: {again}");
     assert!(listed(&daemon.client("auditor")).await.is_ok(), "the others are as they were");
 
+    // A file with no list in it, or one that somebody made in the authority's name, does not let in those who were revoked.
+    let stranger = Issuer::from_ca_cert_pem(&read("ca.pem"), KeyPair::generate().unwrap()).unwrap();
+    let good = read("crl.pem");
+    let in_its_name = list(Vec::new(), &stranger);
+    for wrong in ["", "garbage", &read("ca.pem"), &good[..good.len() / 2], &in_its_name] {
+        std::fs::write(daemon.data().join("crl.pem"), wrong).unwrap();
+        let said = reload(&daemon, &with_list).await;
+        assert!(said.contains("revocation list") && !said.contains("\"done\""), "{said}");
+        assert!(listed(&daemon.client("officer")).await.is_err() && listed(&daemon.client("auditor")).await.is_ok());
+    }
+
     // Another authority, with a list of its own that revokes nobody.
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
