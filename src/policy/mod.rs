@@ -14,8 +14,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use cedar_policy::{
-    Authorizer as Cedar, Context, Decision, Entities, Entity, EntityTypeName, EntityUid, PolicySet, Request,
-    RestrictedExpression, Schema,
+    ActionConstraint, Authorizer as Cedar, Context, Decision, Effect, Entities, Entity, EntityTypeName, EntityUid,
+    PolicySet, Request, RestrictedExpression, Schema,
 };
 
 pub use cases::{Case, Cases, Expected, KeyInWords, Request as PolicyRequest, RequestError, Said, action};
@@ -343,6 +343,25 @@ impl Authorizer {
         self.policies.annotation(id, "id").map_or_else(|| id.to_string(), str::to_owned)
     }
 
+    /// The policies by which others may, or the caller in other circumstances: what there is to ask about.
+    fn who_may(&self, action: &str) -> String {
+        let Ok(what) = uid("Claviger::Action", action) else { return String::new() };
+        let is_about = |policy: &&cedar_policy::Policy| match policy.action_constraint() {
+            ActionConstraint::Any => false,
+            ActionConstraint::In(actions) => actions.contains(&what),
+            ActionConstraint::Eq(only) => only == what,
+        };
+        let permits = |policy: &&cedar_policy::Policy| policy.effect() == Effect::Permit;
+        let policies = self.policies.policies().filter(permits).filter(is_about);
+        let mut names: Vec<String> = policies.map(|policy| format!("`{}`", self.name_of(policy.id()))).collect();
+        names.sort();
+        if names.is_empty() {
+            String::new()
+        } else {
+            format!("; it is permitted by {}, to others or otherwise", names.join(", "))
+        }
+    }
+
     fn denial(&self, action: &str, by: Option<&cedar_policy::PolicyId>) -> Denial {
         match by {
             Some(id) => Denial {
@@ -353,7 +372,7 @@ impl Authorizer {
                 policy: DEFAULT.to_owned(),
                 reason: match action {
                     "enter_tenant" => "no policy lets the caller act for this tenant, if there is one".to_owned(),
-                    _ => format!("no policy permits the caller to `{action}` here"),
+                    _ => format!("no policy permits the caller to `{action}` here{}", self.who_may(action)),
                 },
             },
         }
