@@ -191,6 +191,10 @@ async fn a_principal_that_is_taken_away_is_refused_on_its_old_connection() {
     assert!(reload(&daemon, &tables.join("[[principal]]")).await.contains("done"));
     assert_eq!(problem(list().await).code, "unknown_principal");
     assert!(reload(&daemon, &whole).await.contains("done"));
+    // It is written down who that was, by what the certificate says.
+    let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
+    let refused = log.lines().find(|line| line.contains("\"event\":\"failed-login\"")).unwrap();
+    assert!(refused.contains("\"statement\":\"claviger://officer/officer\""), "{refused}");
     assert_eq!(list().await.unwrap().keys.len(), 1);
 }
 
