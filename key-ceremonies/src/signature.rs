@@ -34,7 +34,7 @@ pub enum SignatureError {
     Key,
     /// Not in the form that keys have here.
     #[error(
-        "the key does not stand in PKCS#8 (PEM, BEGIN PRIVATE KEY): `openssl pkcs8 -topk8 -nocrypt -in KEY -out NEW` makes it so"
+        "the key does not stand in PKCS#8 (PEM, BEGIN PRIVATE KEY): `openssl pkcs8 -topk8 -scrypt -in KEY -out NEW` makes it so"
     )]
     Form,
     /// The certificate is another key's.
