@@ -200,7 +200,7 @@ fn rules(config: &Config, door: &Arc<Door>) -> Result<Rules, PolicyError> {
         policy: Arc::new(Authorizer::load(&config.policy_source())?),
         principals: door.principals(),
         known: Arc::new(move |chain| at_the_door.caller(chain)),
-        surroundings: config.surroundings(),
+        surroundings: Arc::new(config.surroundings()),
         quotas: config.quota(),
     })
 }

@@ -58,6 +58,7 @@ pub use exchange::Exported;
 use failed_logins::FailedLogins;
 pub use inquiries::Standing;
 pub use job::BATCH;
+use job::JobIds;
 pub use keys::factor;
 pub use outcome::{Moving, Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};
@@ -80,7 +81,7 @@ pub struct Rules {
     /// Who of them shows a certificate.
     pub known: Known,
     /// What the configuration calls networks, times and backends.
-    pub surroundings: Surroundings,
+    pub surroundings: Arc<Surroundings>,
     /// How much they may do.
     pub quotas: QuotaConfig,
 }
@@ -175,6 +176,7 @@ pub struct Service {
     shares: tokio::sync::Mutex<Vec<(String, Share)>>,
     /// Places for streamed jobs: each holds a thread.
     jobs: Arc<Semaphore>,
+    job_ids: JobIds,
     /// Held as long as the service lives.
     _lock: File,
 }
@@ -199,6 +201,7 @@ impl Service {
         let store = Store::open(&data.join("claviger.db")).await?;
         let installation = store.installation().await?;
         let keyring = Keyring::load(store.clone()).await?;
+        let job_ids = JobIds::new().map_err(|_| ServiceError::Stopped)?;
         let (rules, waiting) = policies::begin(&store, rules).await?;
         audit.append(reload::in_force(&rules, "start", "sealed")).await?;
         Ok(Arc::new(Self {
@@ -225,6 +228,7 @@ impl Service {
             storage_key: OnceLock::new(),
             shares: tokio::sync::Mutex::default(),
             jobs: Arc::new(Semaphore::new(JOBS)),
+            job_ids,
             _lock: lock,
         }))
     }

@@ -3,6 +3,7 @@
 //!
 //!     cargo bench --bench calls
 //!     cargo bench --bench calls -- --seconds 10 --callers 8 --json
+//!     cargo bench --bench calls -- --only "one MAC"
 //!
 //! Callers run on the same machine, so calls a second are of both; the daemon's own time is what compares.
 
@@ -31,15 +32,16 @@ struct Call {
 }
 
 fn main() {
-    let (mut seconds, mut callers, mut json) = (5, CALLERS, false);
+    let (mut seconds, mut callers, mut json, mut only) = (5, CALLERS, false, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--seconds" => seconds = arguments.next().unwrap().parse().unwrap(),
             "--callers" => callers = arguments.next().unwrap().parse().unwrap(),
             "--json" => json = true,
+            "--only" => only = arguments.next(),
             "--bench" => {}
-            other => panic!("`{other}` is not --seconds, --callers or --json"),
+            other => panic!("`{other}` is not --seconds, --callers, --only or --json"),
         }
     }
     rustls::crypto::ring::default_provider().install_default().expect("nobody else has");
@@ -55,7 +57,8 @@ fn main() {
     for version in ["HTTP/2", "HTTP/1.1"] {
         let client = client(&data, version == "HTTP/2");
         let mut empty = 0.0;
-        for call in calls() {
+        let asked_for = |call: &Call| call.records == 0 || only.as_ref().is_none_or(|only| call.name == only);
+        for call in calls().into_iter().filter(asked_for) {
             let run = runtime.block_on(measure(&client, &data, call, (callers, seconds), daemon.id()));
             if empty == 0.0 {
                 empty = run.per_core;

@@ -40,7 +40,7 @@ pub(crate) fn ask(samples: usize, json: bool) -> bool {
             let work = asked.name;
             let t = position(driver, asked, samples);
             sound &= t.abs() < LIMIT;
-            report(name, work, "first wrong byte", t, json);
+            report(name, (work, 1), "first wrong byte", t, json);
         }
     }
     sound

@@ -27,7 +27,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use claviger_bulk_mac::{BulkMac, Platform};
-use work::{Records, Work};
+use work::{Records, SIZES, Work};
 
 /// Batches that calls choose from.
 const POOL: usize = 32;
@@ -68,35 +68,36 @@ fn main() {
     let mut sound = true;
     for platform in Platform::available() {
         let bulk = BulkMac::on(platform).unwrap();
-        for work in Work::ALL {
+        for (work, rows) in Work::ALL.into_iter().flat_map(|work| SIZES.map(|rows| (work, rows))) {
             for (question, asked) in QUESTIONS {
-                let t = ask(question, samples, |records, _| drop(black_box(records.verify(bulk, work))), work);
+                let verify = |records: &Records, _: &Records| drop(black_box(records.verify(bulk, work)));
+                let t = ask(question, samples, verify, (work, rows));
                 sound &= t.abs() < LIMIT;
-                report(platform.name(), work.name(), asked, t, json);
+                report(platform.name(), (work.name(), rows), asked, t, json);
             }
         }
     }
     let leaky = |records: &Records, right: &Records| {
         black_box(records.leaky(&right.macs));
     };
-    let t = ask(Question::Position, samples, leaky, Work::DesTac);
-    report("none", "a comparison that ends early", "first wrong byte", t, json);
+    let t = ask(Question::Position, samples, leaky, (Work::DesTac, SIZES[0]));
+    report("none", ("a comparison that ends early", SIZES[0]), "first wrong byte", t, json);
     assert!(t.abs() > LIMIT, "the leak that was planted was not found: t = {t:.2}");
     assert!(sound, "a call's time depends on what it should not");
 }
 
-fn report(tier: &str, work: &str, asked: &str, t: f64, json: bool) {
+fn report(tier: &str, (work, rows): (&str, usize), asked: &str, t: f64, json: bool) {
     if json {
-        println!("{}", serde_json::json!({ "tier": tier, "workload": work, "by": asked, "t": t }));
+        println!("{}", serde_json::json!({ "tier": tier, "workload": work, "records": rows, "by": asked, "t": t }));
     } else {
-        println!("{tier:<10} {work:<30} by {asked:<18} t = {t:>8.2}");
+        println!("{tier:<10} {work:<30} {rows:>4} records, by {asked:<18} t = {t:>8.2}");
     }
 }
 
 /// The t of calls whose records are of two classes.
-fn ask(question: Question, samples: usize, call: impl Fn(&Records, &Records), work: Work) -> f64 {
+fn ask(question: Question, samples: usize, call: impl Fn(&Records, &Records), (work, rows): (Work, usize)) -> f64 {
     let mut random = work::Numbers::new(samples as u64);
-    let fixed = Records::random(work, &mut random);
+    let fixed = Records::random(work, rows, &mut random);
     let pools: [Vec<Records>; 2] = match question {
         Question::Position => [0, 3].map(|byte| vec![fixed.wrong_at(byte); POOL]),
         _ => [vec![fixed.clone(); POOL], (0..POOL).map(|_| fixed.other(question, work, &mut random)).collect()],

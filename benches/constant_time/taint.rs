@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use claviger_bulk_mac::{BulkMac, Platform};
 
-use super::work::{Numbers, Records, Work};
+use super::work::{Numbers, Records, SIZES, Work};
 
 const RUNNING_ON_VALGRIND: u64 = 0x1001;
 const MAKE_MEM_UNDEFINED: u64 = 0x4D43_0001;
@@ -38,8 +38,8 @@ pub(crate) fn run() {
     assert!(request(RUNNING_ON_VALGRIND, &[]) > 0, "this is for valgrind");
     let mut random = Numbers::new(1);
     for platform in Platform::available() {
-        for work in Work::ALL {
-            let records = Records::random(work, &mut random);
+        for (work, rows) in Work::ALL.into_iter().flat_map(|work| SIZES.map(|rows| (work, rows))) {
+            let records = Records::random(work, rows, &mut random);
             let secrets = [
                 records.masters.as_flattened(),
                 records.factors.as_flattened(),
@@ -62,7 +62,7 @@ pub(crate) fn run() {
         }
     }
     // A leak, to be found.
-    let records = Records::random(Work::DesTac, &mut random);
+    let records = Records::random(Work::DesTac, SIZES[0], &mut random);
     let right = records.macs.clone();
     if std::env::args().any(|argument| argument == "--leak") {
         request(MAKE_MEM_UNDEFINED, &records.macs);

@@ -4,8 +4,9 @@ use claviger_bulk_mac::{BulkMac, Cipher, Expected, Keys, LastStep, Mac, PerRow, 
 
 use super::Question;
 
-/// Rows of a call: few, so that what a call costs besides them does not hide a difference.
-pub(crate) const ROWS: usize = 16;
+/// Rows of a call: a few, which run in few lanes and where what a call costs besides them hides no difference, and as many as
+/// run bitsliced on every platform.
+pub(crate) const SIZES: [usize; 2] = [16, 200];
 
 /// What is verified.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,13 +78,13 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    pub(crate) fn random(work: Work, random: &mut Numbers) -> Self {
+    pub(crate) fn random(work: Work, rows: usize, random: &mut Numbers) -> Self {
         let block = work.cipher().block_len();
         let mut records = Self {
-            masters: vec![[0; 16]; ROWS],
-            factors: vec![[0; 8]; ROWS],
-            texts: [vec![0; ROWS * block], vec![0; ROWS * block]],
-            macs: vec![0; 4 * ROWS],
+            masters: vec![[0; 16]; rows],
+            factors: vec![[0; 8]; rows],
+            texts: [vec![0; rows * block], vec![0; rows * block]],
+            macs: vec![0; 4 * rows],
         };
         random.fill(records.masters.as_flattened_mut());
         random.fill(records.factors.as_flattened_mut());
@@ -95,14 +96,14 @@ impl Records {
     /// The MACs as they should be.
     fn right(&self, work: Work) -> Vec<u8> {
         let block = work.cipher().block_len();
-        let mut found = vec![0; ROWS * block];
+        let mut found = vec![0; self.masters.len() * block];
         self.lend(work, |keys, mac, texts| BulkMac::new().macs(keys, mac, texts, &mut found)).unwrap();
         found.chunks_exact(block).flat_map(|mac| mac[..4].to_vec()).collect()
     }
 
     /// Others that differ from these in what is asked for.
     pub(crate) fn other(&self, question: Question, work: Work, random: &mut Numbers) -> Self {
-        let new = Self::random(work, random);
+        let new = Self::random(work, self.masters.len(), random);
         match question {
             Question::Key => Self { masters: new.masters, ..self.clone() },
             Question::Data => Self { masters: self.masters.clone(), ..new },
@@ -141,7 +142,7 @@ impl Records {
 
     fn lend<T>(&self, work: Work, run: impl FnOnce(&Keys<'_>, Mac, &Texts<'_>) -> T) -> T {
         let (mac, last) = work.mac();
-        let chosen: [u32; ROWS] = std::array::from_fn(|row| row as u32);
+        let chosen: Vec<u32> = (0..self.masters.len() as u32).collect();
         let levels = [self.factors.as_slice()];
         let keys = Keys {
             cipher: work.cipher(),

@@ -11,9 +11,9 @@
 //!
 //! The crate knows nothing of keys' names, recipes or cards, and depends on no other room.
 
-#[cfg(target_arch = "x86_64")]
-mod aesni;
 mod bulk;
+#[cfg(target_arch = "x86_64")]
+mod bytewise;
 pub mod des;
 mod field;
 #[cfg(target_arch = "x86_64")]

@@ -3,7 +3,7 @@
 /// A set of vector instructions that the kernels are written for, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Platform {
-    /// x86-64 with AVX-512 (F, BW, DQ, VL), GFNI, VAES and VPCLMULQDQ: Intel Ice Lake, AMD Zen 4 and later.
+    /// x86-64 with AVX-512 (F, BW, DQ, VL), GFNI, VAES and VPCLMULQDQ beside AVX2 and AES-NI: Intel Ice Lake, AMD Zen 4 and later.
     Avx512,
     /// x86-64 with AVX2 and AES-NI: whatever else was built since 2015.
     Avx2,
@@ -32,7 +32,8 @@ impl Platform {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
-                is_x86_feature_detected!("avx512f")
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")

@@ -7,8 +7,10 @@ mod common;
 use claviger_bulk_mac::{BulkMac, Cipher, Expected, Mac, Platform};
 use common::{Case, Numbers, Shape};
 
-/// Batches that end before, at and after the end of a run on every platform, and runs of all its lanes.
-const ROWS: [usize; 16] = [0, 1, 2, 15, 16, 17, 63, 64, 65, 127, 255, 256, 257, 511, 512, 513];
+/// Batches that end before, at and after the end of a run on every platform, in few lanes and in many, and runs of all its
+/// lanes.
+const ROWS: [usize; 26] =
+    [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 20, 21, 63, 64, 65, 127, 192, 193, 255, 256, 257, 511, 512, 513];
 
 fn tiers() -> Vec<BulkMac> {
     Platform::available().map(|platform| BulkMac::on(platform).unwrap()).collect()

@@ -21,6 +21,7 @@ mod rows;
 pub mod schemes;
 mod status;
 mod stream;
+mod to_the_end;
 mod transactions;
 mod verdicts;
 
@@ -47,6 +48,7 @@ use crate::operation::Operation;
 use crate::service::{Caller, Outcome, Service, ServiceError};
 use document::ClientCertificate;
 pub use problem::Refusal;
+use to_the_end::ToTheEnd;
 
 /// Rows of one JSON body; more come as a stream.
 const MOST_ITEMS: usize = 10_000;
@@ -159,13 +161,12 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Asks the service in a task of its own: once begun, an operation ends and is written down even if the
-/// caller hangs up.
+/// Asks the service. Once begun, an operation ends and is written down even if the caller hangs up.
 async fn execute(service: &Arc<Service>, caller: Caller, operation: Operation) -> Result<Outcome, Refusal> {
     let service = Arc::clone(service);
-    // In its place from the start: a task is moved through memory several times before it begins.
-    let task = tokio::spawn(Box::pin(async move { service.execute(&caller, operation).await }));
-    task.await.unwrap_or(Err(ServiceError::Internal)).map_err(Refusal::from)
+    let executed = ToTheEnd::new(async move { service.execute(&caller, operation).await }).await;
+    // A panic is a fault of ours.
+    executed.unwrap_or(Err(ServiceError::Internal)).map_err(Refusal::from)
 }
 
 fn content_type(request: &Request) -> String {

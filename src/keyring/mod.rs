@@ -2,6 +2,7 @@
 
 mod course;
 mod record;
+mod seen;
 mod shelf;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use claviger_hsm_api::{Algorithm, KeyName, KeyState, KeyVersion, NewKey, Raised,
 use crate::store::{KeyRow, ReplicaRow, Store, StoreError};
 pub use course::{Course, CourseError, Move, MoveStep};
 pub use record::{KeyRecord, KeyUnusable, Origin, Place, Purpose, Replica, Validity, over_at};
+use seen::Seen;
 use shelf::Shelf;
 
 /// A key as it is now. Changing it makes a new one.
@@ -25,12 +27,13 @@ pub struct Entry {
     /// Where calls for it go first.
     pub course: Course,
     version: i64,
+    seen: Seen,
 }
 
 impl Entry {
     /// A key that no backend has made yet.
     pub fn draft(record: KeyRecord) -> Self {
-        Self { record, replicas: Vec::new(), course: Course::default(), version: 0 }
+        Self { record, replicas: Vec::new(), course: Course::default(), version: 0, seen: Seen::default() }
     }
 
     /// The key as a backend has it.
@@ -145,7 +148,7 @@ impl Keyring {
             };
             let replicas = replicas.remove(&row.id).unwrap_or_default();
             let replicas = replicas.into_iter().map(replica).collect::<Result<Vec<_>, KeyringError>>()?;
-            keys.put(Arc::new(Entry { record, replicas, course, version: row.record_version }));
+            keys.put(Arc::new(Entry { record, replicas, course, version: row.record_version, seen: Seen::default() }));
         }
         Ok(Self { store, keys: RwLock::new(keys), generation: AtomicU64::new(0) })
     }
@@ -204,7 +207,7 @@ impl Keyring {
     /// # Errors
     /// [`StoreError::Exists`] if its identity is taken.
     pub async fn insert(&self, record: KeyRecord, replicas: Vec<Replica>) -> Result<Arc<Entry>, KeyringError> {
-        let entry = Entry { record, replicas, course: Course::default(), version: 1 };
+        let entry = Entry { record, replicas, course: Course::default(), version: 1, seen: Seen::default() };
         let replicas: Vec<ReplicaRow> = entry.replicas.iter().map(|replica| replica_row(entry.id(), replica)).collect();
         self.store.insert_key(&row(&entry)?, &replicas).await?;
         Ok(self.publish(entry))

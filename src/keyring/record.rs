@@ -185,13 +185,14 @@ impl KeyRecord {
     /// # Errors
     /// [`KeyUnusable`].
     pub fn admits(&self, purpose: Purpose, now: Timestamp) -> Result<(), KeyUnusable> {
-        let (name, version) = (self.key.name.to_string(), self.key.version.to_string());
+        let named = || (self.key.name.to_string(), self.key.version.to_string());
         let state = self.key.state;
         let by_state = match purpose {
             Purpose::Protect => state.may_protect(),
             Purpose::Process => state.may_process(),
         };
         if !by_state {
+            let (name, version) = named();
             return Err(KeyUnusable::State { name, version, state });
         }
         let before = |limit: Option<Timestamp>| limit.is_none_or(|limit| now < limit);
@@ -201,7 +202,11 @@ impl KeyRecord {
             }
             Purpose::Process => before(self.validity.verify_until),
         };
-        if by_time { Ok(()) } else { Err(KeyUnusable::Period { name, version }) }
+        if by_time {
+            return Ok(());
+        }
+        let (name, version) = named();
+        Err(KeyUnusable::Period { name, version })
     }
 }
 

@@ -39,7 +39,7 @@ impl Shelf {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use claviger_hsm_api::{
         Algorithm, Exportability, Exposure, Kcv, KcvRule, KeyAttributes, KeyRank, KeyState, KeyVersion, ModeOfUse,
         NewKey,
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
     use crate::keyring::{KeyRecord, Origin, Validity};
 
-    fn entry(id: &str, role: &str, version: u8) -> Entry {
+    pub(in crate::keyring) fn entry(id: &str, role: &str, version: u8) -> Entry {
         let attributes = KeyAttributes {
             algorithm: Algorithm::Aes128,
             usage: "M6".parse().unwrap(),

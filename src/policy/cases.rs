@@ -230,7 +230,7 @@ impl Request {
             (None, None) if authorizer.is_done_to(action, "AuditLog") => Resource::AuditLog,
             (None, None) => Resource::Daemon,
         };
-        Ok(authorizer.say(&principal, action, &resource, self.circumstances()))
+        Ok(authorizer.say(&principal, action, &resource, &self.circumstances()))
     }
 
     fn circumstances(&self) -> Circumstances {
@@ -276,22 +276,6 @@ impl Case {
         let right = said.allowed == (self.expect == Expected::Allow) && said.policies.contains(&self.by);
         let word = if said.allowed { "allow" } else { "deny" };
         Ok((!right).then(|| format!("it is {word} by {}, not by {}", said.policies.join(", "), self.by)))
-    }
-}
-
-impl Authorizer {
-    /// Decides about one resource, for whoever wants to know.
-    pub fn say(
-        &self,
-        principal: &Arc<Principal>,
-        action: &'static str,
-        resource: &Resource,
-        circumstances: Circumstances,
-    ) -> Said {
-        match self.authorize(principal, action, vec![(resource.clone(), circumstances)]) {
-            Ok(permit) => Said { allowed: true, policies: permit.policies().to_vec(), reason: String::new() },
-            Err(denial) => Said { allowed: false, policies: vec![denial.policy], reason: denial.reason },
-        }
     }
 }
 

@@ -143,7 +143,7 @@ impl Authorizer {
         // By a passphrase that others have approved, or by shares.
         let unseals = |who: &Arc<Principal>| {
             let shares = Circumstances { approvals: 1, ceremony: true, ..Circumstances::default() };
-            self.say(who, "unseal", &Resource::Daemon, shares).allowed
+            self.say(who, "unseal", &Resource::Daemon, &shares).allowed
                 || (0..=others_of(who)).any(|approvals| self.permits(who, "unseal", approvals))
         };
         if !officers.iter().any(unseals) {
@@ -161,7 +161,7 @@ impl Authorizer {
 
     fn permits(&self, who: &Arc<Principal>, action: &'static str, approvals: u64) -> bool {
         let circumstances = Circumstances { approvals, ..Circumstances::default() };
-        self.say(who, action, &Resource::Daemon, circumstances).allowed
+        self.say(who, action, &Resource::Daemon, &circumstances).allowed
     }
 
     /// What another set in its place would change, policy by policy.

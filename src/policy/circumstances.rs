@@ -1,7 +1,9 @@
 //! Circumstances of a request, in classes: what differs in a count or a moment only is the same question.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use cedar_policy::RestrictedExpression;
 use ipnet::IpNet;
@@ -179,20 +181,61 @@ impl Surroundings {
         self.backends.iter().map(seen).collect()
     }
 
+    /// The moment at which something is asked from an address, of so many rows.
+    pub fn moment(self: &Arc<Self>, source: IpAddr, rows: u64, backing: Backing, now: Timestamp) -> Moment {
+        let Backing { approvals, ceremony } = backing;
+        let (network, batch) = (self.network(source), BatchSize::of(rows));
+        let open = self.windows.iter().enumerate().filter(|(_, window)| window.is_open(now));
+        let windows = open.map(|(number, _)| number).collect();
+        Moment { surroundings: Arc::clone(self), network, windows, batch, approvals, ceremony }
+    }
+
     /// The circumstances in which something is asked from an address about a resource, of so many rows.
     pub fn circumstances(
-        &self,
+        self: &Arc<Self>,
         source: IpAddr,
         rows: u64,
         backing: Backing,
         resource: &Resource,
         now: Timestamp,
     ) -> Circumstances {
-        let Backing { approvals, ceremony } = backing;
-        let Resource::Key(key) = resource else {
-            return Circumstances { approvals, ceremony, ..self.around(source, rows, now) };
+        self.moment(source, rows, backing, now).circumstances(resource)
+    }
+
+    /// Which network an address is in.
+    fn network(&self, source: IpAddr) -> Option<usize> {
+        let source = source.to_canonical();
+        let range = |network: &Network| {
+            let has = network.addresses.iter().filter(|range| range.contains(&source));
+            has.map(IpNet::prefix_len).max()
         };
-        let known = |name: &String| self.backends.get(name);
+        let ranges = self.networks.iter().enumerate().filter_map(|(number, network)| Some((range(network)?, number)));
+        ranges.max_by_key(|(length, _)| *length).map(|(_, number)| number)
+    }
+}
+
+/// From where, when and how something is asked: all that its circumstances follow from but for the resource. Moments between
+/// which no policy can tell are equal.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    surroundings: Arc<Surroundings>,
+    network: Option<usize>,
+    windows: BTreeSet<usize>,
+    batch: BatchSize,
+    approvals: u64,
+    ceremony: bool,
+}
+
+impl Moment {
+    fn in_all_else(&self) -> (Option<usize>, &BTreeSet<usize>, BatchSize, u64, bool) {
+        (self.network, &self.windows, self.batch, self.approvals, self.ceremony)
+    }
+
+    /// The circumstances in which a resource is asked for at this moment.
+    pub fn circumstances(&self, resource: &Resource) -> Circumstances {
+        let around = self.around();
+        let Resource::Key(key) = resource else { return around };
+        let known = |name: &String| self.surroundings.backends.get(name);
         let drivers: BTreeSet<String> = key.backends.iter().filter_map(known).map(|known| known.0.clone()).collect();
         let inside = drivers.iter().all(|driver| driver == EMBEDDED);
         Circumstances {
@@ -200,30 +243,36 @@ impl Surroundings {
             exposure: if inside { NOTHING.to_owned() } else { key.ceiling.clone() },
             backends: key.backends.clone(),
             drivers,
-            approvals,
-            ceremony,
-            ..self.around(source, rows, now)
+            ..around
         }
     }
 
-    fn around(&self, source: IpAddr, rows: u64, now: Timestamp) -> Circumstances {
-        let open = self.windows.iter().filter(|window| window.is_open(now));
+    fn around(&self) -> Circumstances {
+        let surroundings = &self.surroundings;
+        let network = self.network.and_then(|number| surroundings.networks.get(number));
+        let windows = self.windows.iter().filter_map(|number| surroundings.windows.get(*number));
         Circumstances {
-            network: self.network(source).to_owned(),
-            batch: BatchSize::of(rows),
-            windows: open.map(|window| window.name.clone()).collect(),
+            network: network.map_or(ELSEWHERE, |network| &network.name).to_owned(),
+            batch: self.batch,
+            windows: windows.map(|window| window.name.clone()).collect(),
+            approvals: self.approvals,
+            ceremony: self.ceremony,
             ..Circumstances::default()
         }
     }
+}
 
-    fn network(&self, source: IpAddr) -> &str {
-        let source = source.to_canonical();
-        let range = |network: &Network| {
-            let has = network.addresses.iter().filter(|range| range.contains(&source));
-            has.map(IpNet::prefix_len).max()
-        };
-        let ranges = self.networks.iter().filter_map(|network| Some((range(network)?, network)));
-        ranges.max_by_key(|(length, _)| *length).map_or(ELSEWHERE, |(_, network)| &network.name)
+impl PartialEq for Moment {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.surroundings, &other.surroundings) && self.in_all_else() == other.in_all_else()
+    }
+}
+
+impl Eq for Moment {}
+
+impl Hash for Moment {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.in_all_else().hash(state);
     }
 }
 
@@ -231,7 +280,7 @@ impl Surroundings {
 mod tests {
     use super::*;
 
-    fn surroundings() -> Surroundings {
+    fn surroundings() -> Arc<Surroundings> {
         let network =
             |name: &str, range: &str| Network { name: name.to_owned(), addresses: vec![range.parse().unwrap()] };
         let window = |name: &str, from: &str, until: &str| Window {
@@ -241,16 +290,20 @@ mod tests {
             until: until.parse().unwrap(),
             zone: TimeZone::fixed(jiff::tz::offset(8)),
         };
-        Surroundings {
+        Arc::new(Surroundings {
             networks: vec![network("city", "10.0.0.0/8"), network("depot", "10.1.0.0/16")],
             windows: vec![window("office", "09:00", "17:00"), window("night", "22:00", "05:00")],
             backends: BTreeMap::new(),
-        }
+        })
+    }
+
+    fn around(source: &str, now: Timestamp) -> Circumstances {
+        surroundings().moment(source.parse().unwrap(), 1, Backing::default(), now).around()
     }
 
     #[test]
     fn the_smallest_network_counts() {
-        let of = |address: &str| surroundings().network(address.parse().unwrap()).to_owned();
+        let of = |address: &str| around(address, Timestamp::UNIX_EPOCH).network;
         assert_eq!((of("10.1.2.3"), of("10.2.2.3")), ("depot".to_owned(), "city".to_owned()));
         assert_eq!((of("::ffff:10.1.2.3"), of("127.0.0.1")), ("depot".to_owned(), ELSEWHERE.to_owned()));
     }
@@ -259,7 +312,7 @@ mod tests {
     fn a_window_that_closes_when_it_opens_is_a_whole_day() {
         let open = |from: &str, now: &str| {
             let time: Time = from.parse().unwrap();
-            let window = Window { from: time, until: time, ..surroundings().windows.remove(0) };
+            let window = Window { from: time, until: time, ..surroundings().windows[0].clone() };
             window.is_open(now.parse().unwrap())
         };
         // Friday by a clock that is eight hours ahead.
@@ -279,7 +332,7 @@ mod tests {
     fn windows_open_and_close_by_their_own_clock() {
         let open = |now: &str| {
             let now: Timestamp = now.parse().unwrap();
-            surroundings().around([127, 0, 0, 1].into(), 1, now).windows.into_iter().collect::<Vec<_>>().join(" ")
+            around("127.0.0.1", now).windows.into_iter().collect::<Vec<_>>().join(" ")
         };
         // 27 November 2026 is a Friday; the clock is eight hours ahead.
         for (now, windows) in [
@@ -295,5 +348,26 @@ mod tests {
         ] {
             assert_eq!(open(now), windows, "{now}");
         }
+    }
+
+    #[test]
+    fn moments_are_equal_as_long_as_no_policy_could_tell_them_apart() {
+        let (here, office): (_, Timestamp) = (surroundings(), "2026-11-27T01:00:00Z".parse().unwrap());
+        let second = jiff::SignedDuration::from_secs(1);
+        let moment = |source: &str, rows, approvals, now| {
+            here.moment(source.parse().unwrap(), rows, Backing { approvals, ceremony: false }, now)
+        };
+        let first = moment("10.1.0.1", 2, 0, office);
+        assert_eq!(first, moment("10.1.0.9", 1000, 0, office + second));
+        for (source, rows, approvals, now) in [
+            ("10.2.0.1", 2, 0, office),
+            ("10.1.0.1", 1, 0, office),
+            ("10.1.0.1", 2, 1, office),
+            ("10.1.0.1", 2, 0, office - second),
+        ] {
+            assert_ne!(first, moment(source, rows, approvals, now));
+        }
+        let elsewhere = surroundings().moment("10.1.0.1".parse().unwrap(), 2, Backing::default(), office);
+        assert_ne!(first, elsewhere, "the configuration was read again");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::{Circumstances, Denial, Principal, Resource};
+use super::{Denial, Moment, Principal, Resource};
 
 /// Everything that a decision stands on: the policies themselves never change under one [`super::Authorizer`]. A key
 /// whose state changes is another question, for the state stands in the resource.
@@ -12,7 +12,7 @@ pub(super) struct Question {
     pub(super) principal: Arc<Principal>,
     pub(super) action: &'static str,
     pub(super) resource: Resource,
-    pub(super) circumstances: Circumstances,
+    pub(super) moment: Moment,
 }
 
 /// The policies that permitted it, or why it was refused.
@@ -44,15 +44,21 @@ impl Decisions {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::LazyLock;
 
+    use jiff::Timestamp;
+
+    use super::super::{Backing, Surroundings};
     use super::*;
 
     fn question(approvals: u64) -> Question {
+        static SURROUNDINGS: LazyLock<Arc<Surroundings>> = LazyLock::new(Arc::default);
+        let backing = Backing { approvals, ceremony: false };
         Question {
             principal: Arc::new(Principal::from_uri("claviger://service/clearing", [], []).unwrap()),
             action: "verify_mac",
             resource: Resource::Daemon,
-            circumstances: Circumstances { approvals, ..Circumstances::default() },
+            moment: SURROUNDINGS.moment([127, 0, 0, 1].into(), 1, backing, Timestamp::UNIX_EPOCH),
         }
     }
 
@@ -62,7 +68,7 @@ mod tests {
         let ask = |number| {
             decisions.answer(question(number), |question| {
                 asked.set(asked.get() + 1);
-                Ok(vec![question.circumstances.approvals.to_string()])
+                Ok(vec![question.moment.circumstances(&question.resource).approvals.to_string()])
             })
         };
         assert_eq!((ask(1), ask(1), asked.get()), (Ok(vec!["1".to_owned()]), Ok(vec!["1".to_owned()]), 1));

@@ -20,7 +20,9 @@ use cedar_policy::{
 
 pub use cases::{Case, Cases, Expected, KeyInWords, Request as PolicyRequest, RequestError, Said, action};
 pub use change::{Accepted, CHANGE, PolicyChange};
-pub use circumstances::{Backing, BatchSize, Circumstances, ELSEWHERE, EMBEDDED, Network, Surroundings, Window};
+pub use circumstances::{
+    Backing, BatchSize, Circumstances, ELSEWHERE, EMBEDDED, Moment, Network, Surroundings, Window,
+};
 use decisions::{Answer, Decisions, Question};
 pub use principal::{Kind, Principal, PrincipalError};
 use sets::Loaded;
@@ -282,7 +284,7 @@ impl Authorizer {
         names
     }
 
-    /// Decides about each resource in its circumstances; all must be permitted.
+    /// Decides about each resource at a moment; all must be permitted.
     ///
     /// # Errors
     /// [`Denial`] for the first that is not.
@@ -290,41 +292,76 @@ impl Authorizer {
         &self,
         principal: &Arc<Principal>,
         action: &'static str,
-        asked: Vec<(Resource, Circumstances)>,
+        resources: &[Resource],
+        moment: &Moment,
     ) -> Result<Permit, Denial> {
         let mut permit = Permit { action, keys: HashSet::new(), policies: Vec::new() };
-        if asked.is_empty() {
+        if resources.is_empty() {
             return Err(Denial { policy: DEFAULT.to_owned(), reason: "there is nothing to decide about".to_owned() });
         }
-        for (resource, circumstances) in asked {
-            if let Resource::Key(key) = &resource {
+        for resource in resources {
+            if let Resource::Key(key) = resource {
                 permit.keys.insert(key.id.clone());
             }
             if cfg!(feature = "unguarded") {
                 continue;
             }
-            let question = Question { principal: Arc::clone(principal), action, resource, circumstances };
-            permit.policies.extend(self.decisions.answer(question, |question| self.answer(question))?);
+            let (principal, resource, moment) = (Arc::clone(principal), resource.clone(), moment.clone());
+            let question = Question { principal, action, resource, moment };
+            let decide = |question: &Question| {
+                let circumstances = question.moment.circumstances(&question.resource);
+                self.answer(&question.principal, action, &question.resource, &circumstances)
+            };
+            permit.policies.extend(self.decisions.answer(question, decide)?);
         }
         permit.policies.sort_unstable();
         permit.policies.dedup();
         Ok(permit)
     }
 
+    /// Decides about one resource, for whoever wants to know.
+    pub fn say(
+        &self,
+        principal: &Principal,
+        action: &'static str,
+        resource: &Resource,
+        circumstances: &Circumstances,
+    ) -> Said {
+        match self.answer(principal, action, resource, circumstances) {
+            Ok(policies) => Said { allowed: true, policies, reason: String::new() },
+            Err(denial) => Said { allowed: false, policies: vec![denial.policy], reason: denial.reason },
+        }
+    }
+
     /// The policies that permit it.
-    fn answer(&self, question: &Question) -> Answer {
-        let response = self.decide(question).map_err(|error| Denial {
+    fn answer(
+        &self,
+        principal: &Principal,
+        action: &'static str,
+        resource: &Resource,
+        circumstances: &Circumstances,
+    ) -> Answer {
+        let response = self.ask(principal, action, resource, circumstances).map_err(|error| Denial {
             policy: DEFAULT.to_owned(),
             reason: format!("the request does not fit the policy schema: {error}"),
         })?;
         match response.decision() {
-            Decision::Allow => Ok(response.diagnostics().reason().map(|id| self.name_of(id)).collect()),
-            Decision::Deny => Err(self.denial(question.action, response.diagnostics().reason().next())),
+            Decision::Allow => {
+                let mut policies: Vec<String> = response.diagnostics().reason().map(|id| self.name_of(id)).collect();
+                policies.sort_unstable();
+                Ok(policies)
+            }
+            Decision::Deny => Err(self.denial(action, response.diagnostics().reason().next())),
         }
     }
 
-    fn decide(&self, question: &Question) -> Result<cedar_policy::Response, Box<dyn std::error::Error>> {
-        let Question { principal, action, resource, circumstances } = question;
+    fn ask(
+        &self,
+        principal: &Principal,
+        action: &str,
+        resource: &Resource,
+        circumstances: &Circumstances,
+    ) -> Result<cedar_policy::Response, Box<dyn std::error::Error>> {
         let who = uid(principal.kind().entity_type(), principal.name())?;
         let what = uid("Claviger::Action", action)?;
         let (on, on_entity) = resource_entity(resource)?;
@@ -433,9 +470,10 @@ mod tests {
         let authorizer = Authorizer::load(&PolicySource::Production).unwrap();
         let principal = Principal::from_uri("claviger://auditor/wang", ["auditor".to_owned()], []).unwrap();
         let principal = Arc::new(principal);
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let moment = Arc::new(Surroundings::default()).moment([127, 0, 0, 1].into(), 1, Backing::default(), now);
         for _ in 0..2 {
-            let said = authorizer.say(&principal, "list_principals", &Resource::Daemon, Circumstances::default());
-            assert!(said.allowed, "{said:?}");
+            authorizer.authorize(&principal, "list_principals", &[Resource::Daemon], &moment).unwrap();
         }
         assert_eq!(Arc::strong_count(&principal), 2, "the memory has the same");
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::audit::Event;
 use crate::keyring::Entry;
-use crate::policy::{Backing, DEFAULT, Denial, KeyResource, Permit, Resource, USES};
+use crate::policy::{Backing, DEFAULT, Denial, Permit, Resource, USES};
 
 use super::approvals::{MOST_APPROVALS, Missing};
 use super::{Caller, Service, ServiceError};
@@ -86,14 +86,10 @@ impl Service {
         rows: u64,
         approvals: u64,
     ) -> Result<Permit, Box<(Denial, Event)>> {
-        let (rules, now) = (self.rules(), Timestamp::now());
-        let asked = |resource: &Resource| {
-            let backing = Backing { approvals, ceremony: caller.ceremony.is_some() };
-            let circumstances = rules.surroundings.circumstances(caller.source, rows, backing, resource, now);
-            (resource.clone(), circumstances)
-        };
-        let asked = resources.iter().map(asked).collect();
-        rules.policy.authorize(&caller.principal, action, asked).map_err(|denial| {
+        let rules = self.rules();
+        let backing = Backing { approvals, ceremony: caller.ceremony.is_some() };
+        let moment = rules.surroundings.moment(caller.source, rows, backing, Timestamp::now());
+        rules.policy.authorize(&caller.principal, action, resources, &moment).map_err(|denial| {
             let event = refused(caller, action, resources, "denied");
             let event = Event { policies: vec![denial.policy.clone()], ..event };
             Box::new((denial, event))
@@ -157,20 +153,7 @@ impl Resource {
     }
 
     pub(super) fn of(entry: &Entry) -> Self {
-        let key = &entry.record.key;
-        Self::Key(Arc::new(KeyResource {
-            id: key.id.clone(),
-            tenant: key.name.tenant().to_owned(),
-            scheme: key.name.scheme().to_owned(),
-            role: key.name.role().to_owned(),
-            algorithm: key.attributes.algorithm.to_string(),
-            version: key.version.to_string(),
-            state: key.state.to_string(),
-            ceiling: entry.record.ceiling().to_string(),
-            origin: entry.record.origin.as_str().to_owned(),
-            rank: key.attributes.rank.as_str().to_owned(),
-            backends: entry.backends().map(str::to_owned).collect(),
-        }))
+        Self::Key(entry.resource())
     }
 
     /// The same resource, when these backends hold it as well.

@@ -88,7 +88,7 @@ impl Rules {
     ) -> Standing {
         let ask = |approvals| {
             let circumstances = Circumstances { approvals, ..circumstances.clone() };
-            self.policy.say(principal, what, key, circumstances)
+            self.policy.say(principal, what, key, &circumstances)
         };
         let alone = ask(0);
         let more = if alone.allowed || !PROPOSED.contains(&what) { 0 } else { MOST_APPROVALS };

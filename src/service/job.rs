@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -19,6 +20,26 @@ const LOOKS: Duration = Duration::from_secs(1);
 
 /// Bytes of a job's id.
 pub(super) const JOB_ID: usize = 8;
+
+/// Ids that no other job has, of this daemon or of its next start. They are no secret, but nobody tells the next by one.
+pub(super) struct JobIds {
+    seed: [u8; 32],
+    next: AtomicU64,
+}
+
+impl JobIds {
+    pub(super) fn new() -> Result<Self, getrandom::Error> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)?;
+        Ok(Self { seed, next: AtomicU64::new(0) })
+    }
+
+    /// A new id, without asking the kernel for each.
+    pub(super) fn draw(&self) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        hex::encode(&blake3::keyed_hash(&self.seed, &number.to_le_bytes()).as_bytes()[..JOB_ID])
+    }
+}
 
 /// A job's records: an opening one if it is streamed, checkpoints, and a closing or aborted one, tied by an id.
 pub(super) struct Record {
@@ -45,14 +66,12 @@ impl Record {
     ) -> Result<Self, ServiceError> {
         let place = Arc::clone(&service.jobs).try_acquire_owned();
         let place = place.map_err(|_| ServiceError::Busy("no more files are worked through at once"))?;
-        let mut job = [0; JOB_ID];
-        getrandom::fill(&mut job).map_err(|_| ServiceError::Stopped)?;
         let event = Event {
             principal: caller.principal.to_string(),
             action: action.to_owned(),
             tenant: tenant.to_owned(),
             decision: "allow".to_owned(),
-            job: hex::encode(job),
+            job: service.job_ids.draw(),
             ..Event::default()
         };
         let mut record = Self {

@@ -7,7 +7,6 @@ use claviger_hsm_api::{Algorithm, Batch, KeyName, KeyVersion, LegValue, Recipe};
 use zeroize::Zeroizing;
 
 use super::decide::permitted;
-use super::job::JOB_ID;
 use super::{Caller, Service, ServiceError, at_once, begin_blocking};
 use crate::audit::{Audit, Event, Leaf, VerdictTree};
 use crate::keyring::Entry;
@@ -95,7 +94,7 @@ impl Service {
         let mut event = permitted(caller, &permit, event_of(&keys));
         let (audit, quotas) = (self.audit.clone(), Arc::clone(&self.quotas));
         let (place, written) = self.audit.place();
-        let (inside, with) = (Arc::clone(&permit), Arc::clone(&keys));
+        let (inside, with, job) = (Arc::clone(&permit), Arc::clone(&keys), self.job_ids.draw());
         let at_hand = prepared.as_ref().is_ok_and(|(_, batch)| router.is_at_hand(&keys, batch));
         let work = move || {
             let result = prepared.and_then(|(recipe, mut batch)| {
@@ -105,7 +104,7 @@ impl Service {
                 let ran = ran?;
                 event.counts = counts(&ran.outcome);
                 event.backends = vec![ran.on];
-                plant(&audit, &mut event, leaves)?;
+                plant(&audit, &mut event, job, leaves)?;
                 quotas.used(&event.tenant, event.counts.values().sum());
                 Ok((ran.outcome, event.job.clone()))
             });
@@ -131,13 +130,11 @@ impl Service {
 }
 
 /// Puts the tree of a call's verdicts into its record, if it has any.
-fn plant(audit: &Audit, event: &mut Event, mut leaves: Vec<Leaf>) -> Result<(), ServiceError> {
+fn plant(audit: &Audit, event: &mut Event, job: String, mut leaves: Vec<Leaf>) -> Result<(), ServiceError> {
     if leaves.is_empty() {
         return Ok(());
     }
-    let mut job = [0; JOB_ID];
-    getrandom::fill(&mut job).map_err(|_| ServiceError::Stopped)?;
-    event.job = hex::encode(job);
+    event.job = job;
     let blinding = audit.blinding(&event.job).ok_or(ServiceError::Sealed)?;
     event.verdicts = Some(VerdictTree::of(&mut leaves, &blinding));
     Ok(())

@@ -3,7 +3,7 @@
 pub(crate) mod kernel;
 mod rounds;
 mod sbox;
-mod tables;
+pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
 

@@ -3,7 +3,7 @@
 use zeroize::Zeroize;
 
 use super::sbox;
-use super::tables::{INITIAL, PC1, PC2, PLACE, TURNED};
+use super::tables::{FINAL, INITIAL, PC1, PC2, PLACE, TURNED};
 use crate::transpose::plane;
 use crate::vector::{Cpu, Vector, Work, zeros};
 
@@ -133,17 +133,6 @@ impl<V: Vector> State<V> {
         self.left ^= 1;
     }
 }
-
-/// The inverse of [`INITIAL`].
-const FINAL: [u8; 64] = {
-    let mut inverse = [0; 64];
-    let mut i = 0;
-    while i < 64 {
-        inverse[INITIAL[i] as usize] = i as u8;
-        i += 1;
-    }
-    inverse
-};
 
 /// Sixteen rounds; afterwards `left` is L16 and `right` is R16.
 struct Rounds<'a, V: Vector> {

@@ -24,6 +24,13 @@ impl Avx2 {
     }
 }
 
+/// Whoever has AVX-512 has AVX2.
+impl From<super::avx512::Avx512> for Avx2 {
+    fn from(_: super::avx512::Avx512) -> Self {
+        Self(())
+    }
+}
+
 impl Cpu for Avx2 {
     type Vector = Half;
 

@@ -47,7 +47,7 @@ impl Diff {
         let KeyList { keys } = client.get("/v1/keys", &filter).await?;
         let BackendList { backends } = client.get("/v1/backends", &()).await?;
         let known = backends.into_iter().map(|backend| (backend.name, (backend.driver, backend.place)));
-        let surroundings = Surroundings { backends: known.collect(), ..Surroundings::default() };
+        let surroundings = Arc::new(Surroundings { backends: known.collect(), ..Surroundings::default() });
         let subjects = subjects(&self.tenant, &keys, &surroundings);
         let now = Timestamp::now();
         let circumstances = |resource: &Resource| {
@@ -60,7 +60,7 @@ impl Diff {
             for action in ACTIONS {
                 for Subject { name, parts } in &subjects {
                     let change = |(part, resource): &(String, Resource)| {
-                        let say = |set: &Authorizer| set.say(&principal, action, resource, circumstances(resource));
+                        let say = |set: &Authorizer| set.say(&principal, action, resource, &circumstances(resource));
                         let (before, after) = (say(&old), say(&new));
                         (before.allowed != after.allowed).then(|| (format!("{name}{part}"), before, after))
                     };

@@ -24,7 +24,7 @@ impl Service {
             let at = || format!("binding, person `{}`", person.name);
             let known = rules.principals.iter().find(|known| known.to_string() == person.name);
             let Some(known) = known else { return wrong(at(), "is no principal of the configuration") };
-            let said = rules.policy.say(known, "take_step", &held, here.clone());
+            let said = rules.policy.say(known, "take_step", &held, &here);
             if !said.allowed {
                 return wrong(at(), format!("may take no step: {}", said.reason));
             }
