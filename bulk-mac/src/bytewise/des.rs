@@ -7,8 +7,7 @@
 use core::arch::x86_64::{
     __m256i, _mm_blendv_epi8, _mm_set_epi64x, _mm_slli_epi16, _mm_srli_epi16, _mm256_and_si256,
     _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_cmpeq_epi8, _mm256_extracti128_si256,
-    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi64x, _mm256_setzero_si256,
-    _mm256_shuffle_epi8,
+    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi64x, _mm256_shuffle_epi8,
 };
 
 use zeroize::Zeroize;
@@ -297,11 +296,10 @@ fn feistel(halves: [u32; 2], keys: [u64; 2]) -> [u32; 2] {
     let input = |row: usize| ((expand(halves[row]) ^ keys[row]) & 0x3F3F_3F3F_3F3F_3F3F).cast_signed();
     let inputs = _mm_set_epi64x(input(1), input(0));
     let both = _mm256_broadcastsi128_si256(inputs);
-    let mut found = _mm256_setzero_si256();
-    for (nibbles, others) in NIBBLES.iter().zip(&OTHERS) {
-        let looked_up = _mm256_shuffle_epi8(load(nibbles), _mm256_or_si256(both, load(others)));
-        found = _mm256_or_si256(found, looked_up);
-    }
+    let looked_up = |sbox: usize| _mm256_shuffle_epi8(load(&NIBBLES[sbox]), _mm256_or_si256(both, load(&OTHERS[sbox])));
+    // Joined as a tree, which is less deep than a row.
+    let two = |sbox: usize| _mm256_or_si256(looked_up(sbox), looked_up(sbox + 1));
+    let found = _mm256_or_si256(_mm256_or_si256(two(0), two(2)), _mm256_or_si256(two(4), two(6)));
     // Of the two halves the one that bit 5 says, of its two nibbles the one that bit 4 says.
     let (low, high) = (_mm256_castsi256_si128(found), _mm256_extracti128_si256::<1>(found));
     let byte = _mm_blendv_epi8(low, high, _mm_slli_epi16::<2>(inputs));
