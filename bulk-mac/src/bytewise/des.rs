@@ -144,7 +144,7 @@ impl Picks {
     }
 
     /// Bit `to`, both counted from the most significant bit as the standard does.
-    const fn from_block(mut self, to: usize, from: usize) -> Self {
+    const fn with(mut self, to: usize, from: usize) -> Self {
         self.bytes[31 - to] = (63 - from) as u8 / 8;
         self.bits[31 - to] = 1 << ((63 - from) % 8);
         self
@@ -155,8 +155,8 @@ impl Picks {
 const fn halves_by(table: &[u8; 64]) -> [Picks; 2] {
     let (mut high, mut low, mut bit) = (Picks::none(), Picks::none(), 0);
     while bit < 32 {
-        high = high.from_block(bit, table[bit] as usize);
-        low = low.from_block(bit, table[32 + bit] as usize);
+        high = high.with(bit, table[bit] as usize);
+        low = low.with(bit, table[32 + bit] as usize);
         bit += 1;
     }
     [high, low]
@@ -207,7 +207,7 @@ static NIBBLES: [[u8; 32]; 8] = {
         let mut input = 0;
         while input < 64 {
             let (row, column) = (input >> 5 << 1 | input & 1, input >> 1 & 15);
-            let nibble = SBOXES[sbox][16 * row + column] << (input & 16) / 4;
+            let nibble = SBOXES[sbox][16 * row + column] << ((input & 16) / 4);
             nibbles[sbox][input / 32 * 16 + input % 16] |= nibble;
             input += 1;
         }
