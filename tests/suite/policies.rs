@@ -263,7 +263,7 @@ fn every_duty_may_do_what_it_should_and_nothing_else() {
                         }));
                         for approvals in [0, 2] {
                             let circumstances = Circumstances { approvals, ..Circumstances::default() };
-                            let said = authorizer.say(&principal, action, &key, circumstances);
+                            let said = authorizer.say(&principal, action, &key, &circumstances);
                             let wanted = expected(duty, action, (scheme, role), state, tenant == "a", approvals);
                             assert_eq!(
                                 said.allowed, wanted,
