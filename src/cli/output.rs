@@ -59,7 +59,7 @@ impl Output {
             .unwrap_or_default();
         if self.json {
             let code = problem.map_or_else(|| code_of(error), |problem| problem.code.as_str());
-            let mut object = serde_json::json!({ "code": code, "detail": format!("{error:#}") });
+            let mut object = serde_json::json!({ "code": code, "detail": in_words(error) });
             // What a program goes on by: whose refusal it was, and what others must approve.
             let more = problem.map(|problem| [("policy", &problem.policy), ("approval", &problem.approval)]);
             for (name, value) in more.into_iter().flatten() {
@@ -69,12 +69,25 @@ impl Output {
             }
             let _ = writeln!(std::io::stdout().lock(), "{}", serde_json::json!({ "error": object }));
         }
-        self.say(format!("claviger: {error:#}{by}"));
+        self.say(format!("claviger: {}{by}", in_words(error)));
         if let Some(id) = problem.and_then(|problem| problem.approval.as_ref()) {
             self.say(format!("others see it by `claviger approvals show {id}`; then repeat this with --approval {id}"));
         }
         ExitCode::from(2)
     }
+}
+
+/// An error and its causes. Some say their cause themselves, and it is not said again.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.ends_with(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
 }
 
 /// What kind of failure it is, where the daemon did not say.
@@ -105,6 +118,15 @@ pub(super) fn thousands(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::audit::ChainError;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow::Error::from(ChainError::from(std::io::Error::other("no such log"))).context("audit.jsonl");
+        assert_eq!(super::in_words(&error), "audit.jsonl: the audit log cannot be read: no such log");
+        assert_eq!(super::in_words(&anyhow::anyhow!("one").context("other")), "other: one");
+    }
+
     #[test]
     fn thousands_stand_apart() {
         assert_eq!([7, 1000, 1_234_567].map(super::thousands), ["7", "1,000", "1,234,567"]);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
 use crate::audit::InForce;
@@ -147,7 +148,7 @@ pub(super) fn load(source: &PolicySource) -> Result<Loaded, PolicyError> {
     let mut policies = PolicySet::new();
     for (file, text) in &texts {
         let syntax = |error: String| PolicyError::Syntax { file: file.clone(), error };
-        let parsed: PolicySet = text.parse().map_err(|error: cedar_policy::ParseErrors| syntax(error.to_string()))?;
+        let parsed: PolicySet = text.parse().map_err(|errors| syntax(first_of(&errors, text)))?;
         // Nobody fills one in, and a rule that is taken for one in force would be none.
         if let Some(template) = parsed.templates().next() {
             return Err(syntax(format!("{} is a template, and no policy", place(template.id()))));
@@ -180,6 +181,14 @@ pub(super) fn load(source: &PolicySource) -> Result<Loaded, PolicyError> {
     Ok(Loaded { policies, schema, in_force, texts })
 }
 
+/// The first thing that is wrong with a text, and in which line, if Cedar says where.
+fn first_of(errors: &cedar_policy::ParseErrors, text: &str) -> String {
+    let labels = errors.iter().find_map(Diagnostic::labels).into_iter().flatten();
+    let before = labels.filter_map(|label| text.get(..label.offset())).next();
+    let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
+    format!("{}{errors}", line.unwrap_or_default())
+}
+
 /// Which policy of its file it is, counted from one: Cedar calls them `policy0` and so on.
 fn place(id: &PolicyId) -> String {
     let text = id.to_string();
@@ -206,4 +215,28 @@ fn read_directory(path: &PathBuf) -> Result<Vec<(String, String)>, PolicyError> 
             Ok((file.display().to_string(), text))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_policy_is_told_by_its_line() {
+        let load = |text: &str| {
+            let texts = vec![("own.cedar".to_owned(), text.to_owned())];
+            load(&PolicySource::Texts { name: "own".to_owned(), texts }).err().unwrap().to_string()
+        };
+        let good = "@id(\"a\")\n@reason(\"b\")\n";
+        for (text, line) in [
+            ("permit (principal, action, resource)\nwhen { context.batch = \"one\" };", 4),
+            ("permit (principal, action, resource)\nwhen { principal in };", 4),
+            ("\npermit (wer, action, resource);", 4),
+            ("permit (principal, action, resource)", 3),
+            ("permit (principal, action, resource) when { \"市\" == 1 && };", 3),
+        ] {
+            let error = load(&format!("{good}{text}"));
+            assert!(error.starts_with(&format!("own.cedar: line {line}: ")), "{text}: {error}");
+        }
+    }
 }
