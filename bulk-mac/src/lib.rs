@@ -5,9 +5,10 @@
 //! row under its own key. [`BulkMac`] takes a whole leg of that work, from master keys to verdicts, on the best
 //! [`Platform`] of the machine.
 //!
-//! Ciphers are bitsliced, one bit of every row in one vector, or use the processor's instructions for them. There
-//! are no tables, and no branch or address depends on a key, a factor or a MAC. What a call made of keys is wiped
-//! before it returns.
+//! Ciphers are bitsliced, one bit of every row in one vector, or keep bytes whole and use the processor's instructions for
+//! them. There are no tables in memory that are read at a secret place, and no branch or address depends on a key, a factor
+//! or a MAC. Keys, schedules and chains are wiped before a call returns; what the compiler spilled of registers to the stack is
+//! its caller's to overwrite.
 //!
 //! The crate knows nothing of keys' names, recipes or cards, and depends on no other room.
 

@@ -286,6 +286,7 @@ fn passes(blocks: &mut Blocks, passes: &[(&Rounds, bool)]) {
         let [high, low] = permute(u64::from(*left) << 32 | u64::from(*right), &LEAVE);
         *block = u64::from(high) << 32 | u64::from(low);
     }
+    halves.zeroize();
 }
 
 /// `P(S(E(half) ^ round key))` of two rows.
@@ -306,4 +307,29 @@ fn feistel(halves: [u32; 2], keys: [u64; 2]) -> [u32; 2] {
     let nibble = _mm_blendv_epi8(byte, _mm_srli_epi16::<4>(byte), _mm_slli_epi16::<3>(inputs));
     let nibbles = _mm256_broadcastsi128_si256(nibble);
     [gather(nibbles, &SPREAD[0]), gather(nibbles, &SPREAD[1])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sbox_is_its_table_for_all_64_inputs() {
+        let Some(cpu) = Avx2::new() else { return };
+        // Where P puts what an S-box gives for an input.
+        let placed = |sbox: usize, input: usize| {
+            let value = SBOXES[sbox][16 * (input >> 5 << 1 | input & 1) + (input >> 1 & 15)];
+            let bit = |bit: usize| u32::from(value >> (3 - bit) & 1) << (31 - PLACE[4 * sbox + bit]);
+            (0..4).map(bit).sum::<u32>()
+        };
+        for sbox in 0..8 {
+            for input in 0..64 {
+                // The others look up zero, in the other row all do.
+                let key = (input as u64) << (8 * byte_of(sbox));
+                let [one, other] = compiled!(FewDes(cpu), feistel([0, 0], [key, 0]));
+                let all = |of: usize| (0..8).map(|at| placed(at, if at == sbox { of } else { 0 })).sum::<u32>();
+                assert_eq!((one, other), (all(input), all(0)), "S-box {} of {input:06b}", sbox + 1);
+            }
+        }
+    }
 }

@@ -8,8 +8,8 @@ use crate::group::Blocks;
 use crate::kernels::kernels;
 use crate::run::EngineError;
 
-/// Enciphers a block of each of the given rows: by the kernels where they are quicker, else in groups. Both have a block of the
-/// keys' cipher for each row.
+/// Enciphers a block of each of the given rows: by the kernels, else, under keys that these have no cipher for, in groups. Both
+/// have a block of the keys' cipher for each row.
 pub(crate) fn encipher(keys: &KeyRows, rows: &[u32], blocks: &[u8], out: &mut [u8]) -> Result<(), EngineError> {
     if in_bulk(keys, rows, Mac::Cbc, blocks, out) {
         return Ok(());
@@ -27,9 +27,9 @@ pub(crate) fn encipher(keys: &KeyRows, rows: &[u32], blocks: &[u8], out: &mut [u
     Ok(())
 }
 
-/// The MAC of a block of each row, whole, by the kernels; whether they have it, and are quicker than groups.
+/// The MAC of a block of each row, whole, by the kernels; whether they have it.
 pub(crate) fn in_bulk(keys: &KeyRows, rows: &[u32], mac: Mac, blocks: &[u8], out: &mut [u8]) -> bool {
-    let Some(cipher) = bulk_cipher(keys.algorithm()).filter(|_| rows.len() > LANES) else { return false };
+    let Some(cipher) = bulk_cipher(keys.algorithm()) else { return false };
     let chosen: Vec<u32> = rows.iter().map(|row| keys.number(*row as usize)).collect();
     let path = Keys {
         cipher,
