@@ -1,5 +1,6 @@
 //! Vectors, the independent reference and the seven days on every set of kernels that this machine has.
 
+use std::path::Path;
 use std::process::Command;
 
 use claviger_bulk_mac::Platform;
@@ -39,4 +40,21 @@ fn kernels_that_there_are_not_are_refused() {
         .unwrap();
     assert!(words(&output).contains("CLAVIGER_KERNELS is `sse2`"), "{}", words(&output));
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// The circuits in the code are what the tool makes of the lists beside it.
+#[test]
+fn sbox_circuits_are_what_their_tool_writes() {
+    let (own, folder) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("bulk-mac"), tempfile::tempdir().unwrap());
+    let (tools, written) = (folder.path().join("tools"), folder.path().join("src/des/sbox"));
+    std::fs::create_dir_all(&tools).unwrap();
+    std::fs::create_dir_all(&written).unwrap();
+    for file in ["emit_sboxes.py", "sbox_circuits.txt", "sbox_circuits_ternary.txt"] {
+        std::fs::copy(own.join("tools").join(file), tools.join(file)).unwrap();
+    }
+    assert!(Command::new("python3").arg(tools.join("emit_sboxes.py")).status().unwrap().success());
+    for file in ["gates.rs", "ternary.rs"] {
+        let read = |folder: &Path| std::fs::read_to_string(folder.join(file)).unwrap();
+        assert_eq!(read(&written), read(&own.join("src/des/sbox")), "{file}");
+    }
 }
