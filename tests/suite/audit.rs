@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use claviger::audit::{ChainError, SignedHead, verify, verify_lines};
+use claviger_client::{Key, KeyFilter, KeyList};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::daemon::{Daemon, cli, problem, words};
@@ -271,4 +273,39 @@ async fn a_log_that_is_taken_away_lets_nothing_out() {
         let ready = daemon.client("clearing").get::<serde_json::Value>("/readyz", &()).await.unwrap_err();
         assert!(ready.to_string().contains("503"), "{ready}");
     }
+}
+
+/// Whoever hangs up leaves nothing half done: each key that was made stands in the log, and no other does.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_caller_goes_away_from_is_ended_and_written_down() {
+    let daemon = Daemon::start();
+    let officer = daemon.client("officer");
+    let mut answered = 0;
+    for number in 1..=100u64 {
+        let version = format!("{number:02X}");
+        let key =
+            json!({ "tenant": "demo", "scheme": "generic", "role": "CMAC", "version": version, "algorithm": "aes128" });
+        let patience = Duration::from_micros(100 * number);
+        if let Ok(made) = tokio::time::timeout(patience, officer.post::<Key>("/v1/keys", &key)).await {
+            made.unwrap();
+            answered += 1;
+        }
+    }
+    let filter = KeyFilter { tenant: "demo".to_owned(), ..KeyFilter::default() };
+    let written = || {
+        let made = |line: &&String| line.contains("\"generate_key\"") && line.contains("\"outcome\":\"done\"");
+        lines(&daemon.data().join("audit.jsonl")).iter().filter(made).count()
+    };
+    let (begun, mut before) = (Instant::now(), 0);
+    // Until nothing is under way any more.
+    let keys = loop {
+        let KeyList { keys } = officer.get("/v1/keys", &filter).await.unwrap();
+        if keys.len() == before && keys.len() == written() {
+            break keys.len();
+        }
+        before = keys.len();
+        assert!(begun.elapsed() < Duration::from_secs(10), "{before} keys, and {} in the log", written());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    };
+    assert!(keys > answered, "{keys} keys, {answered} answered: nobody hung up while one was made");
 }
