@@ -4,8 +4,10 @@
 //!     cargo bench --bench bulk_mac
 //!     cargo bench --bench bulk_mac -- --workload w1 --rounds 21 --records 8192 --json
 //!
-//! `keys` is how much of the time the cards' keys alone take, the rest is the MACs. All are interleaved in one process, so that what disturbs one disturbs the others; figures are medians, and the
-//! spread is the middle half. Every figure is of records whose verdicts were held to those of both peers before.
+//! `keys` is how much of the time the records' keys take alone, `MACs` what their texts take under one key for all; the rest
+//! is schedules of the keys and what the two parts save each other. All contenders run in turns, so that what disturbs one
+//! disturbs the others; figures are medians, and the spread is the middle half. Every figure is of records whose verdicts
+//! were held to those of OpenSSL and RustCrypto before.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
 
@@ -13,6 +15,7 @@
 mod clock;
 mod limit;
 mod openssl;
+mod psec;
 mod rustcrypto;
 mod work;
 
@@ -24,6 +27,7 @@ use serde_json::json;
 use clock::thread_time;
 use limit::{cycles_per_ns, operations_per_ns};
 use openssl::OpenSsl;
+use psec::Psec;
 use rustcrypto::RustCrypto;
 use work::{Load, Peer, Shape};
 
@@ -42,7 +46,7 @@ fn main() {
     if !options.json {
         println!("{}, {} records, {} rounds", processor(), options.records, options.rounds);
         println!(
-            "{:<26} {:<10} {:>9} {:>15} {:>8} {:>10} {:>9} {:>11} {:>7} {:>9} {:>6}",
+            "{:<26} {:<10} {:>9} {:>15} {:>8} {:>10} {:>9} {:>11} {:>7} {:>9} {:>6} {:>6}",
             "workload",
             "tier",
             "ns/record",
@@ -53,12 +57,14 @@ fn main() {
             "x RustCrypto",
             "x psec",
             "of limit",
-            "keys"
+            "keys",
+            "MACs"
         );
     }
-    let peers = Peers { cycles_per_ns: cycles_per_ns(), psec: psec() };
-    for shape in Shape::ALL.into_iter().filter(|shape| shape.name().contains(&options.workload)) {
-        measure(shape, &options, &peers);
+    let cycles_per_ns = cycles_per_ns();
+    let mut psec = Psec::start();
+    for shape in Shape::ALL.into_iter().filter(|shape| shape.name.contains(&options.workload)) {
+        report(measure(shape, &options, psec.as_mut()), &options, cycles_per_ns);
     }
 }
 
@@ -80,105 +86,142 @@ fn options() -> Options {
     options
 }
 
-/// What is measured once for all workloads.
-struct Peers {
-    cycles_per_ns: Option<f64>,
-    /// Nanoseconds a record of the Python library, of the workloads that it knows.
-    psec: serde_json::Value,
-}
-
-/// psec in a process of its own, if `./test --setup` has installed it.
-fn psec() -> serde_json::Value {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let mut python = std::process::Command::new(format!("{root}/.venv/bin/python"));
-    let output = python.arg(format!("{root}/benches/bulk_mac/psec_peer.py")).output();
-    output.ok().and_then(|output| serde_json::from_slice(&output.stdout).ok()).unwrap_or_default()
-}
-
 /// Fewer records do not fill the lanes by which the limit is counted, and may take another way.
 const FULL: usize = 512;
 
-fn measure(shape: Shape, options: &Options, peers: &Peers) {
+/// Nanoseconds of processor time a record, round by round.
+#[derive(Default)]
+struct Times {
+    whole: Vec<f64>,
+    keys: Vec<f64>,
+    macs: Vec<f64>,
+    /// What the core did at most meanwhile, in operations a nanosecond.
+    capacity: Vec<f64>,
+}
+
+struct Measured {
+    shape: Shape,
+    tiers: Vec<(Platform, Times)>,
+    openssl: Vec<f64>,
+    rustcrypto: Vec<f64>,
+    psec: Vec<f64>,
+}
+
+fn measure(shape: Shape, options: &Options, mut psec: Option<&mut Psec>) -> Measured {
     let master = *b"\xC4\xD6\x89\x15\x8A\xD9\xFB\x9D\x23\x10\x5B\x91\xCE\x04\x6D\x0E";
     let mut load = Load::new(shape, master, options.records);
     let (mut openssl, mut rustcrypto) = (OpenSsl::new(shape, master), RustCrypto::new(master));
     load.settle(&mut rustcrypto, &mut openssl);
-    let tiers: Vec<BulkMac> = Platform::available().map(|platform| BulkMac::on(platform).unwrap()).collect();
     let mut keys = vec![[0; 16]; options.records];
-    let mut times = vec![Vec::new(); tiers.len() + 2];
-    let mut capacity = vec![Vec::new(); tiers.len()];
-    let mut parts = vec![Vec::new(); tiers.len()];
+    let tiers = Platform::available().map(|platform| (platform, Times::default())).collect();
+    let mut measured = Measured { shape, tiers, openssl: Vec::new(), rustcrypto: Vec::new(), psec: Vec::new() };
     for _ in 0..options.rounds {
-        for (number, tier) in tiers.iter().enumerate() {
-            let started = thread_time();
-            black_box(load.run(*tier, &mut keys));
-            times[number].push((thread_time() - started) / options.records as f64);
+        for (platform, times) in &mut measured.tiers {
+            let tier = BulkMac::on(*platform).unwrap();
+            times.whole.push(each(options.records, || _ = black_box(load.run(tier, &mut keys))));
             if load.has_parts() {
-                let started = thread_time();
-                load.disperse(*tier, &mut keys);
-                black_box(&keys);
-                parts[number].push((thread_time() - started) / options.records as f64);
+                times.keys.push(each(options.records, || load.disperse(tier, black_box(&mut keys))));
+                times.macs.push(each(options.records, || drop(black_box(load.verify_under_one_key(tier)))));
             }
-            capacity[number].extend(operations_per_ns(tier.platform()));
+            times.capacity.extend(operations_per_ns(*platform));
         }
-        times[tiers.len()].push(of_peer(&mut openssl, &load));
-        times[tiers.len() + 1].push(of_peer(&mut rustcrypto, &load));
+        measured.openssl.push(of_peer(&mut openssl, &load));
+        measured.rustcrypto.push(of_peer(&mut rustcrypto, &load));
+        measured.psec.extend(psec.as_mut().and_then(|psec| psec.round(shape.name)));
     }
-    let [.., openssl, rustcrypto] = times.iter_mut().map(|times| quartiles(times)).collect::<Vec<_>>()[..] else {
-        return;
-    };
-    let ours = tiers.iter().zip(&mut times).zip(&mut capacity).zip(&mut parts);
-    let ours = ours.map(|(((tier, times), capacity), part)| {
-        let limit = shape.operations(tier.platform()) / quartiles(capacity)[1];
-        let (time, part) = (quartiles(times), (!part.is_empty()).then(|| quartiles(part)[1]));
-        let of_keys = part.map(|part| 100.0 * part / time[1]);
-        let limit = (!capacity.is_empty() && options.records >= FULL).then_some(limit);
-        (tier.platform().name(), time, limit, of_keys)
-    });
-    for (tier, time, limit, of_keys) in
-        ours.chain([("openssl", openssl, None, None), ("rustcrypto", rustcrypto, None, None)])
-    {
-        let [low, median, high] = time;
-        let percent = limit.map(|limit| 100.0 * limit / median);
-        let (against_openssl, against_rustcrypto) = (openssl[1] / median, rustcrypto[1] / median);
-        let cycles = peers.cycles_per_ns.map(|cycles| cycles * median);
-        let against_psec = peers.psec[shape.name()].as_f64().map(|psec| psec / median);
-        if options.json {
-            let object = json!({ "workload": shape.name(), "tier": tier, "ns_per_record": median,
-                "ns_low_quartile": low, "ns_high_quartile": high, "million_records_per_second": 1e3 / median,
-                "ratio_openssl": against_openssl, "ratio_rustcrypto": against_rustcrypto,
-                "percent_of_limit": percent, "percent_dispersion": of_keys, "cycles_per_record": cycles, "ratio_psec": against_psec, "records": options.records, "processor": processor() });
-            println!("{object}");
-        } else {
-            let percent = percent.map_or_else(String::new, |percent| format!("{percent:.0} %"));
-            let cycles = cycles.map_or_else(String::new, |cycles| format!("{cycles:.1}"));
-            let of_keys = of_keys.map_or_else(String::new, |percent| format!("{percent:.0} %"));
-            let against_psec = against_psec.map_or_else(String::new, |ratio| format!("{ratio:.0}"));
-            println!(
-                "{:<26} {tier:<10} {median:>9.2} {:>15} {cycles:>8} {:>10.2} {against_openssl:>9.1} {against_rustcrypto:>11.1} \
-                 {against_psec:>7} {percent:>9} {of_keys:>6}",
-                shape.name(),
-                format!("{low:.2}-{high:.2}"),
-                1e3 / median
-            );
-        }
-    }
+    measured
 }
 
-/// Nanoseconds a record.
+fn each(records: usize, work: impl FnOnce()) -> f64 {
+    let started = thread_time();
+    work();
+    (thread_time() - started) / records as f64
+}
+
 fn of_peer(peer: &mut impl Peer, load: &Load) -> f64 {
     let records = &load.records[..PEER_RECORDS.min(load.records.len())];
-    let started = thread_time();
-    for record in records {
-        black_box(peer.record(load.shape, black_box(record)));
-    }
-    (thread_time() - started) / records.len() as f64
+    let mut made = [[0; 16]; PEER_RECORDS];
+    each(records.len(), || peer.records(load.shape, black_box(records), black_box(&mut made[..records.len()])))
 }
 
-/// The quartiles of some figures.
-fn quartiles(figures: &mut [f64]) -> [f64; 3] {
+/// One contender's line.
+struct Line {
+    tier: &'static str,
+    /// Quartiles.
+    time: [f64; 3],
+    of_limit: Option<f64>,
+    /// Medians of the parts.
+    keys: Option<f64>,
+    macs: Option<f64>,
+}
+
+impl Line {
+    fn of_peer(tier: &'static str, mut times: Vec<f64>) -> Option<Self> {
+        let time = quartiles(&mut times)?;
+        Some(Self { tier, time, of_limit: None, keys: None, macs: None })
+    }
+
+    fn of_tier(shape: Shape, platform: Platform, mut times: Times, full: bool) -> Option<Self> {
+        let time = quartiles(&mut times.whole)?;
+        let median = |times: &mut Vec<f64>| Some(quartiles(times)?[1]);
+        let capacity = median(&mut times.capacity).filter(|_| full);
+        Some(Self {
+            tier: platform.name(),
+            time,
+            of_limit: capacity.map(|capacity| shape.operations(platform) / capacity / time[1]),
+            keys: median(&mut times.keys),
+            macs: median(&mut times.macs),
+        })
+    }
+}
+
+fn report(measured: Measured, options: &Options, cycles_per_ns: Option<f64>) {
+    let shape = measured.shape;
+    let full = options.records >= FULL;
+    let tiers = measured.tiers.into_iter().map(|(platform, times)| Line::of_tier(shape, platform, times, full));
+    let peers = [("openssl", measured.openssl), ("rustcrypto", measured.rustcrypto), ("psec", measured.psec)];
+    let peers = peers.map(|(name, times)| Line::of_peer(name, times));
+    let median_of = |peer: &Option<Line>| peer.as_ref().map(|line| line.time[1]);
+    let [openssl, rustcrypto, psec] = peers.each_ref().map(median_of);
+    for line in tiers.chain(peers).flatten() {
+        let [low, median, high] = line.time;
+        let ratio = |peer: Option<f64>| peer.map(|peer| peer / median);
+        let percent = |part: Option<f64>| part.map(|part| 100.0 * part / median);
+        let (of_limit, of_keys, of_macs) =
+            (line.of_limit.map(|part| 100.0 * part), percent(line.keys), percent(line.macs));
+        let cycles = cycles_per_ns.map(|cycles| cycles * median);
+        if options.json {
+            let object = json!({ "workload": shape.name, "tier": line.tier, "ns_per_record": median,
+                "ns_low_quartile": low, "ns_high_quartile": high, "million_records_per_second": 1e3 / median,
+                "ratio_openssl": ratio(openssl), "ratio_rustcrypto": ratio(rustcrypto), "ratio_psec": ratio(psec),
+                "percent_of_limit": of_limit, "percent_keys": of_keys, "percent_macs": of_macs,
+                "cycles_per_record": cycles, "records": options.records, "processor": processor() });
+            println!("{object}");
+            continue;
+        }
+        let text = |figure: Option<f64>, digits: usize| figure.map_or_else(String::new, |f| format!("{f:.digits$}"));
+        println!(
+            "{:<26} {:<10} {median:>9.2} {:>15} {:>8} {:>10.2} {:>9} {:>11} {:>7} {:>9} {:>6} {:>6}",
+            shape.name,
+            line.tier,
+            format!("{low:.2}-{high:.2}"),
+            text(cycles, 1),
+            1e3 / median,
+            text(ratio(openssl), 1),
+            text(ratio(rustcrypto), 1),
+            text(ratio(psec), 0),
+            text(of_limit, 0) + if of_limit.is_some() { " %" } else { "" },
+            text(of_keys, 0) + if of_keys.is_some() { " %" } else { "" },
+            text(of_macs, 0) + if of_macs.is_some() { " %" } else { "" },
+        );
+    }
+}
+
+/// The quartiles of some figures, if there are any.
+fn quartiles(figures: &mut [f64]) -> Option<[f64; 3]> {
     figures.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| figures.get(figures.len() * quarter / 4).copied().unwrap_or(f64::NAN))
+    let [low, median, high] = [1, 2, 3].map(|quarter| figures.get(figures.len() * quarter / 4).copied());
+    Some([low?, median?, high?])
 }
 
 /// The processor's name, as `lscpu` gives it.

@@ -15,6 +15,17 @@ use serde_json::Value;
 const DAY: &str = "tests/days/cjt166-3des";
 /// Width of each column in the shipped layout of packed binary.
 const WIDTHS: [usize; 15] = [16, 2, 8, 8, 1, 4, 4, 2, 6, 4, 4, 3, 1, 1, 4];
+/// Width of each column in the shipped layout of lines of fixed length.
+const TEXT_WIDTHS: [usize; 15] = [32, 4, 16, 16, 2, 10, 10, 4, 12, 8, 8, 6, 2, 2, 8];
+
+/// The shipped layout that a format is, if it is one.
+pub(crate) fn layout(format: &str) -> Option<&'static str> {
+    match format {
+        "text" => Some("fixed-text"),
+        "binary" => Some("packed-binary"),
+        _ => None,
+    }
+}
 
 /// The header and the valid records of a day, cell by cell.
 pub(crate) fn day() -> (String, Vec<Vec<String>>) {
@@ -33,6 +44,10 @@ pub(crate) fn write(path: &Path, format: &str, header: &str, rows: &[Vec<String>
             writeln!(file, "{header}").unwrap();
             cycled.for_each(|row| writeln!(file, "{}", row.join(",")).unwrap());
         }
+        "text" => cycled.for_each(|row| {
+            row.iter().zip(TEXT_WIDTHS).for_each(|(cell, width)| write!(file, "{cell:<width$}").unwrap());
+            writeln!(file).unwrap();
+        }),
         "binary" => cycled.for_each(|row| file.write_all(&packed(row)).unwrap()),
         "parquet" => {
             let mut writer = ArrowWriter::try_new(file, Arc::new(schema(header)), None).unwrap();
@@ -44,7 +59,7 @@ pub(crate) fn write(path: &Path, format: &str, header: &str, rows: &[Vec<String>
             batches(header, rows, records, |batch| writer.write(&batch).unwrap());
             writer.finish().unwrap();
         }
-        other => panic!("`{other}` is not csv, binary, parquet or arrow"),
+        other => panic!("`{other}` is not csv, text, binary, parquet or arrow"),
     }
 }
 

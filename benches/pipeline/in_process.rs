@@ -7,6 +7,8 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow_array::RecordBatchReader;
+use arrow_ipc::writer::StreamWriter;
 use claviger::audit::{Blinding, Leaf, Salts, Tree};
 use claviger_bulk_mac::{BulkMac, Cipher, Keys, LastStep, PerRow};
 use claviger_card_schemes::{
@@ -15,6 +17,7 @@ use claviger_card_schemes::{
 };
 use claviger_hsm_api::{Algorithm, Batch, KeyVersion, LegOutcome, LegValue, Outcome, Recipe, Secret};
 use claviger_hsm_engine::{EngineError, PlainKey, run};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::clock::thread_time;
 use super::files;
@@ -23,6 +26,9 @@ use super::files;
 const BATCH: usize = 4096;
 /// Bytes that are read at once, as the command does.
 const PIECE: usize = 256 << 10;
+/// Rows of a batch of Arrow that the command makes.
+const ROWS: usize = 8192;
+
 /// How far the records go.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
@@ -76,12 +82,11 @@ impl Day {
     /// Nanoseconds of processor time that the whole file takes.
     pub(crate) fn time(&self, file: &Path, format: &str, stage: Stage) -> f64 {
         let begun = thread_time();
-        let mut file = File::open(file).unwrap();
-        let mut reader = match format {
-            "csv" => Reader::Csv(CsvReader::new(Columns::of_records(), 4096, 0)),
-            "binary" => self.scheme.layout_reader("packed-binary", 0).unwrap(),
-            "arrow" => Reader::Arrow(ArrowReader::new(Columns::of_records(), 64 << 20, 0)),
-            other => panic!("`{other}` is not csv, binary or arrow"),
+        let mut pieces = Pieces::of(file, format);
+        let mut reader = match (files::layout(format), format) {
+            (Some(layout), _) => self.scheme.layout_reader(layout, 0).unwrap(),
+            (None, "csv") => Reader::Csv(CsvReader::new(Columns::of_records(), 4096, 0)),
+            _ => Reader::Arrow(ArrowReader::new(Columns::of_records(), 64 << 20, 0)),
         };
         let mut sink = Sink {
             verifier: TacVerifier::new(Arc::clone(&self.scheme), self.selectable.clone()),
@@ -96,15 +101,12 @@ impl Day {
             valid: 0,
             records: 0,
         };
-        let mut piece = vec![0; PIECE];
         let mut open = false;
-        loop {
-            let read = file.read(&mut piece).unwrap();
-            match read {
-                0 => break,
-                _ if stage == Stage::Read => drop(black_box(&piece)),
-                _ if open => reader.feed(&piece[..read], &mut sink).map_err(|_| "the file cannot be read").unwrap(),
-                _ => open = reader.open(&piece[..read]).unwrap(),
+        while let Some(piece) = pieces.next() {
+            match stage {
+                Stage::Read => drop(black_box(piece)),
+                _ if open => reader.feed(piece, &mut sink).map_err(|_| "the file cannot be read").unwrap(),
+                _ => open = reader.open(piece).unwrap(),
             }
         }
         if stage > Stage::Read {
@@ -116,6 +118,42 @@ impl Day {
             assert_eq!(sink.valid, sink.records, "every record is valid");
         }
         spent
+    }
+}
+
+/// What a reader is fed with: the file as it is, or the rows of Parquet as Arrow, as the command sends them.
+enum Pieces {
+    File(File, Vec<u8>),
+    Parquet { batches: ParquetRecordBatchReader, written: Box<StreamWriter<Vec<u8>>>, begun: bool },
+}
+
+impl Pieces {
+    fn of(file: &Path, format: &str) -> Self {
+        let file = File::open(file).unwrap();
+        if format != "parquet" {
+            return Self::File(file, vec![0; PIECE]);
+        }
+        let batches = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().with_batch_size(ROWS).build().unwrap();
+        let written = Box::new(StreamWriter::try_new(Vec::new(), &batches.schema()).unwrap());
+        Self::Parquet { batches, written, begun: false }
+    }
+
+    fn next(&mut self) -> Option<&[u8]> {
+        match self {
+            Self::File(file, piece) => {
+                let read = file.read(piece).unwrap();
+                (read > 0).then(|| &piece[..read])
+            }
+            Self::Parquet { batches, written, begun } => {
+                let batch = batches.next()?.unwrap();
+                // The first piece begins with the schema.
+                if std::mem::replace(begun, true) {
+                    written.get_mut().clear();
+                }
+                written.write(&batch).unwrap();
+                Some(written.get_ref())
+            }
+        }
     }
 }
 

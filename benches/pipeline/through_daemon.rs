@@ -30,8 +30,8 @@ pub(crate) fn measure(folder: &Path, file: &Path, format: &str) -> Run {
     let mut verify = as_name(&data, "clearing");
     verify.args(["transactions", "verify", file.to_str().unwrap(), "--tenant", "demo", "--scheme", "cjt166", "--json"]);
     verify.args(["--out", out.to_str().unwrap()]);
-    if format == "binary" {
-        verify.args(["--format", "packed-binary"]);
+    if let Some(layout) = files::layout(format) {
+        verify.args(["--format", layout]);
     }
     let mut cli = verify.stdout(Stdio::piped()).spawn().unwrap();
     let peak = watch(&mut cli);

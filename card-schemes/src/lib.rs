@@ -32,7 +32,7 @@ pub use piece::Piece;
 pub use profile::{ProfileError, RoleFinish};
 pub use purse::PurseStep;
 pub use records::{
-    ArrowReader, Columns, CsvReader, FormatError, LineFault, ReadError, Reader, RecordSink, record_id_of,
+    ArrowReader, Columns, CsvReader, FormatError, LineFault, ReadError, Reader, RecordSink, append_record_id,
 };
 pub use request_error::RequestError;
 pub use role::{CardKey, Role, SchemeError};

@@ -9,7 +9,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State as Shared};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use claviger_card_schemes::{Columns, CsvReader, Field, FieldSet, LineFault, Reader, Reason, record_id_of};
+use claviger_card_schemes::{Columns, CsvReader, Field, FieldSet, LineFault, Reader, Reason, append_record_id};
 use claviger_client::{
     AuthenticateCard, CardApdu, CardCommand, CardKeySet, Personalise, PersonaliseParameters, PersonaliseResult, Valid,
     WriteKey,
@@ -217,7 +217,7 @@ impl Job for CardLines {
     fn run(&mut self, ids: &Ids, out: &mut Vec<u8>) -> Result<(), ServiceError> {
         let mut ids = ids.iter();
         self.0.run(|card| {
-            out.extend_from_slice(&record_id_of(ids.next().unwrap_or_default()));
+            append_record_id(ids.next().unwrap_or_default(), out);
             // Writing to memory cannot fail.
             let _ = match card {
                 Ok(key_set) => {

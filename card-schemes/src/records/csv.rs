@@ -2,8 +2,6 @@
 //!
 //! A record never holds a line break, so a quote that is left open harms its own line only.
 
-use std::borrow::Cow;
-
 use super::block::{self, Block};
 use super::line::{Line, LinePlan};
 use super::{Columns, FormatError, LineFault, RecordSink, is_record_id};
@@ -33,9 +31,10 @@ impl Header {
         Ok(Self { columns, last, plan })
     }
 
-    /// Reads a line cell by cell, whatever is in it. Every field is looked at, so that the fault reported is the first in
-    /// column order whatever the order in the file.
-    fn read_cells<'l>(&self, line: &'l [u8], block: &mut Block) -> Cow<'l, [u8]> {
+    /// Reads a line cell by cell, whatever is in it; gives the record id, which is put together in `unquoted` if it has
+    /// quotes. Every field is looked at, so that the fault reported is the first in column order whatever the order in the
+    /// file.
+    fn read_cells<'l>(&self, line: &'l [u8], block: &mut Block, unquoted: &'l mut Vec<u8>) -> &'l [u8] {
         let mut cells = Cells { rest: Some(line) };
         let mut id = None;
         block.begin(1);
@@ -43,14 +42,28 @@ impl Header {
             let cell = cells.next().flatten();
             match column {
                 None => id = cell,
-                Some(field) => block.parse(*field, std::iter::once(cell.as_deref())),
+                // A quote in a field is a fault, one or two of them.
+                Some(field) => block.parse(*field, std::iter::once(cell.map(|cell| cell.bytes))),
             }
         }
         if cells.next().is_some() {
             block.blame(0, self.last);
         }
         block.settle();
-        id.unwrap_or_default()
+        match id {
+            Some(Cell { bytes, doubled: true }) => {
+                unquoted.clear();
+                let mut bytes = bytes.iter();
+                while let Some(byte) = bytes.next() {
+                    unquoted.push(*byte);
+                    if *byte == b'"' {
+                        bytes.next();
+                    }
+                }
+                unquoted
+            }
+            cell => cell.map_or(&[], |cell| cell.bytes),
+        }
     }
 
     /// Gives a line to the sink, read cell by cell.
@@ -58,28 +71,34 @@ impl Header {
         &self,
         line: &[u8],
         number: u64,
-        block: &mut Block,
+        alone: &mut Alone,
         sink: &mut S,
     ) -> Result<(), S::Error> {
-        let id = self.read_cells(line, block);
-        block.give(std::iter::once((&*id, number)), sink)
+        let id = self.read_cells(line, &mut alone.block, &mut alone.unquoted);
+        alone.block.give(std::iter::once((id, number)), sink)
     }
 }
 
-/// A record id as it is written into a CSV of verdicts.
-pub fn record_id_of(id: &[u8]) -> Cow<'_, [u8]> {
-    if has_either(id, b',', b'"') {
-        let mut quoted = vec![b'"'];
-        for c in id {
-            if *c == b'"' {
-                quoted.push(b'"');
-            }
-            quoted.push(*c);
-        }
-        quoted.push(b'"');
-        return Cow::Owned(quoted);
+/// Where a line is read that is read alone.
+#[derive(Default)]
+struct Alone {
+    block: Block,
+    unquoted: Vec<u8>,
+}
+
+/// Appends a record id as it is written into a CSV of verdicts.
+pub fn append_record_id(id: &[u8], to: &mut Vec<u8>) {
+    if !has_either(id, b',', b'"') {
+        return to.extend_from_slice(id);
     }
-    Cow::Borrowed(id)
+    to.push(b'"');
+    for byte in id {
+        if *byte == b'"' {
+            to.push(b'"');
+        }
+        to.push(*byte);
+    }
+    to.push(b'"');
 }
 
 /// Lines as they come, in pieces of any size.
@@ -97,7 +116,7 @@ pub struct CsvReader {
     lines: Vec<Line>,
     block: Block,
     /// Another line.
-    alone: Block,
+    alone: Alone,
 }
 
 impl CsvReader {
@@ -113,7 +132,7 @@ impl CsvReader {
             too_long: false,
             lines: Vec::with_capacity(block::MOST),
             block: Block::default(),
-            alone: Block::default(),
+            alone: Alone::default(),
         }
     }
 
@@ -248,13 +267,21 @@ impl CsvReader {
     }
 }
 
+/// A cell without the quotes around it.
+#[derive(Clone, Copy)]
+struct Cell<'a> {
+    bytes: &'a [u8],
+    /// Whether quotes stand twice in it, for one each.
+    doubled: bool,
+}
+
 /// The cells of a line; `Some(None)` is a cell whose quotes are wrong.
 struct Cells<'a> {
     rest: Option<&'a [u8]>,
 }
 
 impl<'a> Iterator for Cells<'a> {
-    type Item = Option<Cow<'a, [u8]>>;
+    type Item = Option<Cell<'a>>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.rest?;
@@ -263,38 +290,28 @@ impl<'a> Iterator for Cells<'a> {
         }
         let end = memchr::memchr(b',', rest).unwrap_or(rest.len());
         self.rest = rest.get(end + 1..);
-        Some(Some(Cow::Borrowed(&rest[..end])))
+        Some(Some(Cell { bytes: &rest[..end], doubled: false }))
     }
 }
 
 impl<'a> Cells<'a> {
-    fn quoted(&mut self, mut rest: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        let mut cell = Vec::new();
+    /// A cell from behind its first quote on.
+    fn quoted(&mut self, from: &'a [u8]) -> Option<Cell<'a>> {
+        self.rest = None;
+        let (mut end, mut doubled) = (0, false);
         loop {
-            let Some(end) = memchr::memchr(b'"', rest) else {
-                self.rest = None;
-                return None;
-            };
-            cell.extend_from_slice(&rest[..end]);
-            match rest.get(end + 1) {
-                Some(b'"') => {
-                    cell.push(b'"');
-                    rest = &rest[end + 2..];
-                }
+            end += memchr::memchr(b'"', &from[end..])?;
+            match from.get(end + 1) {
+                Some(b'"') => (end, doubled) = (end + 2, true),
                 Some(b',') => {
-                    self.rest = Some(&rest[end + 2..]);
-                    return Some(Cow::Owned(cell));
+                    self.rest = Some(&from[end + 2..]);
+                    break;
                 }
-                None => {
-                    self.rest = None;
-                    return Some(Cow::Owned(cell));
-                }
-                Some(_) => {
-                    self.rest = None;
-                    return None;
-                }
+                None => break,
+                Some(_) => return None,
             }
         }
+        Some(Cell { bytes: &from[..end], doubled })
     }
 }
 

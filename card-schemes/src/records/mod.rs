@@ -15,7 +15,7 @@ use crate::fields::{Field, FieldSet};
 use crate::scheme::CardScheme;
 
 pub use arrow::ArrowReader;
-pub use csv::{CsvReader, record_id_of};
+pub use csv::{CsvReader, append_record_id};
 pub(crate) use layout::LayoutReader;
 
 /// Longest record id, in bytes.

@@ -13,7 +13,7 @@ use claviger_hsm_api::{Algorithm, Finish, Input, KeyVersion, Leg, Message, Recip
 
 use crate::fields::{Field, FieldSet};
 use crate::piece::Piece;
-use crate::records::record_id_of;
+use crate::records::append_record_id;
 use crate::scheme::CardScheme;
 
 pub use verifier::{RunBatch, TacVerifier};
@@ -66,7 +66,7 @@ pub struct Verified {
 impl Verified {
     /// Appends the line `record_id,verdict,reason` of a CSV of verdicts, with its end.
     pub fn append_line(&self, id: &[u8], to: &mut Vec<u8>) {
-        to.extend_from_slice(&record_id_of(id));
+        append_record_id(id, to);
         // Nearly every record: no formatting.
         if *self == (Self { verdict: Verdict::Valid, reason: Reason::None }) {
             to.extend_from_slice(b",valid,\n");

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use claviger_card_schemes::{
-    ArrowReader, Columns, CsvReader, FieldSet, LineFault, ReadError, Reader, RecordSink, record_id_of,
+    ArrowReader, Columns, CsvReader, FieldSet, LineFault, ReadError, Reader, RecordSink, append_record_id,
 };
 use claviger_client::{JobBlinding, Scheme};
 use claviger_hsm_api::Verdict;
@@ -226,7 +226,9 @@ impl Walk {
         let shown = self.shown.display();
         let line =
             self.verdicts.next().with_context(|| format!("{shown} has fewer lines than there are records"))??;
-        let rest = line.as_bytes().strip_prefix(&*record_id_of(id));
+        let mut written = Vec::new();
+        append_record_id(id, &mut written);
+        let rest = line.as_bytes().strip_prefix(&written[..]);
         let rest = rest.and_then(|rest| rest.strip_prefix(b",")).with_context(|| {
             format!("{shown} has no verdict where that of record `{}` should be", String::from_utf8_lossy(id))
         })?;

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use arrow_array::{Array, RecordBatch, StringArray};
 use arrow_buffer::Buffer;
 use arrow_ipc::reader::StreamDecoder;
-use claviger_card_schemes::record_id_of;
+use claviger_card_schemes::append_record_id;
 
 use crate::cli::upload::{Answers, PIECE};
 
@@ -110,7 +110,7 @@ impl Verdicts {
         let mut text = std::mem::take(&mut self.scratch);
         text.clear();
         for row in 0..batch.num_rows() {
-            text.extend_from_slice(&record_id_of(ids.value(row).as_bytes()));
+            append_record_id(ids.value(row).as_bytes(), &mut text);
             writeln!(text, ",{},{}", verdicts.value(row), reasons.value(row))?;
         }
         self.write(&text)?;
