@@ -173,8 +173,20 @@ fn pair<V: Vector, const PAIR: usize>(target: &mut [V; 32], source: &[V; 32], re
         [bit(0), bit(1), bit(2), bit(3), bit(4), bit(5)]
     };
     let [a, b] = sbox::pair::<V, PAIR>(input(2 * PAIR), input(2 * PAIR + 1));
-    for (i, bit) in a.into_iter().chain(b).enumerate() {
-        let place = usize::from(PLACE[8 * PAIR + i]);
-        target[place] = target[place] ^ bit;
-    }
+    // One by one: of a loop the compiler would make one, and look each place up.
+    put::<V, PAIR, 0>(target, a[0]);
+    put::<V, PAIR, 1>(target, a[1]);
+    put::<V, PAIR, 2>(target, a[2]);
+    put::<V, PAIR, 3>(target, a[3]);
+    put::<V, PAIR, 4>(target, b[0]);
+    put::<V, PAIR, 5>(target, b[1]);
+    put::<V, PAIR, 6>(target, b[2]);
+    put::<V, PAIR, 7>(target, b[3]);
+}
+
+/// An output bit of two S-boxes where P puts it.
+#[inline(always)]
+fn put<V: Vector, const PAIR: usize, const BIT: usize>(target: &mut [V; 32], bit: V) {
+    let place = const { PLACE[8 * PAIR + BIT] as usize };
+    target[place] = target[place] ^ bit;
 }
