@@ -3,7 +3,7 @@
 mod error;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -64,7 +64,7 @@ pub struct Config {
     #[serde(default, rename = "window")]
     pub windows: Vec<WindowTable>,
     /// How much single tenants may have done.
-    #[serde(default, rename = "quota")]
+    #[serde(default, rename = "quota", deserialize_with = "one_for_each")]
     pub quotas: Vec<QuotaTable>,
     /// Where the calls of single tenants go first.
     #[serde(default, rename = "pin")]
@@ -125,12 +125,16 @@ impl CredentialName {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Bytes of a JSON body.
+    #[serde(deserialize_with = "at_least_one")]
     pub body_bytes: usize,
     /// Bytes of a line of a streamed file.
+    #[serde(deserialize_with = "at_least_one")]
     pub line_bytes: usize,
     /// Seconds for a request that is no stream, and between two pieces of one that is.
+    #[serde(deserialize_with = "at_least_one")]
     pub request_seconds: u64,
     /// Connections at once.
+    #[serde(deserialize_with = "at_least_one")]
     pub connections: usize,
     /// Seconds that running requests have when the daemon is told to stop.
     pub drain_seconds: u64,
@@ -159,7 +163,7 @@ pub struct PrincipalConfig {
     pub calls_per_second: Option<NonZeroU32>,
     /// Calls at once; no limit if left out.
     #[serde(default)]
-    pub calls_at_once: Option<usize>,
+    pub calls_at_once: Option<NonZeroUsize>,
 }
 
 /// A `[[network]]`: a name that policies know addresses by.
@@ -246,6 +250,25 @@ fn read_clock<'de, D: serde::Deserializer<'de>>(from: D) -> Result<TimeZone, D::
     zone.ok_or_else(|| serde::de::Error::custom(format!("`{text}` is no distance from UTC, as `+08:00`")))
 }
 
+/// A bound of none would let nobody do anything.
+fn at_least_one<'de, D: serde::Deserializer<'de>, N: Deserialize<'de> + Default + PartialEq>(
+    from: D,
+) -> Result<N, D::Error> {
+    let number = N::deserialize(from)?;
+    if number == N::default() { Err(serde::de::Error::custom("must be at least 1")) } else { Ok(number) }
+}
+
+/// Of two quotas of a tenant nobody could say which counts.
+fn one_for_each<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<QuotaTable>, D::Error> {
+    let quotas = Vec::<QuotaTable>::deserialize(from)?;
+    for (number, quota) in quotas.iter().enumerate() {
+        if quotas[..number].iter().any(|other| other.tenant == quota.tenant) {
+            return Err(serde::de::Error::custom(format!("tenant `{}` has two [[quota]] tables", quota.tenant)));
+        }
+    }
+    Ok(quotas)
+}
+
 /// The `[[backend]]` tables are read by themselves: each has its driver's settings too.
 fn read_apart<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<BackendConfig>, D::Error> {
     IgnoredAny::deserialize(from).map(|_| Vec::new())
@@ -317,7 +340,10 @@ impl Config {
 
     /// Where calls may go, and where they go first.
     pub fn routing(&self) -> RoutingConfig {
-        RoutingConfig { backends: self.backends.clone(), pins: self.pins.clone() }
+        let mut backends = self.backends.clone();
+        // A module is run by whom the daemon is, and not by root that started both.
+        backends.iter_mut().for_each(|backend| backend.user = backend.user.take().or_else(|| self.user.clone()));
+        RoutingConfig { backends, pins: self.pins.clone() }
     }
 
     /// What policies call networks, times and backends.
@@ -342,7 +368,8 @@ impl Config {
     /// How much callers and tenants may do.
     pub fn quota(&self) -> QuotaConfig {
         let of_caller = |table: &PrincipalConfig| {
-            let limits = CallerLimits { calls_per_second: table.calls_per_second, calls_at_once: table.calls_at_once };
+            let calls_at_once = table.calls_at_once.map(NonZeroUsize::get);
+            let limits = CallerLimits { calls_per_second: table.calls_per_second, calls_at_once };
             (table.uri.clone(), limits)
         };
         QuotaConfig {
@@ -362,111 +389,4 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Config;
-
-    const ROOM: &str = r#"[[backend]]
-name = "room-1"
-driver = "pkcs11"
-place = "hosted"
-workers = 2
-module = "/usr/lib/softhsm/libsofthsm2.so"
-token = { label = "city cards" }
-pin = { file = "room-1.pin" }
-"#;
-
-    fn error(text: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("claviger.toml");
-        std::fs::write(&path, text).unwrap();
-        Config::load_backends(&path).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_pin_in_the_wrong_place_is_not_told_again() {
-        for wrong in ["pin = \"4711\"", "pim = 4711 # the PIN", "pin = { flie = \"4711\" }"] {
-            let error = error(&ROOM.replace("pin = { file = \"room-1.pin\" }", wrong));
-            assert!(error.contains("line 8, ") && !error.contains("4711"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_table_is_explained_with_its_line_and_the_remedy() {
-        let twice = format!("{ROOM}{ROOM}");
-        let cases: [(&str, &str, String); 10] = [
-            ("line 3, ", "`pkcs11`", ROOM.replace("pkcs11", "pkcs-11")),
-            ("line 6, ", "expected one of `module`", ROOM.replace("module", "modul")),
-            ("line 4, ", "`on-prem`", ROOM.replace("hosted", "here")),
-            ("line 7, ", "`serial`", ROOM.replace("label", "slot")),
-            ("line 7, ", "its `label`, its `serial`", ROOM.replace("label = \"city cards\"", "")),
-            ("line 8, ", "`systemd-credential`", ROOM.replace("file =", "value =")),
-            ("line 1, ", "missing field `pin`", ROOM.replace("pin =", "# pin =")),
-            ("line 6, ", "at least 2", ROOM.replace("module =", "sessions = 1\nmodule =")),
-            ("line 10, ", "no other [[backend]]", twice),
-            ("line 1, ", "[[backend]]", ROOM.replace("[[backend]]", "[[backends]]")),
-        ];
-        for (place, remedy, text) in cases {
-            let error = error(&text);
-            assert!(error.contains(place) && error.contains(remedy), "{place}, {remedy}: {error}");
-            assert!(error.contains("claviger.toml: "), "{error}");
-        }
-    }
-
-    /// What each table knows, by its own words about a setting that it does not know, stands on the page.
-    #[test]
-    fn every_setting_stands_in_the_documentation() {
-        const PAGE: &str = include_str!("../docs/configuration.md");
-        let example = PAGE.split("```").nth(1).unwrap().strip_prefix("toml\n").unwrap();
-        let parse = |text: &str| Config::parse(text, std::path::Path::new("claviger.toml"));
-        parse(example).unwrap();
-        let headers = example.match_indices("\n[").map(|(at, _)| at + 1 + example[at + 1..].find('\n').unwrap() + 1);
-        let mut known = 0;
-        for at in [0].into_iter().chain(headers) {
-            let wrong = format!("{}no_such_setting = 1\n{}", &example[..at], &example[at..]);
-            let error = parse(&wrong).unwrap_err().to_string();
-            let names = error.split_once(", expected ").and_then(|(_, names)| names.lines().next());
-            for name in names.unwrap_or_default().split('`').skip(1).step_by(2) {
-                let stands = |line: &str| line.trim_start_matches("# ").trim_matches(['[', ']']).starts_with(name);
-                assert!(example.lines().any(stands), "`{name}` is not on the page: {error}");
-                known += 1;
-            }
-        }
-        assert!(known > 45, "{known} settings");
-    }
-
-    #[test]
-    fn networks_and_windows_that_are_none_are_named_with_their_line() {
-        const WHOLE: &str = r#"listen = "127.0.0.1:0"
-data = "data"
-tls = { certificate = "a", key = "b", client_ca = "c" }
-[[network]]
-name = "depot"
-addresses = ["10.1.0.0/16"]
-[[window]]
-name = "night"
-days = ["friday"]
-from = "22:00"
-until = "05:00"
-clock = "+08:00"
-"#;
-        let parse = |text: &str| Config::parse(text, std::path::Path::new("claviger.toml"));
-        let surroundings = parse(WHOLE).unwrap().surroundings();
-        assert_eq!((surroundings.networks.len(), surroundings.windows.len()), (1, 1));
-        for (line, right, wrong) in [
-            (6, "10.1.0.0/16", "10.1.0.0/99"),
-            (9, "friday", "freitag"),
-            (10, "22:00", "25:00"),
-            (12, "+08:00", "Asia/Shanghai"),
-            (11, "until", "untill"),
-        ] {
-            let error = parse(&WHOLE.replace(right, wrong)).unwrap_err().to_string();
-            assert!(error.contains(&format!("line {line}, ")), "{wrong}: {error}");
-        }
-    }
-
-    #[test]
-    fn what_is_for_workers_is_not_for_the_embedded_backend() {
-        let error = error("[[backend]]\nname = \"here\"\ndriver = \"software\"\nworkers = 2\n");
-        assert!(error.contains("line 4, column 1") && error.contains("`workers`"), "{error}");
-    }
-}
+mod tests;

@@ -63,6 +63,7 @@ pub use keys::factor;
 pub use outcome::{Moving, Outcome, Sealed};
 pub use personalise::{CardFault, PersonaliseJob};
 pub use policies::PolicyStatus;
+pub use quotas::Turn;
 pub use quotas::{CallerLimits, QuotaConfig};
 use quotas::{Quotas, TooMany};
 pub use transactions::VerifyJob;
@@ -116,12 +117,14 @@ pub struct Caller {
     asked: Option<Arc<Asked>>,
     /// The ceremony that it takes a step of.
     ceremony: Option<InCeremony>,
+    /// That it is among the calls that its limits let in.
+    turn: Option<Arc<Turn>>,
 }
 
 impl Caller {
     /// A caller who comes without approvals, and the certificates by which it is let in.
     pub fn new(principal: Arc<Principal>, source: IpAddr, chain: Arc<[CertificateDer<'static>]>) -> Self {
-        Self { principal, source, chain, approval: None, asked: None, ceremony: None }
+        Self { principal, source, chain, approval: None, asked: None, ceremony: None, turn: None }
     }
 
     /// Whether it would be let in as the same caller now: it may have been revoked, or have other duties.
@@ -133,6 +136,17 @@ impl Caller {
     #[must_use]
     pub fn under(self, approval: Option<String>) -> Self {
         Self { approval, ..self }
+    }
+
+    /// The same, let in.
+    #[must_use]
+    pub fn let_in(self, turn: Option<Arc<Turn>>) -> Self {
+        Self { turn, ..self }
+    }
+
+    /// What says that it was let in: whoever does what it asks holds it until that is done.
+    pub fn take_turn(&mut self) -> Option<Arc<Turn>> {
+        self.turn.take()
     }
 
     /// The proposal that it may use for an action, and how many have approved it.
@@ -272,22 +286,25 @@ impl Service {
     /// [`ServiceError`].
     pub async fn execute(self: &Arc<Self>, caller: &Caller, operation: Operation) -> Result<Outcome, ServiceError> {
         let action = operation.action();
-        let turn = match self.quotas.enter(caller.principal.to_string()) {
-            Ok(turn) => turn,
+        let caller = self.with_approvals(caller, &operation).await?;
+        self.perform_operation(&caller, action, operation).await
+    }
+
+    /// Lets a call in, if its caller's limits do: before anything of it is read but who asks.
+    ///
+    /// # Errors
+    /// [`ServiceError::TooMany`], or that it cannot be written down.
+    pub async fn let_in(&self, caller: &Caller) -> Result<Arc<Turn>, ServiceError> {
+        match self.quotas.enter(caller.principal.to_string()) {
+            Ok(turn) => Ok(Arc::new(turn)),
             Err(TooMany { error, is_news }) => {
                 // Whoever asks too much does not fill the log as well.
                 if is_news {
-                    self.audit.append(refused(caller, action, &[], error.code())).await?;
+                    self.audit.append(refused(caller, "call", &[], error.code())).await?;
                 }
-                return Err(error);
+                Err(error)
             }
-        };
-        let outcome = match self.with_approvals(caller, &operation).await {
-            Ok(caller) => self.perform_operation(&caller, action, operation).await,
-            Err(error) => Err(error),
-        };
-        drop(turn);
-        outcome
+        }
     }
 
     async fn perform_operation(

@@ -267,5 +267,8 @@ fn view(entry: &Entry) -> Key {
         behind: entry.behind().into_iter().map(|replica| replica.backend.clone()).collect(),
         places: record.places.iter().map(|place| place.as_str().to_owned()).collect(),
         created: record.created.to_string(),
+        protect_from: record.validity.protect_from.map(|time| time.to_string()),
+        protect_until: record.validity.protect_until.map(|time| time.to_string()),
+        verify_until: record.validity.verify_until.map(|time| time.to_string()),
     }
 }

@@ -140,6 +140,7 @@ pub fn router(state: State) -> Router {
             Refusal::new(405, "no_method", "this address does not take this method")
         })
         .layer(axum::Extension(status::Document(document)))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), status::let_in))
         .layer(axum::middleware::from_fn_with_state(state.clone(), status::written_down))
         .layer(axum::middleware::from_fn(status::count))
         .with_state(state)
@@ -162,9 +163,15 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 }
 
 /// Asks the service. Once begun, an operation ends and is written down even if the caller hangs up.
-async fn execute(service: &Arc<Service>, caller: Caller, operation: Operation) -> Result<Outcome, Refusal> {
+async fn execute(service: &Arc<Service>, mut caller: Caller, operation: Operation) -> Result<Outcome, Refusal> {
     let service = Arc::clone(service);
-    let executed = ToTheEnd::new(async move { service.execute(&caller, operation).await }).await;
+    let turn = caller.take_turn();
+    let executed = ToTheEnd::new(async move {
+        let outcome = service.execute(&caller, operation).await;
+        drop(turn);
+        outcome
+    });
+    let executed = executed.await;
     // A panic is a fault of ours.
     executed.unwrap_or(Err(ServiceError::Internal)).map_err(Refusal::from)
 }

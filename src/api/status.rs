@@ -132,6 +132,23 @@ pub(super) async fn written_down(Shared(state): Shared<State>, request: Request,
     }
 }
 
+/// Lets a caller's requests in as its limits say, whatever they ask, and before their bodies are read.
+pub(super) async fn let_in(Shared(state): Shared<State>, mut request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<Option<Caller>>().cloned().flatten();
+    let Some(caller) = caller.filter(|_| request.uri().path().starts_with("/v1/")) else {
+        return next.run(request).await;
+    };
+    match state.service.let_in(&caller).await {
+        Ok(turn) => {
+            request.extensions_mut().insert(Some(caller.let_in(Some(Arc::clone(&turn)))));
+            let response = next.run(request).await;
+            drop(turn);
+            response
+        }
+        Err(error) => Refusal::from(error).into_response(),
+    }
+}
+
 /// Counts requests by route and status, and how long they took until the answer began.
 pub(super) async fn count(request: Request, next: Next) -> Response {
     let route =

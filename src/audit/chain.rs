@@ -51,6 +51,12 @@ pub enum ChainError {
         /// The last checkpoint that is.
         after: u64,
     },
+    /// The signed end that stands beside it, or was kept elsewhere, is nobody's.
+    #[error("the signed end of record {seq} is not signed by the key that it names: it is none, whatever the log is")]
+    FalseEnd {
+        /// The record that it speaks of.
+        seq: u64,
+    },
     /// Whoever can write the file can make such a log.
     #[error("no record of it is signed")]
     Unsigned,
@@ -74,7 +80,7 @@ impl ChainError {
     /// The line at which it shows.
     pub fn line(&self) -> Option<u64> {
         match self {
-            Self::Read(_) | Self::Unsigned | Self::Foreign { .. } => None,
+            Self::Read(_) | Self::FalseEnd { .. } | Self::Unsigned | Self::Foreign { .. } => None,
             Self::NotARecord { line }
             | Self::Broken { line }
             | Self::Changed { line }
@@ -248,6 +254,14 @@ fn hash(record: &Record) -> serde_json::Result<String> {
     Ok(hex::encode(Sha256::digest(serde_json::to_vec(record)?)))
 }
 
+/// Whether this is what a crash in the middle of a write may leave of a record: its beginning, or the zeros of a file that has
+/// grown before its bytes were there.
+fn may_be_torn(text: &[u8], seq: u64) -> bool {
+    let begin = format!("{{\"seq\":{seq},");
+    let shared = text.len().min(begin.len());
+    text.iter().all(|byte| *byte == 0) || text[..shared] == begin.as_bytes()[..shared]
+}
+
 /// Checks a whole log, up to the signed end beside it if there is one. A last line without its line break is the trace of a crash in the middle of a
 /// write: nothing was answered on it, so it does not count.
 ///
@@ -266,10 +280,16 @@ pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Resul
     let (mut checkpoints, mut signed, mut keys) = (0, 0, Vec::new());
     let (mut text, mut torn, mut sets) = (Vec::new(), 0, Sets::default());
     let mut unsigned = Unsigned::default();
+    if let Some(end) = end.filter(|end| !end.is_authentic()) {
+        return Err(ChainError::FalseEnd { seq: end.seq });
+    }
     for line in 1.. {
         text.clear();
         let read = reader.read_until(b'\n', &mut text)?;
         if text.last() != Some(&b'\n') {
+            if !may_be_torn(&text, head.seq + 1) {
+                return Err(ChainError::NotARecord { line });
+            }
             torn = read;
             break;
         }
@@ -299,7 +319,7 @@ pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Resul
         sets.saw(&record.event);
         unsigned.push(&record);
         head = Head { seq: record.seq, hash: claimed };
-        if end.is_some_and(|end| end.seq == head.seq && (end.hash != head.hash || !end.is_authentic())) {
+        if end.is_some_and(|end| end.seq == head.seq && end.hash != head.hash) {
             return Err(ChainError::Rewritten { line, after: signed });
         }
     }
@@ -397,5 +417,29 @@ mod tests {
         let mut foreign = log(2);
         foreign.push("{}".to_owned());
         assert!(matches!(check(&foreign), Err(ChainError::NotARecord { line: 3 })));
+    }
+
+    #[test]
+    fn what_a_crash_leaves_at_the_end_is_told_from_what_it_cannot() {
+        let whole = log(3).join("\n") + "\n";
+        let next = log(4)[3].clone();
+        for (end, torn) in [
+            (&next[..1], true),
+            (&next[..9], true),
+            (&next[..], true),
+            ("\0\0\0", true),
+            ("garbage", false),
+            ("{}", false),
+        ] {
+            match verify_lines(format!("{whole}{end}").as_bytes(), None) {
+                Ok(verified) => assert!(torn && (verified.head.seq, verified.torn) == (3, end.len()), "{end}"),
+                Err(ChainError::NotARecord { line: 4 }) => assert!(!torn, "{end}"),
+                Err(error) => unreachable!("{end}: {error}"),
+            }
+        }
+        // A signed end whose signature is none says nothing of the log.
+        let mut end = Signer::of(&[1; 32]).unwrap().sign(3, &"00".repeat(32)).unwrap();
+        end.signature = "00".repeat(64);
+        assert!(matches!(verify_lines(whole.as_bytes(), Some(&end)), Err(ChainError::FalseEnd { seq: 3 })));
     }
 }

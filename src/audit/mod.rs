@@ -24,6 +24,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead};
 use std::time::Duration;
 
+use claviger_hsm_api::KeyState;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use chain::SETS;
@@ -103,7 +104,7 @@ pub struct Event {
     /// The ceremony that it belongs to.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ceremony: String,
-    /// Of a `proposal` its words, of a vote the word and the signature, of a ceremony the number of its transcript's lines and
+    /// Of a key that was made the times of its use, of a `proposal` its words, of a vote the word and the signature, of a ceremony the number of its transcript's lines and
     /// the hash of the last.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub statement: String,
@@ -120,6 +121,17 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
 }
+
+impl Event {
+    /// Rows of its batches: records, MACs and cards, and not the keys that it lists or changes.
+    pub fn items(&self) -> u64 {
+        let of_batches = self.counts.iter().filter(|(what, _)| *what != KEYS && what.parse::<KeyState>().is_err());
+        of_batches.map(|(_, count)| count).sum()
+    }
+}
+
+/// What keys that were listed are counted by.
+pub(crate) const KEYS: &str = "keys";
 
 /// A policy set that a daemon goes by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -44,10 +44,11 @@ pub fn usage(log: impl BufRead, from: &str, until: &str) -> io::Result<BTreeMap<
         let counts = matches!(event.event.as_str(), "job-closed" | "job-aborted")
             || event.event == "decision" && event.decision == "allow";
         if counts {
+            let items = event.items();
             let of = Use { tenant: event.tenant, day: day.to_owned(), action: event.action };
             let used = used.entry(of).or_default();
             used.calls += 1;
-            used.items += event.counts.values().sum::<u64>();
+            used.items += items;
         }
     }
     Ok(used)

@@ -106,6 +106,12 @@ impl Audit {
         let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
         let verified = verify(path)?;
         let (head, signed) = (verified.head.clone(), verified.signed);
+        if signed > 0 && verified.end.is_none() {
+            tracing::warn!(
+                log = %path.display(),
+                "signed records stand in the audit log, and no signed end beside it: whether it was cut is not known"
+            );
+        }
         let last = if verified.unsigned > 0 { head.records() } else { signed };
         drop_half_line(&mut file, path)?;
         let (bringers, queue) = Queue::new();

@@ -71,7 +71,7 @@ pub(super) struct Anchors {
     #[arg(long, value_name = "FILE", requires = "log")]
     head: Option<PathBuf>,
     /// The only public key that may have signed, in hexadecimal; a log that nobody has signed is refused then
-    #[arg(long, value_name = "HEX", requires = "log")]
+    #[arg(long, value_name = "HEX", requires = "log", value_parser = public_key)]
     signed_by: Option<String>,
 }
 
@@ -99,6 +99,14 @@ impl Audit {
     }
 }
 
+/// A public key of Ed25519, or a point on P-256.
+fn public_key(text: &str) -> Result<String, String> {
+    match hex::decode(text).as_deref().map(<[u8]>::len) {
+        Ok(32 | 65) => Ok(text.to_ascii_lowercase()),
+        _ => Err("a public key has 64 or 130 hexadecimal digits".to_owned()),
+    }
+}
+
 /// What was wrong, if that is what it is; other errors pass.
 fn wrong(error: ChainError) -> anyhow::Result<ChainError> {
     match error {
@@ -117,7 +125,10 @@ impl Anchors {
     fn check(&self, log: &Path) -> Result<Verified, ChainError> {
         let mut verified = audit::verify(log)?;
         if let Some(path) = &self.head {
-            let head: SignedHead = serde_json::from_slice(&std::fs::read(path)?).map_err(std::io::Error::other)?;
+            let unreadable = |why: String| std::io::Error::other(format!("--head {}: {why}", path.display()));
+            let text = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+            let head: SignedHead =
+                serde_json::from_slice(&text).map_err(|error| unreadable(format!("is no signed end: {error}")))?;
             verified = audit::verify_lines(BufReader::new(File::open(log)?), Some(&head))?;
         }
         self.signed_by.as_ref().map_or(Ok(()), |key| verified.is_signed_by(key))?;

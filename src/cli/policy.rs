@@ -133,14 +133,22 @@ impl Source {
         if !plain.texts()?.is_empty() {
             bail!("{} has *.cedar files and a directory `production`: one or the other", root.display());
         }
-        let development = [production.clone()].into_iter().chain(Some(root.join("dev")).filter(|dev| dev.is_dir()));
-        let development = PolicySource::Directories(development.collect());
+        let development = root.join("dev");
+        if !development.is_dir() {
+            return Ok(vec![("production".to_owned(), PolicySource::Directory(production))]);
+        }
+        let development = PolicySource::Directories(vec![production.clone(), development]);
         Ok(two(PolicySource::Directory(production), development))
     }
 
     fn check(&self, output: &Output) -> anyhow::Result<ExitCode> {
         for (name, source) in self.sets()? {
-            let policies = Authorizer::load(&source)?.policies();
+            let authorizer = Authorizer::load(&source)?;
+            // A daemon would refuse it, whomever it knows.
+            if let Some(why) = authorizer.locks_out(&[]) {
+                bail!("{name}: {why}");
+            }
+            let policies = authorizer.policies();
             output.result(&json!({ "set": name, "policies": policies }), || {
                 format!("{name}: {} policies fit the schema", policies.len())
             });
@@ -200,7 +208,9 @@ fn set_of<'s>(case: &Case, sets: &'s [(&'s str, Authorizer)]) -> anyhow::Result<
 
 fn read_cases(directory: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let shown = || directory.display().to_string();
-    let entries = std::fs::read_dir(directory).with_context(shown)?;
+    let entries = std::fs::read_dir(directory).with_context(|| {
+        format!("{}: cases stand in a directory `tests` beside the sets; name the directory that has both", shown())
+    })?;
     let mut files = entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<PathBuf>>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();

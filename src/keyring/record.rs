@@ -59,6 +59,18 @@ pub struct Validity {
     pub verify_until: Option<Timestamp>,
 }
 
+impl Validity {
+    /// The times that there are, each with its name.
+    pub fn times(&self) -> impl Iterator<Item = (&'static str, Timestamp)> {
+        let times = [
+            ("protects from", self.protect_from),
+            ("protects until", self.protect_until),
+            ("verifies until", self.verify_until),
+        ];
+        times.into_iter().filter_map(|(name, time)| Some((name, time?)))
+    }
+}
+
 /// A key's copy in one backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {

@@ -6,6 +6,7 @@ use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
+use super::DEFAULT;
 use crate::audit::InForce;
 
 /// Where policies come from.
@@ -165,6 +166,9 @@ pub(super) fn load(source: &PolicySource) -> Result<Loaded, PolicyError> {
                 return Err(syntax(format!(
                     "the @id of {named} is not up to {LONGEST_NAME} bytes of letters, digits, `.-_`"
                 )));
+            }
+            if name == DEFAULT {
+                return Err(syntax(format!("the @id `{DEFAULT}` is what refusals name that no policy made")));
             }
             said("reason").ok_or_else(|| bare(format!("policy `{name}`"), "reason"))?;
             policies.add(policy.new_id(PolicyId::new(name))).map_err(|error| syntax(error.to_string()))?;

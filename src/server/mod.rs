@@ -2,6 +2,8 @@
 
 mod identity;
 mod paced;
+mod places;
+mod taken;
 mod tls;
 mod unread;
 
@@ -25,8 +27,10 @@ use crate::policy::Principal;
 use crate::service::Caller;
 pub use identity::{Principals, PrincipalsError};
 use paced::Paced;
+use places::Places;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
+use taken::Answers;
 pub use tls::TlsError;
 use tls::acceptor;
 use unread::Unread;
@@ -93,7 +97,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
-    let (handshakes, places) = (Arc::new(Semaphore::new(HANDSHAKES)), Arc::new(Semaphore::new(limits.connections)));
+    let (handshakes, places) = (Arc::new(Semaphore::new(HANDSHAKES)), Arc::new(Places::new(limits.connections)));
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -121,11 +125,19 @@ pub async fn serve(
         tokio::spawn(async move {
             let accepted = handshake(stream, tls).await;
             drop(greeting);
-            let Ok(_place) = places.try_acquire() else { return refused() };
             match accepted {
                 Ok(stream) => {
+                    let chain: Chain = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
+                    let shown = chain.first().map(identity::uris).unwrap_or_default().join(" ");
+                    let Some(_place) = places.take(&shown) else {
+                        tracing::warn!(%peer, caller = shown, "no place for another connection");
+                        turned_away(peer.ip(), &shown, "connections");
+                        return refused();
+                    };
                     // Callers that leave without a farewell are no news.
-                    if let Err(error) = connection(stream, peer, doors, router, watcher, patience, turned_away).await {
+                    if let Err(error) =
+                        connection(stream, chain, peer, doors, router, watcher, patience, turned_away).await
+                    {
                         tracing::debug!(%peer, %error, "connection broke off");
                     }
                 }
@@ -142,10 +154,13 @@ pub async fn serve(
     }
 }
 
+/// The certificates that a caller has shown.
+type Chain = Arc<[CertificateDer<'static>]>;
+
 /// Whose connection it is, as the door says now: who is no principal any more is none on an old connection either.
 #[derive(Clone)]
 struct Known {
-    chain: Arc<[CertificateDer<'static>]>,
+    chain: Chain,
     doors: Doors,
     peer: SocketAddr,
     turned_away: Turned,
@@ -189,8 +204,10 @@ async fn handshake(stream: TcpStream, tls: TlsAcceptor) -> Result<TlsStream<TcpS
     Ok(tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??)
 }
 
+#[expect(clippy::too_many_arguments, reason = "each its own thing, and one caller")]
 async fn connection(
     stream: TlsStream<TcpStream>,
+    chain: Chain,
     peer: SocketAddr,
     doors: Doors,
     router: axum::Router,
@@ -198,13 +215,15 @@ async fn connection(
     patience: Duration,
     turned_away: Turned,
 ) -> Result<(), Failure> {
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
     let known = Known { chain, turned_away, doors, peer, last: Arc::default() };
     let service = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(known.caller());
         let version = request.version();
         request.map(|body| axum::body::Body::new(Unread::new(body, version)))
     });
+    let answers = Answers::new(patience);
+    let of_answers = Arc::clone(&answers);
+    let service = service.map_response(move |response| response.map(|body| of_answers.watched(body)));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
     builder
@@ -216,5 +235,8 @@ async fn connection(
         .adaptive_window(true);
     let stream = TokioIo::new(Paced::new(stream, HANDSHAKE, patience));
     let serving = builder.serve_connection_with_upgrades(stream, TowerToHyperService::new(service));
-    watcher.watch(serving.into_owned()).await
+    tokio::select! {
+        served = watcher.watch(serving.into_owned()) => served,
+        () = answers.overdue() => Err("an answer was not taken in time".into()),
+    }
 }

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
-use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
+use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, X509Certificate};
 
 use crate::config::Tls;
 
@@ -33,8 +33,7 @@ pub(super) fn acceptor(config: &Tls) -> Result<(TlsAcceptor, Arc<dyn ClientCertV
     for certificate in &authorities {
         roots.add(certificate.clone()).map_err(|error| wrong(&config.client_ca, &error))?;
     }
-    let revoked =
-        config.crl.iter().map(|path| revocations(path, &authorities)).collect::<Result<Vec<_>, _>>()?.concat();
+    let revoked = revoked(config, &authorities)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .with_crls(revoked)
         .only_check_end_entity_revocation()
@@ -56,12 +55,43 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)
 }
 
-/// The revocation lists of a file. One without any would let in everybody who was revoked, and one that somebody else made in an
-/// authority's name would let nobody in.
-fn revocations(
-    path: &Path,
+/// A revocation list.
+struct RevocationList {
+    list: CertificateRevocationListDer<'static>,
+    /// The name of the authority, as it stands there.
+    issuer: Vec<u8>,
+    since: i64,
+}
+
+/// The newest list of each authority. If there are lists, each that certifies callers must have one: without it nobody of
+/// its gets in.
+fn revoked(
+    config: &Tls,
     authorities: &[CertificateDer<'_>],
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let mut lists: Vec<RevocationList> = Vec::new();
+    for path in &config.crl {
+        for list in revocations(path, authorities)? {
+            match lists.iter_mut().find(|other| other.issuer == list.issuer) {
+                // Only one is looked at: the one that came later knows what the other knew.
+                Some(other) if list.since > other.since => *other = list,
+                Some(_) => {}
+                None => lists.push(list),
+            }
+        }
+    }
+    let read = |authority| X509Certificate::from_der(authority).ok().map(|(_, certificate)| certificate);
+    for authority in authorities.iter().filter_map(|authority| read(authority)).filter(|_| !lists.is_empty()) {
+        if !lists.iter().any(|list| list.issuer == authority.subject().as_raw()) {
+            tracing::warn!(authority = %authority.subject(), "has no revocation list: nobody whom it certified itself gets in");
+        }
+    }
+    Ok(lists.into_iter().map(|list| list.list).collect())
+}
+
+/// The revocation lists of a file. One without any would let in everybody who was revoked, one that somebody else made in an
+/// authority's name would let nobody in.
+fn revocations(path: &Path, authorities: &[CertificateDer<'_>]) -> Result<Vec<RevocationList>, TlsError> {
     let wrong = |reason: String| TlsError { path: path.to_owned(), reason };
     let none = || wrong("there is no revocation list in it (PEM, BEGIN X509 CRL)".to_owned());
     let lists = CertificateRevocationListDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
@@ -69,15 +99,23 @@ fn revocations(
     if lists.is_empty() {
         return Err(none());
     }
-    for list in &lists {
-        let (_, read) = CertificateRevocationList::from_der(list)
+    let mut signed = Vec::new();
+    for list in lists {
+        let (_, read) = CertificateRevocationList::from_der(&list)
             .map_err(|error| wrong(format!("a revocation list in it cannot be read: {error}")))?;
         let named = authorities.iter().filter_map(|authority| Some(X509Certificate::from_der(authority).ok()?.1));
         let mut named = named.filter(|authority| authority.subject() == read.issuer()).peekable();
-        let is_of_nobody = named.peek().is_none();
-        if !is_of_nobody && !named.any(|authority| read.verify_signature(authority.public_key()).is_ok()) {
+        if named.peek().is_none() {
+            // Of an authority that one of them has certified: callers show that certificate, and the list is held to it then.
+            tracing::warn!(path = %path.display(), issuer = %read.issuer(), "a revocation list of none of `client_ca`");
+        } else if !named.any(|authority| read.verify_signature(authority.public_key()).is_ok()) {
             return Err(wrong(format!("a revocation list of {} is not signed by that authority", read.issuer())));
         }
+        if read.next_update().is_some_and(|next| next < ASN1Time::now()) {
+            tracing::warn!(path = %path.display(), issuer = %read.issuer(), "a newer revocation list should be there by now");
+        }
+        let (issuer, since) = (read.issuer().as_raw().to_vec(), read.last_update().timestamp());
+        signed.push(RevocationList { list: list.clone(), issuer, since });
     }
-    Ok(lists)
+    Ok(signed)
 }

@@ -253,13 +253,7 @@ impl Service {
             line("rank", attributes.rank.as_str()),
             line("ceiling", attributes.ceiling),
         ];
-        let validity = &request.validity;
-        let periods = [
-            ("protects from", validity.protect_from),
-            ("protects until", validity.protect_until),
-            ("verifies until", validity.verify_until),
-        ];
-        lines.extend(periods.into_iter().filter_map(|(name, at)| Some(line(name, at?))));
+        lines.extend(request.validity.times().map(|(name, at)| line(name, at)));
         let made_in = if origin == Origin::Adopted { "held by" } else { "made in the first that can of" };
         lines.push(line(made_in, self.in_backends(backends.iter().map(String::as_str))));
         let places: Vec<&str> = record.places.iter().map(|place| place.as_str()).collect();

@@ -107,7 +107,7 @@ impl Service {
         let outcome = result.as_ref().map_or_else(ServiceError::code, |_| "done").to_owned();
         let event = Event { outcome, ..permitted(caller, permit, event) };
         if result.is_ok() {
-            self.quotas.used(&event.tenant, event.counts.values().sum());
+            self.quotas.used(&event.tenant, event.items());
         }
         self.audit.append(event).await?;
         result

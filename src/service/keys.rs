@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::exchange::path;
 use super::{Caller, Service, ServiceError, blocking};
-use crate::audit::Event;
+use crate::audit::{Event, KEYS};
 use crate::keyring::{Entry, KeyRecord, KeyringError, Origin};
 use crate::operation::{KeyRef, KeyRequest};
 use crate::policy::{Permit, Resource};
@@ -85,7 +85,7 @@ impl Service {
         }
         let resources: Vec<Resource> = entries.iter().map(|entry| Resource::of(entry)).collect();
         let permit = self.decide(caller, action, &resources, entries.len() as u64).await?;
-        let event = Event { tenant, counts: [("keys".to_owned(), entries.len() as u64)].into(), ..Event::default() };
+        let event = Event { tenant, counts: [(KEYS.to_owned(), entries.len() as u64)].into(), ..Event::default() };
         self.settle(caller, &permit, event, Ok(entries)).await
     }
 
@@ -294,7 +294,11 @@ impl Service {
     ) -> Result<Arc<Entry>, ServiceError> {
         let label = format!("{} {} {}", request.name, request.algorithm, request.version);
         let kcv = result.as_ref().map(|entry| format!("{label} kcv {}", entry.record.kcv.value)).unwrap_or(label);
-        let event = Event { tenant: request.name.tenant().to_owned(), keys: vec![kcv], ..told };
+        let mut event = Event { tenant: request.name.tenant().to_owned(), keys: vec![kcv], ..told };
+        if event.statement.is_empty() {
+            let times: Vec<String> = request.validity.times().map(|(name, at)| format!("{name} {at}")).collect();
+            event.statement = times.join(", ");
+        }
         self.settle(caller, permit, event, result).await
     }
 }

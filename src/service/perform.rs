@@ -105,7 +105,7 @@ impl Service {
                 event.counts = counts(&ran.outcome);
                 event.backends = vec![ran.on];
                 plant(&audit, &mut event, job, leaves)?;
-                quotas.used(&event.tenant, event.counts.values().sum());
+                quotas.used(&event.tenant, event.items());
                 Ok((ran.outcome, event.job.clone()))
             });
             result.as_ref().map_or_else(ServiceError::code, |_| "done").clone_into(&mut event.outcome);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
@@ -51,13 +51,19 @@ struct CallerState {
     told: Option<Instant>,
 }
 
-/// A call that is under way.
-pub(super) struct Turn<'q> {
-    quotas: &'q Quotas,
+/// A call that is under way, for as long as this lives.
+pub struct Turn {
+    quotas: Arc<Quotas>,
     principal: String,
 }
 
-impl Drop for Turn<'_> {
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Turn").field(&self.principal).finish()
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(caller) = self.quotas.lock().callers.get_mut(&self.principal) {
             caller.under_way = caller.under_way.saturating_sub(1);
@@ -95,7 +101,7 @@ impl Quotas {
     }
 
     /// Lets a caller's call in, if its limits do.
-    pub(super) fn enter(&self, principal: String) -> Result<Turn<'_>, TooMany> {
+    pub(super) fn enter(self: &Arc<Self>, principal: String) -> Result<Turn, TooMany> {
         let mut state = self.lock();
         let limits = state.config.callers.get(&principal).copied().unwrap_or_default();
         let caller = state.callers.entry(principal.clone()).or_default();
@@ -118,7 +124,7 @@ impl Quotas {
         }
         caller.under_way += 1;
         drop(state);
-        Ok(Turn { quotas: self, principal })
+        Ok(Turn { quotas: Arc::clone(self), principal })
     }
 
     /// Whether a tenant may have so many items more done today.

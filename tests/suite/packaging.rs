@@ -108,6 +108,42 @@ fn the_example_configuration_is_right_and_every_asset_is_there() {
     }
 }
 
+/// The policies that are installed pass the cases that are installed.
+#[test]
+fn installed_policies_are_whole() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest: toml::Table = std::fs::read_to_string(root.join("Cargo.toml")).unwrap().parse().unwrap();
+    let installed = tempfile::tempdir().unwrap();
+    for asset in manifest["package"]["metadata"]["deb"]["assets"].as_array().unwrap() {
+        let [from, to] = [0, 1].map(|at| asset[at].as_str().unwrap());
+        let Some(to) = to.strip_prefix("usr/share/claviger/policies/") else { continue };
+        let (folder, names) = from.rsplit_once('/').unwrap();
+        std::fs::create_dir_all(installed.path().join(to)).unwrap();
+        for file in std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            if name.ends_with(names.trim_start_matches('*')) {
+                std::fs::copy(&file, installed.path().join(to).join(name)).unwrap();
+            }
+        }
+    }
+    let directory = installed.path().to_str().unwrap();
+    for command in ["check", "test"] {
+        let output = crate::daemon::cli(&["policy", command, directory]);
+        assert!(output.status.success(), "{command}: {}", crate::daemon::words(&output));
+    }
+    // One set has no cases of its own, and says where they are; one that locks everybody out is as bad here as in a daemon.
+    let output = crate::daemon::cli(&["policy", "test", installed.path().join("production").to_str().unwrap()]);
+    assert!(crate::daemon::words(&output).contains("name the directory that has both"));
+    let nobody = "@id(\"nobody\") @reason(\"nobody does anything\") forbid (principal, action, resource);";
+    for (text, told) in [(nobody.to_owned(), "ever unseal"), (nobody.replace("\"nobody\"", "\"default\""), "`default`")]
+    {
+        let set = tempfile::tempdir().unwrap();
+        std::fs::write(set.path().join("own.cedar"), text).unwrap();
+        let output = crate::daemon::cli(&["policy", "check", set.path().to_str().unwrap()]);
+        assert!(!output.status.success() && crate::daemon::words(&output).contains(told));
+    }
+}
+
 #[test]
 fn every_command_has_a_page_and_every_shell_its_completions() {
     let folder = tempfile::tempdir().unwrap();

@@ -60,6 +60,41 @@ async fn callers_that_ask_too_much_are_told_when_to_come_again() {
     macs(&client, 1).await.unwrap();
 }
 
+/// Whatever is asked counts, and from the header on.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_nothing_count_and_so_do_those_that_have_not_come_whole() {
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let whole = configuration(&daemon);
+    let client = daemon.client("card-management");
+    assert!(reload(&daemon, &limited(&whole, "calls_per_second = 2")).await.contains("done"));
+    let wrong = serde_json::json!({ "no": "body" });
+    let mut codes = std::collections::BTreeMap::<String, u32>::new();
+    for number in 0..30 {
+        let path = ["/v1/nothing", "/v1/keys/import", "/v1/mac/generate"][number % 3];
+        let told = problem(client.post::<serde_json::Value>(path, &wrong).await);
+        *codes.entry(told.code).or_default() += 1;
+    }
+    assert!(codes["too_many"] >= 20 && codes.len() > 1, "{codes:?}");
+
+    assert!(reload(&daemon, &limited(&whole, "calls_at_once = 1")).await.contains("done"));
+    let begun = daemon.client("card-management");
+    let (more, pieces) = tokio::sync::mpsc::unbounded_channel::<Result<bytes::Bytes, std::io::Error>>();
+    more.send(Ok(bytes::Bytes::from_static(b"{"))).unwrap();
+    let pieces = futures_util::stream::unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) });
+    let held = tokio::spawn(async move {
+        begun.stream("/v1/mac/generate", &(), "application/json", Box::pin(pieces)).await.map(drop)
+    });
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while macs(&client, 1).await.is_ok() {
+        assert!(std::time::Instant::now() < until, "a body that is still to come counts for nothing");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(more);
+    assert!(held.await.unwrap().is_err());
+    macs(&client, 1).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_has_its_items_and_no_more_and_the_log_says_what_it_used() {
     let daemon = Daemon::start();

@@ -213,9 +213,9 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
     let read = |name: &str| std::fs::read_to_string(daemon.data().join(name)).unwrap();
     let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), KeyPair::from_pem(&read("ca-key.pem")).unwrap()).unwrap();
     let whole = configuration(&daemon);
-    let list = |revoked: Vec<RevokedCertParams>, issuer: &Issuer<'_, KeyPair>| {
+    let list_of = |year, revoked: Vec<RevokedCertParams>, issuer: &Issuer<'_, KeyPair>| {
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2026, 1, 1),
+            this_update: date_time_ymd(year, 1, 1),
             next_update: date_time_ymd(2100, 1, 1),
             crl_number: SerialNumber::from(1u64),
             issuing_distribution_point: None,
@@ -224,6 +224,7 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
         };
         params.signed_by(issuer).unwrap().pem().unwrap()
     };
+    let list = |revoked, issuer: &_| list_of(2026, revoked, issuer);
     let officer = daemon.client("officer");
     let listed = async |client: &claviger_client::Client| {
         let filter = claviger_client::KeyFilter { tenant: "demo".to_owned(), scheme: None, role: None };
@@ -257,6 +258,14 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
         let said = reload(&daemon, &with_list).await;
         assert!(said.contains("revocation list") && !said.contains("\"done\""), "{said}");
         assert!(listed(&daemon.client("officer")).await.is_err() && listed(&daemon.client("auditor")).await.is_ok());
+    }
+
+    // Of two lists of one authority the newer counts, wherever it stands.
+    let older = list_of(2025, Vec::new(), &issuer);
+    for both in [format!("{older}{good}"), format!("{good}{older}")] {
+        std::fs::write(daemon.data().join("crl.pem"), both).unwrap();
+        assert!(reload(&daemon, &with_list).await.contains("done"));
+        assert!(listed(&daemon.client("officer")).await.is_err(), "a newer list has revoked it");
     }
 
     // Another authority, with a list of its own that revokes nobody.

@@ -349,3 +349,53 @@ async fn a_credential_of_systemd_opens_the_seal() {
     let elsewhere = cli(&["serve", "--config", &config]);
     assert!(words(&elsewhere).contains("has no `/`"), "{}", words(&elsewhere));
 }
+
+/// Whoever asks for an answer over HTTP/2 and opens no window for it is left, though its connection is as lively as any.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_taken_ends_its_connection() {
+    let daemon = Daemon::start();
+    let folder = tempfile::tempdir().unwrap();
+    let config = configure(folder.path(), &daemon, "");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("request_seconds = 5", "request_seconds = 2")).unwrap();
+    let file = folder.path().join("words");
+    std::fs::write(&file, PASSPHRASE).unwrap();
+    let sealed = cli(&["init", "--config", &config, "--passphrase-file", file.to_str().unwrap()]);
+    assert!(sealed.status.success(), "{}", words(&sealed));
+    let served = serve(&config);
+    let to = Connection { url: served.url.clone(), ..daemon.connection("clearing") };
+    let pem = [std::fs::read(&to.certificate).unwrap(), std::fs::read(&to.key).unwrap()].concat();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .tls_certs_only([reqwest::Certificate::from_pem(&std::fs::read(&to.ca).unwrap()).unwrap()])
+        .identity(reqwest::Identity::from_pem(&pem).unwrap())
+        .http2_initial_stream_window_size(1024)
+        .http2_prior_knowledge()
+        .build()
+        .unwrap();
+    let get = || client.get(format!("{}/openapi.json", to.url)).send();
+    assert!(get().await.unwrap().bytes().await.unwrap().len() > 100_000, "one who takes it gets it");
+    let answer = get().await.unwrap();
+    let begun = Instant::now();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(answer.bytes().await.is_err(), "it was kept for {:?}", begun.elapsed());
+}
+
+/// When a key may be used is said wherever the key is shown, and in the record of its making.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_says_when_it_may_be_used() {
+    let daemon = Daemon::start();
+    let times = ["2026-01-01T00:00:00Z", "2096-01-01T00:00:00Z", "2097-01-01T00:00:00Z"];
+    let [from, until, verify] = times.map(|time| Some(time.to_owned()));
+    let asked =
+        NewKey { protect_from: from.clone(), protect_until: until.clone(), verify_until: verify.clone(), ..key() };
+    let made: Key = daemon.client("officer").post("/v1/keys", &asked).await.unwrap();
+    assert_eq!((made.protect_from, made.protect_until, made.verify_until), (from, until, verify));
+    let shown = words(&daemon.cli("officer", &["keys", "show", &made.id]));
+    let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
+    let record = log.lines().find(|line| line.contains("\"action\":\"generate_key\"")).unwrap();
+    for (word, time) in ["protects from", "protects until", "verifies until"].into_iter().zip(times) {
+        let said = format!("{word} {time}");
+        assert!(shown.contains(&said) && record.contains(&said), "{said}: {shown} {record}");
+    }
+}

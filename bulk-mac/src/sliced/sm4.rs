@@ -20,14 +20,14 @@ impl Sliced for Sm4 {
     }
 
     #[inline(always)]
-    fn schedule<V: Vector>(cpu: V::Cpu, key: &Block<V>, schedule: &mut Self::Schedule<V>) {
+    fn schedule<V: Vector>(_: V::Cpu, key: &Block<V>, schedule: &mut Self::Schedule<V>) {
         let mut words = *key;
         for (word, constant) in words.as_chunks_mut::<4>().0.iter_mut().zip(FK) {
-            xor_constant(cpu, word, constant);
+            xor_constant(word, constant);
         }
         for (round, (kept, constant)) in schedule.iter_mut().zip(CK).enumerate() {
             let mut t = sum_of_others(&words, round);
-            xor_constant(cpu, &mut t, constant);
+            xor_constant(&mut t, constant);
             t = substitute(t);
             let word = word_mut(&mut words, round);
             xor(word.as_flattened_mut(), t.as_flattened());
@@ -101,12 +101,15 @@ fn turned_byte<V: Vector, const BY: usize, const BYTE: usize>(to: &mut Byte<V>, 
     }
 }
 
+/// `word ^= constant`, which everybody knows: bits of it may be branched upon.
 #[inline(always)]
-fn xor_constant<V: Vector>(cpu: V::Cpu, word: &mut Word<V>, constant: u32) {
-    for p in 0..32 {
-        let mask = u64::from(constant >> p & 1).wrapping_neg();
-        let bit = &mut word[3 - p / 8][p % 8];
-        *bit = *bit ^ V::splat(cpu, mask);
+fn xor_constant<V: Vector>(word: &mut Word<V>, constant: u32) {
+    for (byte, constant) in word.iter_mut().zip(constant.to_be_bytes()) {
+        for (p, bit) in byte.iter_mut().enumerate() {
+            if constant >> p & 1 == 1 {
+                *bit = !*bit;
+            }
+        }
     }
 }
 

@@ -261,6 +261,18 @@ pub struct Key {
     /// When it was made (RFC 3339).
     #[schema(example = "2026-11-20T08:00:00Z")]
     pub created: String,
+    /// From when it may protect (RFC 3339); open if absent, as the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2026-01-01T00:00:00Z")]
+    pub protect_from: Option<String>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2035-01-01T00:00:00Z")]
+    pub protect_until: Option<String>,
+    /// Until when it may verify what was protected before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2036-01-01T00:00:00Z")]
+    pub verify_until: Option<String>,
 }
 
 /// Keys of a tenant.

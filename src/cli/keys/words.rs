@@ -20,7 +20,7 @@ pub(super) fn details(key: &Key) -> String {
     };
     format!(
         "{}\n  in {}; may live {}\n  usage {}, mode {}, exportability {}; at most {} leaves a backend\n  \
-         {} at {}; kcv by {}{behind}",
+         {} at {}; kcv by {}{}{behind}",
         line(&Key { behind: Vec::new(), ..key.clone() }),
         if key.backends.is_empty() { "no backend".to_owned() } else { key.backends.join(", ") },
         key.places.join(", "),
@@ -31,7 +31,20 @@ pub(super) fn details(key: &Key) -> String {
         key.origin,
         key.created,
         key.kcv_rule,
+        period(key),
     )
+}
+
+/// When it may be used, if that is bounded.
+fn period(key: &Key) -> String {
+    let times = [
+        ("protects from", &key.protect_from),
+        ("protects until", &key.protect_until),
+        ("verifies until", &key.verify_until),
+    ];
+    let times: Vec<String> =
+        times.into_iter().filter_map(|(name, time)| Some(format!("{name} {}", time.as_ref()?))).collect();
+    if times.is_empty() { String::new() } else { format!("\n  {}", times.join(", ")) }
 }
 
 /// What may leave, and until when.
