@@ -4,10 +4,15 @@
     cargo bench --bench pipeline -- --json | python3 benches/plot.py > docs/pipeline.svg
     cargo bench --bench bulk_mac -- --json | python3 benches/plot.py > docs/bulk-mac.svg
 
-and, of several numbers of records, the cost of one as curves:
+and, of several numbers of records, the cost of one as curves; of a thousand at most, the cost of a whole call, which shows from
+where on the kernels are quicker than their peers:
 
-    for n in 1 16 256 4096 65536 1048576; do cargo bench --bench bulk_mac -- --workload tac --records $n --json; done |
-        python3 benches/plot.py > docs/bulk-mac-sizes.svg
+    for n in 1 16 256 4096 65536 1048576 10000000; do
+        cargo bench --bench bulk_mac -- --workload w --records $n --rounds 5 --json
+    done | python3 benches/plot.py > docs/bulk-mac-sizes.svg
+    for n in 1 2 4 8 16 20 24 32 64 128 192 256 512; do
+        cargo bench --bench bulk_mac -- --workload w --records $n --json
+    done | python3 benches/plot.py > docs/bulk-mac-few.svg
 """
 
 import json
@@ -30,10 +35,14 @@ COLOURS = {"avx512": "#4477aa", "avx2": "#228833", "portable": "#ccbb44", "opens
 
 
 def curves(rows: list[dict]) -> None:
-    """The cost of a record by the number of records, both axes logarithmic, a panel for each workload."""
+    """The cost of a record, or of a call, by the number of records, both axes logarithmic, a panel for each workload."""
+    rows = [row for row in rows if row["tier"] in COLOURS]
     workloads = list(dict.fromkeys(row["workload"] for row in rows))
+    calls = max(row["records"] for row in rows) <= 1000
+    cost = lambda row: row["ns_per_record"] * row["records"] / 1000 if calls else row["ns_per_record"]
+    title = "microseconds a call" if calls else "nanoseconds a record"
     most = max(math.log10(row["records"]) for row in rows)
-    least, top = 0.5, math.ceil(max(math.log10(row["ns_per_record"]) for row in rows))
+    least, top = -0.2 if calls else 0.5, math.ceil(max(math.log10(cost(row)) for row in rows))
     wide, high, left = 420, 260, 60
     print(f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + wide + 150}" '
           f'height="{(high + 60) * len(workloads)}" font-family="sans-serif" font-size="13">')
@@ -41,8 +50,8 @@ def curves(rows: list[dict]) -> None:
         origin = (high + 60) * number + 30
         x = lambda row: left + math.log10(row["records"]) / most * wide
         y = lambda figure: origin + high - (math.log10(figure) - least) / (top - least) * high
-        print(f'<text x="10" y="{origin - 12}">{workload}: nanoseconds a record by records in a call</text>')
-        for power in range(1, top + 1):
+        print(f'<text x="10" y="{origin - 12}">{workload}: {title} by records in a call</text>')
+        for power in range(0 if calls else 1, top + 1):
             print(f'<path d="M{left} {y(10 ** power):.0f}h{wide}" stroke="#ddd"/>'
                   f'<text x="8" y="{y(10 ** power) + 5:.0f}">{10 ** power:,}</text>')
         for power in range(0, int(most) + 1):
@@ -50,11 +59,11 @@ def curves(rows: list[dict]) -> None:
         for tier, colour in COLOURS.items():
             points = sorted((row for row in rows if (row["workload"], row["tier"]) == (workload, tier)),
                             key=lambda row: row["records"])
-            path = " ".join(f'{x(row):.0f},{y(row["ns_per_record"]):.0f}' for row in points)
+            path = " ".join(f'{x(row):.0f},{y(cost(row)):.0f}' for row in points)
             print(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
             if points:
                 last = points[-1]
-                print(f'<text x="{x(last) + 8:.0f}" y="{y(last["ns_per_record"]) + 5:.0f}" fill="{colour}">{tier}</text>')
+                print(f'<text x="{x(last) + 8:.0f}" y="{y(cost(last)) + 5:.0f}" fill="{colour}">{tier}</text>')
     print("</svg>")
 
 

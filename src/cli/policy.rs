@@ -121,12 +121,15 @@ impl Policy {
     }
 }
 
+/// As the set for production is called, and its directory.
+const PRODUCTION: &str = "production";
+
 impl Source {
     /// The sets, each by its name: the two of the shipped layout, or the one of a plain directory.
     fn sets(&self) -> anyhow::Result<Vec<(String, PolicySource)>> {
-        let two = |production, dev| vec![("production".to_owned(), production), ("dev".to_owned(), dev)];
+        let two = |production, dev| vec![(PRODUCTION.to_owned(), production), ("dev".to_owned(), dev)];
         let Some(root) = &self.directory else { return Ok(two(PolicySource::Production, PolicySource::Dev)) };
-        let (production, plain) = (root.join("production"), PolicySource::Directory(root.clone()));
+        let (production, plain) = (root.join(PRODUCTION), PolicySource::Directory(root.clone()));
         if !production.is_dir() {
             return Ok(vec![(plain.name(), plain)]);
         }
@@ -135,7 +138,7 @@ impl Source {
         }
         let development = root.join("dev");
         if !development.is_dir() {
-            return Ok(vec![("production".to_owned(), PolicySource::Directory(production))]);
+            return Ok(vec![(PRODUCTION.to_owned(), PolicySource::Directory(production))]);
         }
         let development = PolicySource::Directories(vec![production.clone(), development]);
         Ok(two(PolicySource::Directory(production), development))
@@ -196,7 +199,8 @@ impl Source {
 /// The set that a case is about, by its name.
 fn set_of<'s>(case: &Case, sets: &'s [(&'s str, Authorizer)]) -> anyhow::Result<(&'s str, &'s Authorizer)> {
     let found = match (&case.set, sets) {
-        (None, [only]) => only,
+        // Laid out as the shipped sets are, there may be another.
+        (None, [only]) if only.0 != PRODUCTION => only,
         (None, _) => bail!("case `{}` does not say of which set", case.name),
         (Some(of), _) => sets
             .iter()

@@ -1,9 +1,11 @@
 //! Requests in words: what a test case and `policy explain` ask of a policy set.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use claviger_hsm_api::{Algorithm, Exposure, KeyState};
+use serde::{Deserialize, Deserializer};
 
 use super::{
     ACTIONS, Authorizer, BatchSize, Circumstances, ELSEWHERE, EMBEDDED, KeyResource, Principal, PrincipalError,
@@ -56,7 +58,7 @@ pub struct Request {
     #[serde(default)]
     pub places: BTreeSet<String>,
     /// The most that may leave a backend for it.
-    #[serde(default = "nothing")]
+    #[serde(default = "nothing", deserialize_with = "exposure")]
     pub exposure: String,
     /// Officers who have approved it.
     #[serde(default)]
@@ -74,18 +76,37 @@ pub struct KeyInWords {
     pub tenant: String,
     pub scheme: String,
     pub role: String,
-    #[serde(default = "triple_des")]
+    #[serde(default = "triple_des", deserialize_with = "word::<_, Algorithm>")]
     pub algorithm: String,
     #[serde(default = "first_version")]
     pub version: String,
-    #[serde(default = "active")]
+    #[serde(default = "active", deserialize_with = "word::<_, KeyState>")]
     pub state: String,
-    #[serde(default = "card_key")]
+    #[serde(default = "card_key", deserialize_with = "word::<_, Exposure>")]
     pub ceiling: String,
     #[serde(default = "components")]
     pub origin: String,
     #[serde(default = "dispersion")]
     pub rank: String,
+}
+
+/// A word of a kind: by one that there is not nothing could be decided.
+fn word<'de, D, Kind>(from: D) -> Result<String, D::Error>
+where
+    D: Deserializer<'de>,
+    Kind: FromStr<Err: std::fmt::Display>,
+{
+    let word = String::deserialize(from)?;
+    word.parse::<Kind>().map_err(serde::de::Error::custom)?;
+    Ok(word)
+}
+
+fn exposure<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let word = String::deserialize(from)?;
+    if word != nothing() {
+        word.parse::<Exposure>().map_err(|error| serde::de::Error::custom(format!("{error}, or `{}`", nothing())))?;
+    }
+    Ok(word)
 }
 
 /// A backend as a file describes it.

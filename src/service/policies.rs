@@ -147,14 +147,19 @@ impl Service {
         sha256: &str,
     ) -> Result<PolicyStatus, ServiceError> {
         self.router()?;
-        let mut waiting = self.waiting.lock().await;
+        let none = || ServiceError::field("sha256", "is of no policy set that waits");
+        let is_asked = |next: &Arc<Authorizer>| next.in_force().sha256 == sha256;
         // Whoever may see what waits hears that nothing does, before anybody is asked whether it may be changed.
         let seen = self.decide(caller, "show_policies", &[Resource::Daemon], 1).await?;
-        let Some(next) = waiting.clone().filter(|next| next.in_force().sha256 == sha256) else {
-            let none = Err(ServiceError::field("sha256", "is of no policy set that waits"));
-            return self.settle(caller, &seen, Event::default(), none).await;
-        };
+        if !self.waiting.lock().await.as_ref().is_some_and(is_asked) {
+            return self.settle(caller, &seen, Event::default(), Err(none())).await;
+        }
+        // Not held meanwhile: a proposal is held to what waits.
         let permit = self.decide(caller, action, &[Resource::Daemon], 1).await?;
+        let mut waiting = self.waiting.lock().await;
+        let Some(next) = waiting.clone().filter(is_asked) else {
+            return self.settle(caller, &permit, Event::default(), Err(none())).await;
+        };
         let storage_key = self.storage_key.get().ok_or(ServiceError::Sealed)?;
         let changed = self.take_policies(next, storage_key.expose()).await.map(|()| *waiting = None);
         let event = Event { in_force: Some(self.rules().policy.in_force().clone()), ..Event::default() };

@@ -92,8 +92,13 @@ fn a_plain_directory_is_a_set_of_named_policies_that_say_why() {
             assert!(code == Some(2) && said.contains(says) && names, "{says}: {said}");
         }
     }
+    // A daemon would refuse one by which nobody could unseal it again.
     put("own.cedar", policy);
-    assert_eq!(run("check"), (Some(0), format!("{root}: 1 policies fit the schema\n")));
+    assert!(matches!(run("check"), (Some(2), said) if said.contains("nobody could ever unseal")));
+    let officers = "@id(\"own.officers\")\n@reason(\"officers hold it\")\n\
+        permit (principal in Claviger::Role::\"officer\", action, resource);\n";
+    put("own.cedar", &format!("{policy}{officers}"));
+    assert_eq!(run("check"), (Some(0), format!("{root}: 2 policies fit the schema\n")));
     std::fs::create_dir(folder.path().join("tests")).unwrap();
     let case = "[[case]]\nname = \"clearing\"\nexpect = \"allow\"\nby = \"own.verify\"\n\
         request = { who = \"claviger://service/x\", roles = [\"clearing\"], action = \"verify_mac\", \

@@ -92,6 +92,7 @@ async fn other_policies_wait_until_two_others_agree() {
     let unknown = problem(change(&daemon, &other, None).await);
     assert_eq!(unknown.field.as_deref(), Some("sha256"), "nobody can approve what is not there");
     let id = proposed(&daemon, &next.sha256).await;
+    assert_eq!(proposed(&daemon, &next.sha256).await, id, "who asks again proposes nothing new");
     let words_signed = shown(&daemon, &id).await;
     let line = |name: &str| words_signed.lines.iter().find(|line| line.name == name).map(|line| line.value.as_str());
     assert_eq!(
@@ -107,7 +108,8 @@ async fn other_policies_wait_until_two_others_agree() {
 
     assert_eq!(problem(approve(&daemon, &id, "officer").await).code, "no_approver");
     approve(&daemon, &id, "officer-2").await.unwrap();
-    assert_eq!(problem(change(&daemon, &next.sha256, Some(&id)).await).code, "approval_needed");
+    let needed = problem(change(&daemon, &next.sha256, Some(&id)).await);
+    assert_eq!((needed.code.as_str(), needed.approval.as_deref()), ("approval_needed", Some(id.as_str())));
     approve(&daemon, &id, "officer-3").await.unwrap();
     let changed = change(&daemon, &next.sha256, Some(&id)).await.unwrap();
     assert_eq!((&changed.in_force, changed.waiting), (&next, None));
