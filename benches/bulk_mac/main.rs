@@ -132,7 +132,9 @@ fn measure(shape: Shape, options: &Options, mut psec: Option<&mut Psec>) -> Meas
     measured
 }
 
-fn each(records: usize, work: impl FnOnce()) -> f64 {
+/// Time a record, of a second run: the first brings into the caches what others have driven out of them.
+fn each(records: usize, mut work: impl FnMut()) -> f64 {
+    work();
     let started = thread_time();
     work();
     (thread_time() - started) / records as f64
