@@ -112,7 +112,14 @@ impl LayoutReader {
     }
 
     fn lines<S: RecordSink>(&mut self, mut piece: &[u8], sink: &mut S) -> Result<(), S::Error> {
-        while let Some(end) = memchr::memchr(b'\n', piece) {
+        loop {
+            if self.carry.is_empty() && !self.too_long {
+                let (lines, stride) = self.lines_of_its_length(piece);
+                let (together, rest) = piece.split_at(lines * stride);
+                self.whole(together, stride, sink)?;
+                piece = rest;
+            }
+            let Some(end) = memchr::memchr(b'\n', piece) else { break };
             self.carry.extend_from_slice(&piece[..end]);
             let mut line = std::mem::take(&mut self.carry);
             let result = self.one(line.strip_suffix(b"\r").unwrap_or(&line), sink);
@@ -130,6 +137,18 @@ impl LayoutReader {
         Ok(())
     }
 
+    /// How many lines follow one another that are as long as a record, and how far apart they begin: all end as the first does.
+    fn lines_of_its_length(&self, piece: &[u8]) -> (usize, usize) {
+        let length = self.length;
+        let stride = if piece.get(length) == Some(&b'\r') { length + 2 } else { length + 1 };
+        // What is before the end of a line is not part of it, so that the line would be shorter.
+        let fits = |line: &&[u8]| {
+            let end = memchr::memchr(b'\n', line) == Some(stride - 1);
+            end && (stride == length + 1 || line[length] == b'\r') && line[length - 1] != b'\r'
+        };
+        (piece.chunks_exact(stride).take_while(fits).count(), stride)
+    }
+
     fn blocks<S: RecordSink>(&mut self, mut piece: &[u8], sink: &mut S) -> Result<(), S::Error> {
         let length = self.length;
         if !self.carry.is_empty() {
@@ -139,12 +158,12 @@ impl LayoutReader {
             piece = rest;
             let mut carry = std::mem::take(&mut self.carry);
             let whole = carry.len() / length * length;
-            self.whole(&carry[..whole], sink)?;
+            self.whole(&carry[..whole], length, sink)?;
             carry.drain(..whole);
             self.carry = carry;
         }
         let whole = piece.len() / length * length;
-        self.whole(&piece[..whole], sink)?;
+        self.whole(&piece[..whole], length, sink)?;
         self.carry.extend_from_slice(&piece[whole..]);
         Ok(())
     }
@@ -156,16 +175,16 @@ impl LayoutReader {
             return Ok(());
         }
         if !std::mem::take(&mut self.too_long) && record.len() == self.length {
-            return self.whole(record, sink);
+            return self.whole(record, self.length, sink);
         }
         self.number += 1;
         sink.record(&[], Err(LineFault::NoId), self.number)
     }
 
-    /// Records of the right length, one after another.
-    fn whole<S: RecordSink>(&mut self, records: &[u8], sink: &mut S) -> Result<(), S::Error> {
-        for records in records.chunks(self.length * block::MOST) {
-            self.read(records);
+    /// Records of the right length, each beginning so far after the one before.
+    fn whole<S: RecordSink>(&mut self, records: &[u8], stride: usize, sink: &mut S) -> Result<(), S::Error> {
+        for records in records.chunks(stride * block::MOST) {
+            self.read(records, stride);
             let mut from = 0;
             let ids = self.ends.iter().map(|to| &self.ids[std::mem::replace(&mut from, *to)..*to]);
             let first = self.number + 1;
@@ -176,8 +195,9 @@ impl LayoutReader {
     }
 
     /// Reads the fields and ids of some records.
-    fn read(&mut self, records: &[u8]) {
-        let records = || records.chunks_exact(self.length);
+    fn read(&mut self, records: &[u8], stride: usize) {
+        let length = self.length;
+        let records = || records.chunks_exact(stride).map(|record| &record[..length]);
         self.block.begin(records().len());
         self.ids.clear();
         self.ends.clear();

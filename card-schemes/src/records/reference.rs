@@ -319,4 +319,30 @@ proptest! {
         let reader = Reader::Layout(LayoutReader::new(layout, 0));
         same(&read(reader, &file, piece), &expected)?;
     }
+
+    /// Lines that come together are read together, and one by one where they do not; whatever their ends are.
+    #[test]
+    fn lines_of_a_layout_are_the_same_in_pieces_of_any_size(
+        lines in vec((select(vec!["", "R1  1150", "R2  ", "R3  1150x", "R4  11 0", "R\r  1150", "R5  115\r", "    1150"]),
+            select(vec!["\n", "\r\n", "\r\r\n"]), 1usize..5), 0..40),
+        ended in any::<bool>(),
+        piece in prop_oneof![2usize..40, Just(1 << 20)],
+    ) {
+        let mut file: Vec<u8> =
+            lines.iter().flat_map(|(line, end, times)| format!("{line}{end}").repeat(*times).into_bytes()).collect();
+        if !ended {
+            file.pop();
+        }
+        let place = |field: &str, offset| {
+            let (field, encoding) = (field.to_owned(), PlaceEncoding::Text);
+            Place { field, offset, length: 4, encoding, absent: None }
+        };
+        let reader = || {
+            let (kind, named) = (LayoutKind::Text, String::new);
+            let places = vec![place("record_id", 0), place("city_code", 4)];
+            let layout = RecordLayout { name: named(), title: named(), kind, length: 8, places, defaults: BTreeMap::new() };
+            Reader::Layout(LayoutReader::new(layout, 0))
+        };
+        same(&read(reader(), &file, piece), &read(reader(), &file, 1))?;
+    }
 }
