@@ -70,12 +70,16 @@ async fn requests_that_are_nothing_count_and_so_do_those_that_have_not_come_whol
     assert!(reload(&daemon, &limited(&whole, "calls_per_second = 2")).await.contains("done"));
     let wrong = serde_json::json!({ "no": "body" });
     let mut codes = std::collections::BTreeMap::<String, u32>::new();
+    let begun = std::time::Instant::now();
     for number in 0..30 {
         let path = ["/v1/nothing", "/v1/keys/import", "/v1/mac/generate"][number % 3];
         let told = problem(client.post::<serde_json::Value>(path, &wrong).await);
         *codes.entry(told.code).or_default() += 1;
     }
-    assert!(codes["too_many"] >= 20 && codes.len() > 1, "{codes:?}");
+    // Two at once, and two for each second since.
+    let most = 3 + 2 * begun.elapsed().as_secs() as u32;
+    let let_in = 30 - codes.get("too_many").copied().unwrap_or_default();
+    assert!((2..=most).contains(&let_in), "{codes:?} in {:?}", begun.elapsed());
 
     assert!(reload(&daemon, &limited(&whole, "calls_at_once = 1")).await.contains("done"));
     let begun = daemon.client("card-management");
