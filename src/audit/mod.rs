@@ -125,8 +125,8 @@ pub struct Event {
 impl Event {
     /// Rows of its batches: records, MACs and cards, and not the keys that it lists or changes.
     pub fn items(&self) -> u64 {
-        let of_batches = self.counts.iter().filter(|(what, _)| *what != KEYS && what.parse::<KeyState>().is_err());
-        of_batches.map(|(_, count)| count).sum()
+        let is_of_keys = |what: &str| what == KEYS || KeyState::ALL.iter().any(|state| state.as_str() == what);
+        self.counts.iter().filter(|(what, _)| !is_of_keys(what)).map(|(_, count)| count).sum()
     }
 }
 

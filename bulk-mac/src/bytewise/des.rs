@@ -13,7 +13,8 @@ use core::arch::x86_64::{
 use zeroize::Zeroize;
 
 use super::compiled;
-use crate::des::tables::{FINAL, INITIAL, PC1, PC2, PLACE, SBOXES, TURNED};
+use crate::des::sboxes::SBOXES;
+use crate::des::tables::{FINAL, INITIAL, PC1, PC2, PLACE, TURNED};
 use crate::kernel::Kernel;
 use crate::vector::avx2::Avx2;
 

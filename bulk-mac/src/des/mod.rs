@@ -3,6 +3,8 @@
 pub(crate) mod kernel;
 mod rounds;
 mod sbox;
+#[cfg(any(test, target_arch = "x86_64"))]
+pub(crate) mod sboxes;
 pub(crate) mod tables;
 #[cfg(test)]
 mod tests;

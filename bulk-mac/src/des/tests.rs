@@ -20,7 +20,7 @@ fn every_circuit_is_its_table_for_all_64_inputs() {
     // Lane x carries input x, so one call covers all of them; the neighbour gets others.
     let planes = |turn: u64| std::array::from_fn(|bit| (0..64u64).map(|x| ((x ^ turn) >> (5 - bit) & 1) << x).sum());
     for circuits in [two, three] {
-        for (number, (circuit, tables)) in circuits.iter().zip(tables::SBOXES.as_chunks::<2>().0).enumerate() {
+        for (number, (circuit, tables)) in circuits.iter().zip(sboxes::SBOXES.as_chunks::<2>().0).enumerate() {
             for turn in 0..64 {
                 let output = circuit(planes(0), planes(turn));
                 for ((table, output), turn) in tables.iter().zip(output).zip([0, turn]) {

@@ -110,6 +110,11 @@ impl Circuit {
         self.outputs.map(|wire| depths[usize::from(wire)]).into_iter().max().unwrap_or(0)
     }
 
+    /// Gates first, and of as many the depth.
+    pub(crate) fn cost(&self) -> (usize, usize) {
+        (self.gates.len(), self.depth())
+    }
+
     /// The gates that an output needs, in an order in which each comes after what it takes.
     pub(crate) fn tidy(&self) -> Self {
         let mut tidy = Self::default();

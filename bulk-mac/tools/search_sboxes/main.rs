@@ -12,9 +12,8 @@
 mod chance;
 mod circuit;
 mod construct;
-#[path = "../../src/des/tables.rs"]
-#[expect(dead_code, reason = "of the cipher's tables only the boxes are searched")]
-mod tables;
+#[path = "../../src/des/sboxes.rs"]
+mod sboxes;
 mod walk;
 mod wanted;
 
@@ -68,7 +67,7 @@ fn main() {
                 assert!(walk.best().is(&targets(number)), "S{} is not itself any more", number + 1);
             }
             report(&walks);
-            write(&path, &comment, &walks);
+            write(&path, &comment, &known, &walks);
         }
     }
 }
@@ -119,7 +118,7 @@ fn targets(number: usize) -> [u64; 4] {
         let bit = |input: usize| {
             // The outer bits name the row, the inner ones the column.
             let (row, column) = (input >> 4 & 2 | input & 1, input >> 1 & 15);
-            u64::from(tables::SBOXES[number][16 * row + column] >> (3 - output) & 1)
+            u64::from(sboxes::SBOXES[number][16 * row + column] >> (3 - output) & 1)
         };
         (0..64).fold(0, |target, input| target | bit(input) << input)
     })
@@ -148,8 +147,14 @@ fn read(text: &str) -> (String, Vec<Circuit>) {
     (comment, circuits)
 }
 
-fn write(path: &std::path::Path, comment: &str, walks: &[Walk]) {
-    let boxes = walks.iter().enumerate().map(|(number, walk)| format!("\nS{}\n{}", number + 1, walk.best().text()));
+/// Writes the best circuit of each box, which may still be the one that the file had.
+fn write(path: &std::path::Path, comment: &str, known: &[Circuit], walks: &[Walk]) {
+    let best = |number: usize, found: &Circuit| match known.get(number) {
+        Some(known) if known.cost() <= found.cost() => known.text(),
+        _ => found.text(),
+    };
+    let boxes =
+        walks.iter().enumerate().map(|(number, walk)| format!("\nS{}\n{}", number + 1, best(number, walk.best())));
     std::fs::write(path, format!("{comment}{}", boxes.collect::<String>()))
         .expect("the file of circuits can be written");
 }

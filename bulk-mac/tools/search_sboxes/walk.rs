@@ -45,8 +45,7 @@ impl Walk {
         let next = self.neighbour(chance);
         let Some(next) = next.filter(|next| next.gates.len() <= self.best().gates.len() + SLACK) else { return false };
         self.now = next;
-        let cost = |circuit: &Circuit| (circuit.gates.len(), circuit.depth());
-        let (found, known) = (cost(&self.now), cost(self.best()));
+        let (found, known) = (self.now.cost(), self.best().cost());
         if found.0 > known.0 {
             return false;
         }
