@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
+use claviger_hsm_api::KeyName;
 use ipnet::IpNet;
 use jiff::civil::{Time, Weekday};
 use jiff::fmt::temporal::DateTimeParser;
@@ -19,7 +20,7 @@ pub use error::ConfigError;
 use error::syntax;
 
 use crate::audit::AuditConfig;
-use crate::policy::{Network, PolicySource, Surroundings, Window};
+use crate::policy::{Network, PolicySource, Principal, Surroundings, Window};
 use crate::routing::{BackendConfig, PinConfig, RoutingConfig, WrongTable, take_backends};
 use crate::service::{CallerLimits, QuotaConfig};
 
@@ -151,12 +152,13 @@ impl Default for Limits {
 #[serde(deny_unknown_fields)]
 pub struct PrincipalConfig {
     /// The URI in the certificate's subject alternative name.
+    #[serde(deserialize_with = "principal_uri")]
     pub uri: String,
     /// Duties, as the policies name them.
     #[serde(default)]
     pub roles: Vec<String>,
     /// Tenants it acts for.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "tenant_names")]
     pub tenants: Vec<String>,
     /// Calls in a second; no limit if left out.
     #[serde(default)]
@@ -227,6 +229,7 @@ impl From<Day> for Weekday {
 #[serde(deny_unknown_fields)]
 pub struct QuotaTable {
     /// City or operator.
+    #[serde(deserialize_with = "tenant_name")]
     pub tenant: String,
     /// Records, MACs and cards in a day of UTC.
     pub items_per_day: u64,
@@ -267,6 +270,25 @@ fn one_for_each<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<QuotaTa
         }
     }
     Ok(quotas)
+}
+
+fn principal_uri<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let uri = String::deserialize(from)?;
+    Principal::from_uri(&uri, [], []).map_err(serde::de::Error::custom)?;
+    Ok(uri)
+}
+
+/// A name that no tenant can have is a slip of somebody's pen.
+fn tenant_name<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    KeyName::check_tenant(&name).map_err(serde::de::Error::custom)?;
+    Ok(name)
+}
+
+fn tenant_names<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let names = Vec::<String>::deserialize(from)?;
+    names.iter().try_for_each(|name| KeyName::check_tenant(name)).map_err(serde::de::Error::custom)?;
+    Ok(names)
 }
 
 /// The `[[backend]]` tables are read by themselves: each has its driver's settings too.

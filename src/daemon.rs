@@ -15,9 +15,8 @@ use tokio::sync::watch;
 
 use crate::api;
 use crate::config::{Config, ConfigError};
-use crate::permissions::{
-    Loose, only_its_owner_reads, only_its_owner_writes, only_its_owner_writes_in, only_one_person_reads, only_we_write,
-};
+use crate::confinement::out_of_reach;
+use crate::permissions::{Loose, only_its_owner_reads, only_one_person_reads, only_we_change, only_we_write_in};
 use crate::policy::{Authorizer, PolicyError, PolicySource};
 use crate::routing::Launcher;
 use crate::seal::{Opener, SealError};
@@ -44,6 +43,11 @@ pub enum StartError {
     Door(#[from] DoorError),
     #[error(transparent)]
     Service(#[from] ServiceError),
+    #[error(
+        "{error}; {} is in none of the directories that the configuration named at the start, which are all that the daemon \
+         can reach: restart it", place.display()
+    )]
+    OutOfReach { place: PathBuf, error: Box<StartError> },
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
 }
@@ -97,7 +101,7 @@ impl Daemon {
         let schemes = load_schemes(config.schemes.as_deref())?;
         make_private_directory(&config.data)?;
         // Whoever writes there has the store, and can put another log in the place of this one.
-        only_we_write(&config.data)?;
+        only_we_write_in(&config.data)?;
         let (routing, signing) = (config.routing(), config.audit.clone());
         let service = Service::open(&config.data, rules, schemes, routing, signing, launcher).await?;
         if let Some(path) = &config.seal.key_file {
@@ -179,25 +183,31 @@ async fn reload_at_hangups(
 
 /// Whether nobody else could change what the daemon goes by, or read its key.
 fn is_strict(path: &Path, config: &Config) -> Result<(), Loose> {
-    only_its_owner_writes(path)?;
+    only_we_change(path)?;
     let tls = &config.tls;
-    for file in [&tls.certificate, &tls.client_ca].into_iter().chain(&tls.crl) {
-        only_its_owner_writes(file)?;
+    for file in [&tls.certificate, &tls.key, &tls.client_ca].into_iter().chain(&tls.crl) {
+        only_we_change(file)?;
     }
     only_its_owner_reads(&tls.key)?;
     if let Some(file) = config.seal.key_file.as_deref().filter(|file| file.exists()) {
         only_one_person_reads(file)?;
     }
     if let PolicySource::Directory(directory) = config.policy_source() {
-        only_its_owner_writes_in(&directory)?;
+        only_we_write_in(&directory)?;
     }
-    config.schemes.as_deref().map_or(Ok(()), only_its_owner_writes_in)
+    config.schemes.as_deref().map_or(Ok(()), only_we_write_in)
 }
 
 fn rules(config: &Config, door: &Arc<Door>) -> Result<Rules, PolicyError> {
     let at_the_door = Arc::clone(door);
+    let policy = Authorizer::load(&config.policy_source())?;
+    for principal in &config.principals {
+        for role in principal.roles.iter().filter(|role| !policy.speaks_of(role)) {
+            tracing::warn!(principal = principal.uri, role, "no policy speaks of this role");
+        }
+    }
     Ok(Rules {
-        policy: Arc::new(Authorizer::load(&config.policy_source())?),
+        policy: Arc::new(policy),
         principals: door.principals(),
         known: Arc::new(move |chain| at_the_door.caller(chain)),
         surroundings: Arc::new(config.surroundings()),
@@ -212,12 +222,21 @@ async fn reload(
     service: &Service,
     door: &watch::Sender<Arc<Door>>,
 ) -> Result<Vec<&'static str>, StartError> {
+    let open = |config: &Config| -> Result<_, StartError> {
+        is_strict(path, config)?;
+        let next = Arc::new(Door::new(config)?);
+        let rules = rules(config, &next)?;
+        Ok((next, rules))
+    };
     let read = || -> Result<_, StartError> {
         let config = Config::load(path)?;
-        is_strict(path, &config)?;
-        let next = Arc::new(Door::new(&config)?);
-        let rules = rules(&config, &next)?;
-        Ok((config, next, rules))
+        match open(&config) {
+            Ok((next, rules)) => Ok((config, next, rules)),
+            Err(error) => Err(match out_of_reach(started, &config, path) {
+                Some(place) => StartError::OutOfReach { place, error: Box::new(error) },
+                None => error,
+            }),
+        }
     };
     let (config, next, rules) = match read() {
         Ok(read) => read,

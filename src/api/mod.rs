@@ -156,7 +156,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
             Refusal::new(
                 403,
                 "unknown_principal",
-                "the configuration names no principal with the URI of this client certificate",
+                "this client certificate has the URI of no principal of the configuration, or has been revoked or ended since it was shown",
             )
         })
     }

@@ -21,7 +21,12 @@ const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (400, "bad_query", "the query of the address: missing field `tenant`", None),
     (400, "upload_failed", "the body broke off", None),
     (403, "denied", "no policy permits the caller to `generate_key` here", None),
-    (403, "unknown_principal", "the configuration names no principal with the URI of this client certificate", None),
+    (
+        403,
+        "unknown_principal",
+        "this client certificate has the URI of no principal of the configuration, or has been revoked or ended since it was shown",
+        None,
+    ),
     (
         403,
         "approval_needed",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::Global;
 use super::output::Output;
-use crate::audit::{self, InForce, Record};
+use crate::audit::{self, InForce, Proof, Record, Verified};
 use crate::config::Config;
 use crate::policy;
 
@@ -27,8 +27,9 @@ const CLAIMS: &str = include_str!("../../docs/assurance.toml");
 /// Gather for an assessor what there is to show
 ///
 /// Writes the key inventory with check values, states, places, ceilings, origins and last use; callers and backends; the
-/// digest of the policies that the daemon enforces, by the log, and of those that the configuration names; what the audit log
-/// proves of itself; and which requirement each answers. No secret is in it. The log is checked first.
+/// digest of the policies that the daemon enforces, by the log, and of those that the configuration names; the audit log with
+/// its signed end, and proofs of single verdicts in it; and which requirement each answers. No secret is in it. The log is
+/// checked first.
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  claviger --as auditor --data ./dev evidence --out ./evidence --config ./dev/claviger.toml --tenant demo"
@@ -43,6 +44,9 @@ pub(super) struct Evidence {
     /// Whose keys; may be given several times
     #[arg(long, required = true)]
     tenant: Vec<String>,
+    /// A proof that `claviger audit prove` made, to be checked against the log and put in; may be given several times
+    #[arg(long, value_name = "FILE")]
+    proof: Vec<PathBuf>,
 }
 
 /// A key as the assessor sees it.
@@ -62,6 +66,7 @@ impl Evidence {
             Ok(verified) => verified,
             Err(error) => bail!("{}: {error}; that is what an assessor should hear first", log.display()),
         };
+        let proofs = self.proofs(&log, &verified)?;
         let client = global.client()?;
         let Told { last, in_force } = told(&log)?;
         let (mut held, mut approvals) = (Vec::new(), Vec::new());
@@ -101,24 +106,27 @@ impl Evidence {
             )),
             Some(_) => {}
         }
-        let proofs = json!({
+        let head = if verified.end.is_some() { " --head head.json" } else { "" };
+        let proves = json!({
             "records": verified.head.records(),
             "checkpoints": verified.checkpoints,
             "signed_to": verified.signed,
             "keys": verified.keys,
-            "check": "claviger audit verify audit.jsonl --head head.json",
+            "check": format!("claviger audit verify audit.jsonl{head}"),
         });
-        put(&at("audit.json"), &proofs)?;
-        // The signed end: a log that is shown later must lead to it.
-        let head = log.with_extension("head");
-        if head.exists() {
-            let text = std::fs::read(&head).with_context(|| head.display().to_string())?;
-            write(&at("head.json"), &text)?;
+        put(&at("audit.json"), &proves)?;
+        copy_log(&log, verified.head.records(), &at("audit.jsonl"))?;
+        // The signed end that the log was checked by: whatever log is shown later must lead to it.
+        if let Some(end) = &verified.end {
+            put(&at("head.json"), end)?;
+        }
+        for (number, proof) in (1..).zip(&proofs) {
+            put(&at(&format!("proof-{number}.json")), proof)?;
         }
         write(&at("claims.toml"), CLAIMS.as_bytes())?;
         write(&at("mapping.md"), MAPPING.as_bytes())?;
         let object = json!({ "out": self.out, "keys": held.len(), "callers": principals.len(),
-            "records": verified.head.records(), "policies_sha256": configured, "policies_differ": differ });
+            "records": verified.head.records(), "proofs": proofs.len(), "policies_sha256": configured, "policies_differ": differ });
         output.result(&object, || {
             format!(
                 "{}: {} keys, {} callers, {} backends, an audit log of {} records that holds\nbegin with mapping.md",
@@ -133,13 +141,42 @@ impl Evidence {
     }
 }
 
+impl Evidence {
+    /// The proofs that were named, each of which the log must hold.
+    fn proofs(&self, log: &Path, verified: &Verified) -> anyhow::Result<Vec<Proof>> {
+        let read = |path: &PathBuf| -> anyhow::Result<Proof> {
+            let proof: Proof = serde_json::from_slice(&std::fs::read(path)?)?;
+            proof.check_in(BufReader::new(File::open(log)?), verified)?;
+            Ok(proof)
+        };
+        self.proof.iter().map(|path| read(path).with_context(|| path.display().to_string())).collect()
+    }
+}
+
+/// Copies the records that were checked; those that have come since stand after them.
+fn copy_log(log: &Path, records: u64, to: &Path) -> anyhow::Result<()> {
+    let mut lines = BufReader::new(File::open(log)?);
+    let mut copy = BufWriter::new(make(to)?);
+    for _ in 0..records {
+        let mut line = Vec::new();
+        lines.read_until(b'\n', &mut line)?;
+        copy.write_all(&line).with_context(|| to.display().to_string())?;
+    }
+    copy.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+    Ok(())
+}
+
 fn put(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     write(path, &serde_json::to_vec_pretty(value)?)
 }
 
 fn write(path: &Path, text: &[u8]) -> anyhow::Result<()> {
+    make(path)?.write_all(text).with_context(|| path.display().to_string())
+}
+
+fn make(path: &Path) -> anyhow::Result<File> {
     let made = File::options().write(true).create_new(true).mode(0o600).open(path);
-    made.and_then(|mut file| file.write_all(text)).with_context(|| path.display().to_string())
+    made.with_context(|| path.display().to_string())
 }
 
 /// A key as the audit log names it.

@@ -46,8 +46,13 @@ impl Manual {
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             clap_complete::generate_to(shell, &mut command, "claviger", &completions)?;
         }
-        clap_mangen::generate_to(command, &pages)?;
+        clap_mangen::generate_to(without_help(command), &pages)?;
         output.say(format!("manual pages and completions are in {}", self.out.display()));
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Pages of `help` would say again what the others do.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
 }

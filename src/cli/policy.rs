@@ -254,6 +254,9 @@ impl Explain {
 impl WhoCanArguments {
     async fn run(self, client: &Client, output: &Output) -> anyhow::Result<ExitCode> {
         let key = self.selection.find(client).await?;
+        if key.state != "active" {
+            output.say(format!("the key is {}: its state may forbid what policies permit", key.state));
+        }
         let asked = WhoCan { action: self.action };
         let GrantList { grants } = client.get(&format!("/v1/keys/{}/who-can", key.id), &asked).await?;
         for grant in &grants {

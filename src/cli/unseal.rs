@@ -11,6 +11,7 @@ use claviger_key_ceremonies::{SHARE_LEN, Written};
 use zeroize::Zeroizing;
 
 use super::Global;
+use super::connection::nobody_else_reads;
 use super::output::Output;
 use super::screen::{Screen, tidy_up_when_told_to_end};
 
@@ -59,6 +60,7 @@ pub(super) fn type_share(heading: &str) -> anyhow::Result<Zeroizing<String>> {
 /// From a file, or from the terminal without showing it; twice if it is new.
 pub(super) fn ask_passphrase(file: Option<&Path>, new: bool) -> anyhow::Result<Secret> {
     if let Some(path) = file {
+        nobody_else_reads(path)?;
         let text = Zeroizing::new(std::fs::read_to_string(path).with_context(|| path.display().to_string())?);
         return Ok(Secret::copy_of(text.lines().next().unwrap_or_default().as_bytes()));
     }

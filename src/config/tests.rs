@@ -100,6 +100,9 @@ calls_at_once = 7
         ("connections = 4", "connections = 0", "at least 1"),
         ("calls_at_once = 7", "calls_at_once = 0", "nonzero"),
         ("\"two\"", "\"one\"", "tenant `one` has two [[quota]] tables"),
+        ("\"two\"", "\"Two\"", "tenant `Two` must be lower-case"),
+        ("service/one", "servant/one", "service, officer, auditor or node"),
+        ("calls_at_once = 7", "tenants = [\"demo\", \"\"]", "tenant `` must be lower-case"),
     ] {
         let error = parse(&WHOLE.replace(right, wrong)).unwrap_err().to_string();
         assert!(error.contains("line ") && error.contains(words), "{wrong}: {error}");

@@ -47,6 +47,14 @@ pub(super) fn confine(config: &Config, path: &Path) -> Result<(), ConfinementErr
     Ok(())
 }
 
+/// A place of another configuration that a daemon cannot reach which was confined to the places of its first.
+pub fn out_of_reach(first: &Config, other: &Config, path: &Path) -> Option<PathBuf> {
+    let real = |place: PathBuf| place.canonicalize().unwrap_or(place);
+    let reached: Vec<PathBuf> = to_read(first, path).into_iter().chain([first.data.clone()]).map(real).collect();
+    let is_reached = |place: &PathBuf| reached.iter().any(|reached| real(place.clone()).starts_with(reached));
+    to_read(other, path).into_iter().find(|place| !is_reached(place))
+}
+
 /// The directories of what is read again at SIGHUP, so that files may be replaced; and where users have their names.
 fn to_read(config: &Config, path: &Path) -> BTreeSet<PathBuf> {
     let tls = &config.tls;

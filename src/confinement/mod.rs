@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::routing::worker::User;
 
 pub use calls::allowed_calls;
+pub use files::out_of_reach;
 
 /// Why the daemon could not be confined; it does not serve then.
 #[derive(Debug, thiserror::Error)]

@@ -265,6 +265,12 @@ impl Authorizer {
         &self.texts
     }
 
+    /// Whether a role stands in any of its policies.
+    pub fn speaks_of(&self, role: &str) -> bool {
+        let quoted = format!("\"{role}\"");
+        self.texts.iter().any(|(_, text)| text.contains(&quoted))
+    }
+
     /// Which set it is, by name and digest.
     pub fn in_force(&self) -> &InForce {
         &self.in_force

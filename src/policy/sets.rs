@@ -205,20 +205,24 @@ fn owned(texts: &'static [(&str, &str)]) -> impl Iterator<Item = (String, String
 }
 
 fn read_directory(path: &PathBuf) -> Result<Vec<(String, String)>, PolicyError> {
-    let failed = |error| PolicyError::Read { path: path.clone(), error };
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(path).map_err(failed)?.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-    // What is no file, as a pipe, might never be read to its end.
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "cedar") && file.is_file());
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error| PolicyError::Read { path, error }
+    };
+    let entries = std::fs::read_dir(path).map_err(failed(path))?;
+    let files = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<PathBuf>, _>>();
+    let mut files = files.map_err(failed(path))?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "cedar"));
     files.sort();
-    files
-        .into_iter()
-        .map(|file| {
-            let text =
-                std::fs::read_to_string(&file).map_err(|error| PolicyError::Read { path: file.clone(), error })?;
-            Ok((file.display().to_string(), text))
-        })
-        .collect()
+    let read = |file: PathBuf| {
+        // A pipe might never be read to its end; and what was meant as a policy is not passed over.
+        if !std::fs::metadata(&file).map_err(failed(&file))?.is_file() {
+            return Err(failed(&file)(std::io::Error::other("it is no plain file")));
+        }
+        let text = std::fs::read_to_string(&file).map_err(failed(&file))?;
+        Ok((file.display().to_string(), text))
+    };
+    files.into_iter().map(read).collect()
 }
 
 #[cfg(test)]
@@ -242,5 +246,20 @@ mod tests {
             let error = load(&format!("{good}{text}"));
             assert!(error.starts_with(&format!("own.cedar: line {line}: ")), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_called_a_policy_and_cannot_be_read_is_not_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let texts = || PolicySource::Directory(folder.path().to_owned()).texts();
+        std::fs::write(at("a.cedar"), "").unwrap();
+        std::fs::create_dir(at("tests")).unwrap();
+        assert_eq!(texts().unwrap().len(), 1);
+        std::fs::create_dir(at("b.cedar")).unwrap();
+        assert!(texts().unwrap_err().to_string().ends_with("b.cedar: it is no plain file"));
+        std::fs::remove_dir(at("b.cedar")).unwrap();
+        std::os::unix::fs::symlink(at("nowhere"), at("c.cedar")).unwrap();
+        assert!(texts().unwrap_err().to_string().contains("c.cedar: "));
     }
 }

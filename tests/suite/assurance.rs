@@ -91,6 +91,7 @@ async fn an_assessor_gets_what_there_is_to_show_and_no_secret() {
     let daemon = Daemon::start();
     into(&daemon, &[], generic("CMAC"), CMAC).await;
     mac(&daemon).await.unwrap();
+    crate::audit::until_it_is_signed(&daemon.data().join("audit.jsonl"));
     let out = daemon.folder.path().join("evidence");
     let config = daemon.data().join("claviger.toml");
     let of = ["evidence", "--tenant", "demo", "--config", config.to_str().unwrap(), "--out", out.to_str().unwrap()];
@@ -103,6 +104,10 @@ async fn an_assessor_gets_what_there_is_to_show_and_no_secret() {
     assert_eq!(read("approvals.json").as_array().unwrap().len(), 0);
     assert!(read("audit.json")["records"].as_u64().unwrap() > 3 && read("policies.json")["sha256"].is_string());
     assert_eq!(read("callers.json").as_array().unwrap().len(), 14);
+    // The log that was shown can be checked without the daemon's.
+    let shown = |name: &str| out.join(name).display().to_string();
+    let checked = crate::daemon::cli(&["audit", "verify", &shown("audit.jsonl"), "--head", &shown("head.json")]);
+    assert!(checked.status.success(), "{}", words(&checked));
     assert_eq!(std::fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o700);
     for file in std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()) {
         let text = std::fs::read_to_string(&file).unwrap().to_uppercase();

@@ -153,6 +153,9 @@ fn every_command_has_a_page_and_every_shell_its_completions() {
         let text = std::fs::read_to_string(folder.path().join("man").join(page)).unwrap();
         assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{page}");
     }
+    let pages = std::fs::read_dir(folder.path().join("man")).unwrap().map(|page| page.unwrap().file_name());
+    let pages: Vec<String> = pages.map(|page| page.into_string().unwrap()).collect();
+    assert!(pages.iter().all(|page| !page.contains("-help")), "{pages:?}");
     assert_eq!(std::fs::read_dir(folder.path().join("completions")).unwrap().count(), 3);
     assert!(crate::daemon::words(&crate::daemon::cli(&["completions", "bash"])).contains("_claviger"));
 }

@@ -90,6 +90,21 @@ fn one_record_of_each_verdict_is_proved_and_nothing_else() {
         assert!(std::fs::metadata(&out).unwrap().len() < 4096, "a proof is short");
     }
 
+    // An assessor is given those that hold, and no others.
+    let evidence = |proof: &str, to: &str| {
+        let (config, out) = (verified.daemon.data().join("claviger.toml"), verified.daemon.folder.path().join(to));
+        let of = ["evidence", "--tenant", "demo", "--config", config.to_str().unwrap(), "--proof", proof];
+        let output = verified.daemon.cli("auditor", &[&of[..], &["--out", out.to_str().unwrap()]].concat());
+        (output.status.success(), words(&output), out)
+    };
+    let (done, said, given) = evidence(&out, "evidence");
+    assert!(done, "{said}");
+    let (copied, shown) = (given.join("proof-1.json"), given.join("audit.jsonl"));
+    assert_eq!(check(copied.to_str().unwrap(), shown.to_str().unwrap()).0, Some(0));
+    let changed = std::fs::read_to_string(&out).unwrap().replace(&verified.job, "0011223344556677");
+    let (done, said, given) = evidence(&verified.daemon.file("changed.json", changed.as_bytes()), "no-evidence");
+    assert!(!done && said.contains("changed.json: ") && !given.exists(), "{said}");
+
     // Nothing in it may be another.
     let whole: Value = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();
     let last = |text: &Value| {

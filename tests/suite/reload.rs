@@ -99,6 +99,9 @@ async fn the_log_says_what_is_in_force_and_why_it_stays() {
     assert_eq!(done["in_force"]["sha256"].as_str().unwrap(), &String::from_utf8(sum).unwrap()[..64]);
     assert_ne!(start["in_force"]["sha256"], done["in_force"]["sha256"]);
 
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::copy("policies/dev/single-officer.cedar", elsewhere.path().join("own.cedar")).unwrap();
+    let elsewhere = elsewhere.path().display();
     let room = "[[backend]]\nname = \"room\"\ndriver = \"pkcs11\"\nmodule = \"/m.so\"\ntoken = { label = \"t\" }\n";
     let line = whole.lines().count() + 7;
     for (wrong, says) in [
@@ -106,6 +109,11 @@ async fn the_log_says_what_is_in_force_and_why_it_stays() {
         (format!("{whole}\n{room}pin = \"tell-nobody\"\n"), format!("claviger.toml: line {line} is wrong")),
         (whole.replace("policies = \"dev\"", "policies = \"nowhere\""), "nowhere: No such file".to_owned()),
         (format!("{whole}\n[[pin]]\ntenant = \"demo\"\nbackend = \"attic\"\n"), "attic".to_owned()),
+        // A directory that was not named when the daemon gave up all others.
+        (
+            whole.replace("policies = \"dev\"", &format!("policies = \"{elsewhere}\"")),
+            format!("; {elsewhere} is in none"),
+        ),
     ] {
         let refused = told(&reload(&daemon, &wrong).await);
         let reason = refused["reason"].as_str().unwrap();

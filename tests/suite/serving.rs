@@ -1,6 +1,7 @@
 //! A daemon by its configuration, as operators run it: sealed start, production policies, an orderly end.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +25,11 @@ impl Drop for Served {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Lets nobody but its owner read a file.
+fn private(file: &Path) {
+    std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
 }
 
 /// The same, under policies by which one officer makes keys.
@@ -104,8 +110,14 @@ async fn a_sealed_daemon_serves_nothing_until_an_officer_opens_it() {
     let file = |name: &str, words: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, words).unwrap();
+        private(&path);
         path.to_str().unwrap().to_owned()
     };
+    let open = folder.path().join("open");
+    std::fs::write(&open, PASSPHRASE).unwrap();
+    std::fs::set_permissions(&open, PermissionsExt::from_mode(0o644)).unwrap();
+    let open = cli(&["init", "--config", &config, "--passphrase-file", open.to_str().unwrap()]);
+    assert!(words(&open).contains("open holds a secret of its owner alone"), "{}", words(&open));
     let short = cli(&["init", "--config", &config, "--passphrase-file", &file("short", "short")]);
     assert!(words(&short).contains("at least 12 characters"), "{}", words(&short));
     let sealed = cli(&["init", "--config", &config, "--passphrase-file", &file("words", PASSPHRASE)]);
@@ -271,8 +283,6 @@ async fn refusals_arrive_while_a_body_is_still_going_up() {
 /// What others could change, a daemon does not go by; and a key that others can read is none.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_are_too_open_are_refused() {
-    use std::os::unix::fs::PermissionsExt;
-
     let (certificates, folder) = (Daemon::start(), tempfile::tempdir().unwrap());
     let config = configure(folder.path(), &certificates, "[seal]\nkey_file = \"storage.key\"");
     let own = folder.path().join("own");
@@ -289,6 +299,9 @@ async fn files_that_are_too_open_are_refused() {
         (policy, 0o664, "can be changed by others"),
         (own, 0o777, "can be changed by others"),
         (pem("ca.pem"), 0o602, "can be changed by others"),
+        (folder.path().to_owned(), 0o777, "can be changed by others"),
+        (certificates.data().to_owned(), 0o720, "can be changed by others"),
+        (folder.path().join("data/claviger.db"), 0o664, "can be changed by others"),
         (folder.path().join("data"), 0o770, "can be changed by others"),
         (folder.path().join("data"), 0o702, "can be changed by others"),
         (pem("server-key.pem"), 0o644, "others can read"),
@@ -302,15 +315,23 @@ async fn files_that_are_too_open_are_refused() {
         assert!(told.contains(says) && told.contains(file.file_name().unwrap().to_str().unwrap()), "{says}: {told}");
         std::fs::set_permissions(&file, before).unwrap();
     }
-    // Nor does it work in a directory of somebody else's, who could open it to anybody; only root can make one.
-    if rustix::process::geteuid().is_root() {
-        let data = folder.path().join("data");
-        std::os::unix::fs::chown(&data, Some(65534), None).unwrap();
+    // Nor by what is somebody else's, who could open it to anybody; only root can make such.
+    let others = [folder.path().join("data"), folder.path().join("data/claviger.db"), pem("ca.pem"), (&config).into()];
+    for file in others.iter().filter(|_| rustix::process::geteuid().is_root()) {
+        std::os::unix::fs::chown(file, Some(65534), None).unwrap();
         let refused = cli(&["serve", "--config", &config]);
         assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
-        assert!(words(&refused).contains("data belongs to user 65534"), "{}", words(&refused));
-        std::os::unix::fs::chown(&data, Some(0), None).unwrap();
+        let says = format!("{} belongs to user 65534", file.file_name().unwrap().display());
+        assert!(words(&refused).contains(&says), "{}", words(&refused));
+        std::os::unix::fs::chown(file, Some(0), None).unwrap();
     }
+    // A pipe that nobody writes to holds nobody up.
+    let (authority, kept) = (pem("ca.pem"), folder.path().join("kept.pem"));
+    std::fs::rename(&authority, &kept).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &authority, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let refused = cli(&["serve", "--config", &config]);
+    assert!(words(&refused).contains("ca.pem is no plain file"), "{}", words(&refused));
+    std::fs::rename(&kept, &authority).unwrap();
     // And with all as it was, it serves.
     drop(serve(&config));
 }
@@ -360,6 +381,7 @@ async fn an_answer_that_is_not_taken_ends_its_connection() {
     std::fs::write(&config, text.replace("request_seconds = 5", "request_seconds = 2")).unwrap();
     let file = folder.path().join("words");
     std::fs::write(&file, PASSPHRASE).unwrap();
+    private(&file);
     let sealed = cli(&["init", "--config", &config, "--passphrase-file", file.to_str().unwrap()]);
     assert!(sealed.status.success(), "{}", words(&sealed));
     let served = serve(&config);

@@ -53,6 +53,14 @@ impl KeyName {
         Ok(Self { tenant: lower("tenant", tenant)?, scheme: lower("scheme", scheme)?, role: role.to_owned() })
     }
 
+    /// Whether there may be keys of a tenant of that name.
+    ///
+    /// # Errors
+    /// [`NameError::Lower`].
+    pub fn check_tenant(tenant: &str) -> Result<(), NameError> {
+        lower("tenant", tenant).map(drop)
+    }
+
     /// A city or operator.
     pub fn tenant(&self) -> &str {
         &self.tenant
