@@ -43,10 +43,11 @@ impl Manual {
         for folder in [&pages, &completions] {
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         }
+        // Before completions build the command, and with it its `help`.
+        clap_mangen::generate_to(without_help(command.clone()), &pages)?;
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
             clap_complete::generate_to(shell, &mut command, "claviger", &completions)?;
         }
-        clap_mangen::generate_to(without_help(command), &pages)?;
         output.say(format!("manual pages and completions are in {}", self.out.display()));
         Ok(ExitCode::SUCCESS)
     }

@@ -51,8 +51,13 @@ pub(super) fn acceptor(config: &Tls) -> Result<(TlsAcceptor, Arc<dyn ClientCertV
 }
 
 fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |error: rustls::pki_types::pem::Error| TlsError { path: path.to_owned(), reason: error.to_string() };
-    CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)
+    let wrong = |reason: String| TlsError { path: path.to_owned(), reason };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
+    let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(|error| wrong(error.to_string()))?;
+    match certificates.is_empty() {
+        true => Err(wrong("there is no certificate in it (PEM, BEGIN CERTIFICATE)".to_owned())),
+        false => Ok(certificates),
+    }
 }
 
 /// A revocation list.
