@@ -218,7 +218,12 @@ impl Verify {
             let taken = match piece {
                 Ok(piece) => verdicts.take(&piece),
                 Err(error) => Err(sent.blame(error))
-                    .with_context(|| format!("job {job} broke off: the daemon's log and audit log say why")),
+                    .with_context(|| {
+                        format!(
+                            "job {job} broke off: its record `job-aborted` in the audit log says why, as `quota` for a tenant's \
+                             quota that is used up; --resume goes on"
+                        )
+                    }),
             };
             if let Err(error) = taken {
                 // What has come until now need not be verified again.

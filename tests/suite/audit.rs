@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use claviger::audit::{ChainError, SignedHead, verify, verify_lines};
+use claviger::audit::{ChainError, SignedHead, Verified, verify, verify_lines};
 use claviger_client::{Key, KeyFilter, KeyList};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -29,7 +29,9 @@ async fn log() -> (Daemon, PathBuf) {
 /// Until the last record is signed, beside the checkpoint that does.
 pub(crate) fn until_it_is_signed(log: &Path) {
     let begun = Instant::now();
-    while verify(log).is_ok_and(|log| log.signed + 1 < log.head.records()) {
+    // The signed end is put beside the log after the record of it is in it.
+    let is_beside = |log: &Verified| log.end.as_ref().is_some_and(|end| end.seq == log.signed);
+    while verify(log).is_ok_and(|log| log.signed + 1 < log.head.records() || !is_beside(&log)) {
         assert!(begun.elapsed() < Duration::from_secs(10), "the end is not signed");
         std::thread::sleep(Duration::from_millis(50));
     }
