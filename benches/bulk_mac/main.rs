@@ -63,7 +63,12 @@ fn main() {
     }
     let cycles_per_ns = cycles_per_ns();
     let mut psec = Psec::start();
-    for shape in Shape::ALL.into_iter().filter(|shape| shape.name.contains(&options.workload)) {
+    if psec.is_none() {
+        eprintln!("psec is not compared: `./test --setup` installs it");
+    }
+    let known = |shape: &Shape| shape.name.contains(&options.workload);
+    assert!(Shape::ALL.iter().any(known), "`{}` is in no workload's name", options.workload);
+    for shape in Shape::ALL.into_iter().filter(known) {
         report(measure(shape, &options, psec.as_mut()), &options, cycles_per_ns);
     }
 }
@@ -80,9 +85,10 @@ fn options() -> Options {
             "--json" => options.json = true,
             // What `cargo bench` itself adds.
             "--bench" => {}
-            other => panic!("`{other}` is no option"),
+            other => panic!("`{other}` is not --workload, --rounds, --records or --json"),
         }
     }
+    assert!(options.rounds > 0 && options.records > 0, "there must be rounds and records");
     options
 }
 

@@ -42,6 +42,8 @@ struct Frame {
 /// Bytes that may describe a schema or a batch.
 const MOST_METADATA: usize = 64 << 10;
 const CONTINUATION: [u8; 4] = [0xFF; 4];
+/// What a file begins with that is no stream.
+const FILE: &[u8] = b"ARROW1";
 
 /// A column as the batch has it.
 enum Cells<'a> {
@@ -63,7 +65,14 @@ impl ArrowReader {
 
     pub(super) fn open(&mut self, piece: &[u8]) -> Result<bool, FormatError> {
         self.pending.extend_from_slice(piece);
-        let Some(frame) = Frame::read(&self.pending, self.largest_part, &[])? else { return Ok(false) };
+        if self.pending.starts_with(FILE) {
+            return Err(unreadable("it is an Arrow file; send the stream format"));
+        }
+        let frame = match Frame::read(&self.pending, self.largest_part, &[]) {
+            Err(FormatError::TooLarge(MOST_METADATA)) => Err(unreadable("it does not begin with a schema")),
+            read => read,
+        };
+        let Some(frame) = frame? else { return Ok(false) };
         // The decoder looks at a message without a body only when it sees what follows.
         if self.pending.len() == frame.len {
             return Ok(false);
@@ -275,4 +284,19 @@ impl Columns {
 
 fn unreadable(error: impl ToString) -> FormatError {
     FormatError::Arrow(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_stream_is_told_by_its_beginning() {
+        let words = |text: &[u8]| {
+            let mut reader = ArrowReader::new(Columns::of_records(), 1 << 20, 0);
+            reader.open(text).unwrap_err().to_string()
+        };
+        assert!(words(b"ARROW1\0\0 and so on").contains("an Arrow file; send the stream format"));
+        assert!(words(b"record_id,city_code").contains("does not begin with a schema"));
+    }
 }

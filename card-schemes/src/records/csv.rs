@@ -24,7 +24,11 @@ impl Header {
     fn parse(line: &[u8], columns: &Columns) -> Result<Self, FormatError> {
         let line = std::str::from_utf8(line).map_err(|_| FormatError::NotText)?;
         let line = line.strip_prefix('\u{FEFF}').unwrap_or(line);
-        let names = line.trim_end_matches(['\r', '\n']).split(',').map(|name| name.trim().trim_matches('"'));
+        let line = line.trim_end_matches(['\r', '\n']);
+        if line.contains('\r') {
+            return Err(FormatError::LineEnds);
+        }
+        let names = line.split(',').map(|name| name.trim().trim_matches('"'));
         let (_, columns) = columns.match_names(names)?;
         let last = columns.iter().flatten().copied().max().unwrap_or(Field::Tac);
         let plan = LinePlan::of(&columns);
@@ -378,6 +382,7 @@ mod tests {
         let words = |line| header(line).unwrap_err().to_string();
         assert!(words("record_id,asn,asn").contains("`asn` stands twice"));
         assert!(words("record_id,rand").contains("`rand` is not one of record_id, city_code"));
+        assert!(words("record_id,rand\r1,2\r3,4").contains("end with CR alone"));
         assert!(words("record_id,asn").contains("`city_code` is missing"));
     }
 }

@@ -58,6 +58,9 @@ pub enum FormatError {
         /// What there may be.
         allowed: String,
     },
+    /// Ends of lines as nobody writes them any more.
+    #[error("lines end with CR alone; LF and CR LF are read")]
+    LineEnds,
     /// Twice the same.
     #[error("column `{0}` stands twice in the header")]
     Twice(String),

@@ -22,6 +22,11 @@ pub(crate) fn kernels() -> BulkMac {
     chosen().clone().unwrap_or_default()
 }
 
+/// The platforms of this machine, best first.
+pub(crate) fn names() -> String {
+    Platform::available().map(Platform::name).collect::<Vec<_>>().join(", ")
+}
+
 fn chosen() -> &'static Result<BulkMac, EngineError> {
     static CHOSEN: OnceLock<Result<BulkMac, EngineError>> = OnceLock::new();
     CHOSEN.get_or_init(|| match std::env::var(KERNELS) {

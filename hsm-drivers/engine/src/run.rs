@@ -107,7 +107,7 @@ pub enum EngineError {
     #[error("a child key is stored from a batch of one row")]
     OneChild,
     /// The environment forces kernels that there are not.
-    #[error("CLAVIGER_KERNELS is `{0}`, which is no platform of this machine (avx512, avx2, portable)")]
+    #[error("CLAVIGER_KERNELS is `{0}`, which is no platform of this machine: it has {has}", has = crate::kernels::names())]
     Kernels(String),
     /// The operating system gave no randomness.
     #[error("the operating system's random generator failed")]

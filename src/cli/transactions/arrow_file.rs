@@ -25,6 +25,8 @@ const ROWS: usize = 8192;
 const MOST_METADATA: usize = 16 << 20;
 /// Bytes of one column in the rows at hand.
 const MOST_BYTES: usize = 64 << 20;
+/// Bytes of a batch that is read whole, as it stands in the file and once it is open.
+const MOST_WHOLE: u64 = 128 << 20;
 /// What a file, not a stream, begins and ends with.
 const MAGIC: &[u8; 6] = b"ARROW1";
 
@@ -155,13 +157,31 @@ impl<F: Read + Seek> Rows<F> {
             let len = usize::try_from(self.next - body)?;
             let end = self.file.seek(SeekFrom::End(0))?;
             ensure!(self.next <= end, "it ends in the middle of a batch");
-            Parts::of(&message, self.next - body)?;
+            let parts = Parts::of(&message, self.next - body)?;
+            let opened = if batch.compression().is_some() { self.opened(parts, body)? } else { len as u64 };
+            ensure!(
+                opened.saturating_add(len as u64) <= MOST_WHOLE,
+                "a batch is compressed, or has columns of views, and takes more than {} MiB when it is read whole: write \
+                 smaller batches, or plain columns without compression",
+                MOST_WHOLE >> 20
+            );
             let bytes = Buffer::from(self.read(body, len)?);
             let read =
                 read_record_batch(&bytes, batch, Arc::clone(&self.schema), &HashMap::new(), None, &message.version())?;
             Batch::InMemory(plain_batch(&read, self.schema())?)
         });
         Ok(true)
+    }
+
+    /// Bytes of a compressed batch once it is open: each of its parts begins with how many it will have, or -1 if it is as it is.
+    fn opened(&mut self, parts: Parts, body: u64) -> anyhow::Result<u64> {
+        let mut opened = 0_u64;
+        for (at, len) in parts.0.filter(|(_, len)| *len >= size_of::<i64>()) {
+            let said = self.read(body + at, size_of::<i64>())?;
+            let said = said.try_into().map_or(-1, i64::from_le_bytes);
+            opened = opened.saturating_add(u64::try_from(said).unwrap_or(len as u64));
+        }
+        Ok(opened)
     }
 
     fn read(&mut self, from: u64, len: usize) -> anyhow::Result<Vec<u8>> {
@@ -326,4 +346,31 @@ pub(super) fn plain_batch(batch: &RecordBatch, schema: SchemaRef) -> anyhow::Res
 /// The schema of [`plain_batch`]es.
 pub(super) fn plain_schema(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(schema.fields().iter().map(|field| plain_field(field)).collect::<Vec<_>>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use arrow_ipc::CompressionType;
+    use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
+
+    use super::*;
+
+    #[test]
+    fn a_batch_that_would_be_too_large_once_it_is_open_is_not_opened() {
+        let schema = Arc::new(Schema::new(vec![Field::new("record_id", DataType::Utf8, false)]));
+        let zstd = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD)).unwrap();
+        let read = |bytes: usize| {
+            let cells: ArrayRef = Arc::new(StringArray::from(vec!["7".repeat(bytes)]));
+            let batch = RecordBatch::try_new(Arc::clone(&schema), vec![cells]).unwrap();
+            let mut writer = StreamWriter::try_new_with_options(Vec::new(), &schema, zstd.clone()).unwrap();
+            writer.write(&batch).unwrap();
+            let file = writer.into_inner().unwrap();
+            assert!(file.len() < bytes / 100);
+            Rows::open(Cursor::new(file)).unwrap().next().unwrap()
+        };
+        assert_eq!(read(1 << 20).unwrap().num_rows(), 1);
+        assert!(read(129 << 20).unwrap_err().to_string().contains("more than 128 MiB"));
+    }
 }

@@ -38,8 +38,12 @@ impl Format {
         if let Some(name) = named {
             return Self::named(name, scheme);
         }
+        let shown = || path.display().to_string();
+        if !std::fs::metadata(path).with_context(shown)?.is_file() {
+            bail!("{} is no plain file: one that may have to be read again is needed", path.display());
+        }
         let mut first = Vec::new();
-        File::open(path)?.take(4096).read_to_end(&mut first)?;
+        File::open(path).with_context(shown)?.take(4096).read_to_end(&mut first)?;
         let first_line = first.split(|byte| *byte == b'\n').next().unwrap_or_default();
         if first.starts_with(b"PAR1") {
             Ok(Self::Parquet)
