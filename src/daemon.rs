@@ -113,6 +113,10 @@ impl Daemon {
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|error| StartError::Listen { address: config.listen, error })?;
+        // That there are none is said by the backends that need them.
+        if let Ok(platform) = claviger_hsm_engine::platform() {
+            tracing::info!(kernels = platform.name(), "MACs and dispersion run in bulk on these");
+        }
         Ok(Self { path: path.to_owned(), service, listener, door, config, hangups })
     }
 
