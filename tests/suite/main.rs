@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod abuse;
+mod allocations;
 mod api;
 mod approvals;
 mod architecture;
