@@ -21,6 +21,7 @@ use super::output::{Output, thousands};
 use super::transactions::Verify;
 use crate::audit;
 use crate::daemon::{Daemon, load_schemes};
+use crate::routing::Launcher;
 use cards::Cards;
 
 /// Show the whole job in a temporary directory, told step by step
@@ -67,7 +68,7 @@ impl Demo {
 
         let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), tenants: &[], backends: EMBEDDED, schemes: None };
         let path = directory.prepare(&settings).await?;
-        let daemon = Daemon::start(&path, Arc::default()).await?;
+        let daemon = Daemon::start(&path, Arc::new(Launcher::of(&path))).await?;
         let url = directory.serves_at(&daemon)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(daemon.run(async {

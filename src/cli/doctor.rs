@@ -45,7 +45,7 @@ impl Doctor {
             .filter(|backend| self.backend.is_empty() || self.backend.contains(&backend.name))
             .collect();
         anyhow::ensure!(!wanted.is_empty(), "{shown} names no [[backend]]");
-        let launcher = Arc::new(Launcher::new());
+        let launcher = Arc::new(Launcher::of_backends(&self.config));
         let found: Vec<Examination> = wanted.iter().map(|backend| examine(backend, &launcher)).collect();
         if self.markdown && !output.is_json() {
             output.result(&(), || table(&found));

@@ -209,7 +209,8 @@ fn told(log: &Path) -> anyhow::Result<Told> {
         if let Some(policies) = event.in_force {
             in_force = Some(Enforced { record: seq, time: time.clone(), policies });
         }
-        if event.decision == "allow" && event.outcome != "denied" {
+        // What was let in and then failed, as for a key that is destroyed, was no use of it.
+        if event.decision == "allow" && ["done", "open", "running"].contains(&event.outcome.as_str()) {
             for key in event.keys {
                 last.insert(key, (time.clone(), event.action.clone()));
             }

@@ -74,7 +74,7 @@ pub(super) fn confined(
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     let settings = Config::load(config)?;
     make_private_directory(&settings.data)?;
-    let launcher = Arc::new(Launcher::new());
+    let launcher = Arc::new(Launcher::of(config));
     launcher.start().context("the launcher of workers cannot be started")?;
     confinement::before_threads(&settings, config)?;
     runtime()?.block_on(async {

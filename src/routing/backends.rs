@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::RouteError;
 use super::health::Health;
 use super::lanes::{Lane, Lanes, Place as LanePlace};
-use super::worker::{Launcher, Options, User, Workers};
+use super::worker::{Launcher, Options, Start, User, Workers};
 use crate::keyring::Place;
 
 /// Where calls may go, and where they go first.
@@ -287,6 +287,23 @@ impl BackendConfig {
     }
 
     fn options(&self) -> Result<Options, DriverError> {
+        // What a worker could not be started by is said here, and not when the first one is.
+        self.start()?;
+        Ok(Options {
+            backend: self.name.clone(),
+            driver: self.driver.clone(),
+            settings: self.settings.clone(),
+            count: self.workers,
+            deadline: Duration::from_millis(self.deadline_ms),
+            deadline_row: Duration::from_micros(self.deadline_row_us),
+        })
+    }
+
+    /// How its workers are started.
+    ///
+    /// # Errors
+    /// If there is no such user.
+    pub fn start(&self) -> Result<Start, DriverError> {
         let user = |name: &String| {
             User::named(name)
                 .ok_or_else(|| DriverError::caller("worker", "configure", format!("there is no user `{name}`")))
@@ -295,15 +312,11 @@ impl BackendConfig {
         let of_pin = self.settings.get("pin").and_then(|pin| pin.get("env")).and_then(toml::Value::as_str);
         let inherited = ["CLAVIGER_KERNELS", "CREDENTIALS_DIRECTORY"].into_iter().chain(of_pin);
         let inherited = inherited.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
-        Ok(Options {
-            backend: self.name.clone(),
+        Ok(Start {
             driver: self.driver.clone(),
-            settings: self.settings.clone(),
+            settings: self.settings.to_string(),
             environment: inherited.chain(self.env.clone()).collect(),
             user: self.user.as_ref().map(user).transpose()?,
-            count: self.workers,
-            deadline: Duration::from_millis(self.deadline_ms),
-            deadline_row: Duration::from_micros(self.deadline_row_us),
         })
     }
 }

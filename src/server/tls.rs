@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::TlsAcceptor;
+use x509_parser::der_parser::num_bigint::BigUint;
 use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, X509Certificate};
 
 use crate::config::Tls;
@@ -36,9 +37,10 @@ pub(super) fn acceptor(config: &Tls) -> Result<(TlsAcceptor, Arc<dyn ClientCertV
     let revoked = revoked(config, &authorities)?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .with_crls(revoked)
-        .only_check_end_entity_revocation()
         .build()
-        .map_err(|error| wrong(&config.client_ca, &error))?;
+        .map_err(|error| {
+            wrong(&config.client_ca, &format!("{error} (with the revocation lists of `crl`, if there are any)"))
+        })?;
     let key = PrivateKeyDer::from_pem_file(&config.key).map_err(|error| wrong(&config.key, &error))?;
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -65,7 +67,8 @@ struct RevocationList {
     list: CertificateRevocationListDer<'static>,
     /// The name of the authority, as it stands there.
     issuer: Vec<u8>,
-    since: i64,
+    /// When it was made, and which it is of the authority's: of two of a second the later.
+    since: (i64, Option<BigUint>),
 }
 
 /// The newest list of each authority. If there are lists, each that certifies callers must have one: without it nobody of
@@ -86,9 +89,16 @@ fn revoked(
         }
     }
     let read = |authority| X509Certificate::from_der(authority).ok().map(|(_, certificate)| certificate);
-    for authority in authorities.iter().filter_map(|authority| read(authority)).filter(|_| !lists.is_empty()) {
+    let known: Vec<X509Certificate<'_>> = authorities.iter().filter_map(|authority| read(authority)).collect();
+    for (number, authority) in known.iter().enumerate().filter(|_| !lists.is_empty()) {
+        if known[..number].iter().any(|other| other.subject() == authority.subject()) {
+            tracing::warn!(
+                authority = %authority.subject(),
+                "two of `client_ca` have this name: the revocation list of one lets in nobody of the other"
+            );
+        }
         if !lists.iter().any(|list| list.issuer == authority.subject().as_raw()) {
-            tracing::warn!(authority = %authority.subject(), "has no revocation list: nobody whom it certified itself gets in");
+            tracing::warn!(authority = %authority.subject(), "has no revocation list: nobody whom it certified gets in");
         }
     }
     Ok(lists.into_iter().map(|list| list.list).collect())
@@ -119,7 +129,8 @@ fn revocations(path: &Path, authorities: &[CertificateDer<'_>]) -> Result<Vec<Re
         if read.next_update().is_some_and(|next| next < ASN1Time::now()) {
             tracing::warn!(path = %path.display(), issuer = %read.issuer(), "a newer revocation list should be there by now");
         }
-        let (issuer, since) = (read.issuer().as_raw().to_vec(), read.last_update().timestamp());
+        let since = (read.last_update().timestamp(), read.crl_number().cloned());
+        let issuer = read.issuer().as_raw().to_vec();
         signed.push(RevocationList { list: list.clone(), issuer, since });
     }
     Ok(signed)

@@ -82,12 +82,11 @@ impl Quotas {
     pub(super) fn new(config: QuotaConfig, log: &Path) -> std::io::Result<Self> {
         let now = Timestamp::now();
         let mut items: HashMap<String, u64> = HashMap::new();
-        if !config.items_per_day.is_empty() {
-            let log = std::io::BufReader::new(std::fs::File::open(log)?);
-            let today = now.to_zoned(TimeZone::UTC).date().to_string();
-            for (of, used) in usage(log, &today, &today)? {
-                *items.entry(of.tenant).or_default() += used.items;
-            }
+        let log = std::io::BufReader::new(std::fs::File::open(log)?);
+        let today = now.to_zoned(TimeZone::UTC).date().to_string();
+        // Also where there is no quota: one may come while the daemon runs.
+        for (of, used) in usage(log, &today, &today)? {
+            *items.entry(of.tenant).or_default() += used.items;
         }
         Ok(Self(Mutex::new(State { config, callers: HashMap::new(), day: day_of(now), items })))
     }

@@ -91,6 +91,25 @@ async fn an_assessor_gets_what_there_is_to_show_and_no_secret() {
     let daemon = Daemon::start();
     into(&daemon, &[], generic("CMAC"), CMAC).await;
     mac(&daemon).await.unwrap();
+    // A key of that name is there already: policy lets it be asked for, and nothing comes of it.
+    let again = daemon.cli(
+        "officer",
+        &[
+            "keys",
+            "generate",
+            "--tenant",
+            "demo",
+            "--scheme",
+            "generic",
+            "--role",
+            "CMAC",
+            "--version",
+            "01",
+            "--algorithm",
+            "aes128",
+        ],
+    );
+    assert!(!again.status.success(), "{}", words(&again));
     crate::audit::until_it_is_signed(&daemon.data().join("audit.jsonl"));
     let out = daemon.folder.path().join("evidence");
     let config = daemon.data().join("claviger.toml");

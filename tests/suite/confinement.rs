@@ -1,6 +1,10 @@
 //! What the daemon has given up. What it cannot do any more is tried in processes of their own, which are confined by the
 //! same code.
 
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -8,6 +12,10 @@ use std::time::{Duration, Instant};
 
 use claviger::config::Config;
 use claviger::confinement::{after_start, before_threads};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
+    socketpair,
+};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 
 use crate::daemon::Daemon;
@@ -187,4 +195,64 @@ async fn workers_come_back_whichever_launcher_ends() {
     mac_before_long(&daemon).await;
     assert!(about(daemon.process()).contains("Seccomp:\t2"), "all this in a daemon that can start no process");
     assert!(!status(&daemon, "room").await.workers.is_empty());
+}
+
+/// Asks a launcher as the daemon does; what it answers.
+fn ask(launcher: &OwnedFd, question: &[u8]) -> Vec<u8> {
+    let (kept, handed) = UnixStream::pair().unwrap();
+    let sockets = [handed.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&sockets)));
+    sendmsg(launcher, &[IoSlice::new(question)], &mut control, SendFlags::empty()).unwrap();
+    // A worker waits for its assignment as long as the other end is there.
+    std::mem::forget(kept);
+    let mut answer = vec![0; 512];
+    let len = rustix::net::recv(launcher, &mut answer, RecvFlags::empty()).unwrap().0;
+    answer.truncate(len);
+    answer
+}
+
+/// Whoever has taken the daemon over names a backend and nothing else: not a library that comes along, nor who runs it, as root
+/// where the launcher is.
+#[test]
+fn a_launcher_starts_what_the_configuration_says_whatever_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("claviger.toml");
+    let root = getuid().is_root();
+    let user = if root { "user = \"nobody\"\n" } else { "" };
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\ndata = \"data\"\n{user}[tls]\ncertificate = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\n\
+         [[backend]]\nname = \"room\"\ndriver = \"pkcs11\"\nmodule = \"/m.so\"\ntoken = {{ label = \"t\" }}\n\
+         pin = {{ file = \"p\" }}\nenv = {{ OWN = \"1\" }}\n"
+    );
+    std::fs::write(&path, &text).unwrap();
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    let mut launcher = Command::new(env!("CARGO_BIN_EXE_claviger"))
+        .args(["launcher", "--config", path.to_str().unwrap()])
+        .stdin(theirs)
+        .spawn()
+        .unwrap();
+    // Number, start, the name; and what once was heard: what is around it, and that nobody in particular runs it.
+    let told = |name: &str| [&[1, 0, name.len() as u8], name.as_bytes(), b"\x01\x0aLD_PRELOAD\x05/e.so\x00"].concat();
+    let refused = ask(&ours, &told("attic"));
+    assert!(String::from_utf8_lossy(&refused).contains("has no backend `attic`"), "{refused:?}");
+    let (number, worker): (u64, Result<u32, String>) = postcard::from_bytes(&ask(&ours, &told("room"))).unwrap();
+    let worker = worker.unwrap();
+    assert_eq!(number, 1);
+    let of = |file: &str| std::fs::read(format!("/proc/{worker}/{file}")).unwrap();
+    let begun = Instant::now();
+    while !String::from_utf8_lossy(&of("cmdline")).contains("worker") {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the worker does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let around = String::from_utf8(of("environ")).unwrap();
+    let names: Vec<&str> = around.split('\0').filter_map(|variable| Some(variable.split_once('=')?.0)).collect();
+    assert_eq!(names, ["CLAVIGER_WORKER_SETTINGS", "OWN"]);
+    assert!(around.contains("module = \"/m.so\""), "{around}");
+    if root {
+        assert!(String::from_utf8(of("status")).unwrap().contains("Uid:\t65534\t65534"));
+    }
+    drop(ours);
+    launcher.wait().unwrap();
 }

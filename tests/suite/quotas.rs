@@ -103,7 +103,11 @@ async fn a_tenant_has_its_items_and_no_more_and_the_log_says_what_it_used() {
     into(&daemon, &[], generic("CMAC"), CMAC).await;
     let client = daemon.client("card-management");
     macs(&client, 30).await.unwrap();
-    let limited = format!("{}\n[[quota]]\ntenant = \"demo\"\nitems_per_day = 100\n", configuration(&daemon));
+    // Also what was used before the daemon started anew without a quota counts, once there is one.
+    let whole = configuration(&daemon);
+    let daemon = daemon.serve(&whole);
+    let client = daemon.client("card-management");
+    let limited = format!("{whole}\n[[quota]]\ntenant = \"demo\"\nitems_per_day = 100\n");
     assert!(reload(&daemon, &limited).await.contains("done"));
     macs(&client, 60).await.unwrap();
     let refused = problem(macs(&client, 11).await);

@@ -206,14 +206,34 @@ async fn a_principal_that_is_taken_away_is_refused_on_its_old_connection() {
     assert_eq!(list().await.unwrap().keys.len(), 1);
 }
 
+/// What an authority has revoked: a list of that year and number.
+fn revocation_list(
+    (year, number): (i32, u64),
+    serials: &[rcgen::SerialNumber],
+    issuer: &rcgen::Issuer<'_, rcgen::KeyPair>,
+) -> String {
+    let revoked = |serial: &rcgen::SerialNumber| rcgen::RevokedCertParams {
+        serial_number: serial.clone(),
+        revocation_time: rcgen::date_time_ymd(2025, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let params = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(year, 1, 1),
+        next_update: rcgen::date_time_ymd(2100, 1, 1),
+        crl_number: number.into(),
+        issuing_distribution_point: None,
+        revoked_certs: serials.iter().map(revoked).collect(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    params.signed_by(issuer).unwrap().pem().unwrap()
+}
+
 /// A certificate that its authority revokes is nobody's from then on, also on a connection that was open before; and a second
 /// authority's certificates are as good as the first's.
 #[tokio::test(flavor = "multi_thread")]
 async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
-    use rcgen::{
-        BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer, KeyIdMethod, KeyPair,
-        KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
-    };
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber};
     use x509_parser::prelude::{FromDer, X509Certificate};
 
     let daemon = Daemon::start();
@@ -221,18 +241,7 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
     let read = |name: &str| std::fs::read_to_string(daemon.data().join(name)).unwrap();
     let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), KeyPair::from_pem(&read("ca-key.pem")).unwrap()).unwrap();
     let whole = configuration(&daemon);
-    let list_of = |year, revoked: Vec<RevokedCertParams>, issuer: &Issuer<'_, KeyPair>| {
-        let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(year, 1, 1),
-            next_update: date_time_ymd(2100, 1, 1),
-            crl_number: SerialNumber::from(1u64),
-            issuing_distribution_point: None,
-            revoked_certs: revoked,
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        params.signed_by(issuer).unwrap().pem().unwrap()
-    };
-    let list = |revoked, issuer: &_| list_of(2026, revoked, issuer);
+    let list = |revoked: &[SerialNumber], issuer: &_| revocation_list((2026, 1), revoked, issuer);
     let officer = daemon.client("officer");
     let listed = async |client: &claviger_client::Client| {
         let filter = claviger_client::KeyFilter { tenant: "demo".to_owned(), scheme: None, role: None };
@@ -243,13 +252,7 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
     let (_, pem) = x509_parser::pem::parse_x509_pem(read("clients/officer.pem").as_bytes()).unwrap();
     let (_, certificate) = X509Certificate::from_der(&pem.contents).unwrap();
     let serial = SerialNumber::from_slice(certificate.raw_serial());
-    let revoked = RevokedCertParams {
-        serial_number: serial,
-        revocation_time: date_time_ymd(2026, 1, 1),
-        reason_code: None,
-        invalidity_date: None,
-    };
-    std::fs::write(daemon.data().join("crl.pem"), list(vec![revoked], &issuer)).unwrap();
+    std::fs::write(daemon.data().join("crl.pem"), list(&[serial], &issuer)).unwrap();
     let with_list = whole.replacen("[tls]", "[tls]\ncrl = [\"crl.pem\"]", 1);
     assert!(reload(&daemon, &with_list).await.contains("done"));
     assert_eq!(problem(listed(&officer).await).code, "unknown_principal", "on its old connection");
@@ -260,7 +263,7 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
     // A file with no list in it, or one that somebody made in the authority's name, does not let in those who were revoked.
     let stranger = Issuer::from_ca_cert_pem(&read("ca.pem"), KeyPair::generate().unwrap()).unwrap();
     let good = read("crl.pem");
-    let in_its_name = list(Vec::new(), &stranger);
+    let in_its_name = list(&[], &stranger);
     for wrong in ["", "garbage", &read("ca.pem"), &good[..good.len() / 2], &in_its_name] {
         std::fs::write(daemon.data().join("crl.pem"), wrong).unwrap();
         let said = reload(&daemon, &with_list).await;
@@ -269,8 +272,10 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
     }
 
     // Of two lists of one authority the newer counts, wherever it stands.
-    let older = list_of(2025, Vec::new(), &issuer);
-    for both in [format!("{older}{good}"), format!("{good}{older}")] {
+    let older = revocation_list((2025, 9), &[], &issuer);
+    // And of two of one second that with the greater number.
+    let first = revocation_list((2026, 0), &[], &issuer);
+    for both in [older, first].iter().flat_map(|other| [format!("{other}{good}"), format!("{good}{other}")]) {
         std::fs::write(daemon.data().join("crl.pem"), both).unwrap();
         assert!(reload(&daemon, &with_list).await.contains("done"));
         assert!(listed(&daemon.client("officer")).await.is_err(), "a newer list has revoked it");
@@ -289,8 +294,7 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
     own.subject_alt_names = vec![SanType::URI("claviger://auditor/auditor".try_into().unwrap())];
     let own = own.signed_by(&own_key, &second_issuer).unwrap();
     std::fs::write(daemon.data().join("both.pem"), read("ca.pem") + &second.pem()).unwrap();
-    std::fs::write(daemon.data().join("crl.pem"), list(Vec::new(), &issuer) + &list(Vec::new(), &second_issuer))
-        .unwrap();
+    std::fs::write(daemon.data().join("crl.pem"), list(&[], &issuer) + &list(&[], &second_issuer)).unwrap();
     let client = {
         let connection = daemon.connection("auditor");
         let certificate = daemon.file("second.pem", own.pem().as_bytes()).into();
@@ -303,6 +307,46 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
     assert!(reload(&daemon, &both).await.contains("done"));
     assert_eq!(listed(&client).await.unwrap().keys.len(), 1);
     assert_eq!(listed(&officer).await.unwrap().keys.len(), 1, "nobody is revoked any more");
+}
+
+/// An authority between, once the one above has revoked it, lets nobody in whom it certified.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_authority_between_lets_nobody_in() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber};
+
+    let daemon = Daemon::start();
+    into(&daemon, &[], generic("CMAC"), CMAC).await;
+    let read = |name: &str| std::fs::read_to_string(daemon.data().join(name)).unwrap();
+    let root = Issuer::from_ca_cert_pem(&read("ca.pem"), KeyPair::from_pem(&read("ca-key.pem")).unwrap()).unwrap();
+    let (key, number) = (KeyPair::generate().unwrap(), SerialNumber::from(77_u64));
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(rcgen::DnType::CommonName, "an authority between");
+    params.serial_number = Some(number.clone());
+    let between = params.signed_by(&key, &root).unwrap();
+    let issuer = Issuer::new(params, key);
+    let own_key = KeyPair::generate().unwrap();
+    let mut own = CertificateParams::default();
+    own.subject_alt_names = vec![SanType::URI("claviger://auditor/auditor".try_into().unwrap())];
+    let own = own.signed_by(&own_key, &issuer).unwrap();
+    let connection = claviger_client::Connection {
+        certificate: daemon.file("own.pem", (own.pem() + &between.pem()).as_bytes()).into(),
+        key: daemon.file("own-key.pem", own_key.serialize_pem().as_bytes()).into(),
+        ..daemon.connection("auditor")
+    };
+    let listed = async || {
+        let filter = claviger_client::KeyFilter { tenant: "demo".to_owned(), scheme: None, role: None };
+        let client = claviger_client::Client::new(&connection).unwrap();
+        client.get::<claviger_client::KeyList>("/v1/keys", &filter).await
+    };
+    let with_list = configuration(&daemon).replacen("[tls]", "[tls]\ncrl = [\"crl.pem\"]", 1);
+    for (revoked, is_let_in) in [(&[][..], true), (&[number], false)] {
+        let lists = revocation_list((2026, 1), revoked, &root) + &revocation_list((2026, 1), &[], &issuer);
+        std::fs::write(daemon.data().join("crl.pem"), lists).unwrap();
+        assert!(reload(&daemon, &with_list).await.contains("done"));
+        assert_eq!(listed().await.is_ok(), is_let_in, "{revoked:?}");
+    }
 }
 
 /// Whoever is told that it serves may have it read its configuration at once.

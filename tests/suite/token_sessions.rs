@@ -244,5 +244,5 @@ async fn workers_are_jailed() {
         .split('\0')
         .filter_map(|variable| Some(variable.split_once('=')?.0))
         .collect();
-    assert_eq!(names, ["SOFTHSM2_CONF"]);
+    assert_eq!(names, ["CLAVIGER_WORKER_SETTINGS", "SOFTHSM2_CONF"]);
 }

@@ -23,6 +23,7 @@ use crate::cli::dev::{Directory, Settings};
 use crate::cli::output::Output;
 use crate::cli::screen::{Left, tidy_up_when_told_to_end};
 use crate::daemon::Daemon;
+use crate::routing::Launcher;
 
 /// Whose keys a rehearsal makes.
 const TENANT: &str = "demo";
@@ -84,7 +85,7 @@ impl Rehearse {
         let settings =
             Settings { listen: ([127, 0, 0, 1], 0).into(), tenants: &others, backends: &tables, schemes: None };
         let path = directory.prepare(&settings).await?;
-        let daemon = Daemon::start(&path, Arc::default()).await?;
+        let daemon = Daemon::start(&path, Arc::new(Launcher::of(&path))).await?;
         directory.serves_at(&daemon)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(daemon.run(async {

@@ -20,10 +20,6 @@ const EXPECTED: usize = 64 << 10;
 /// What a worker is to be; its first frame.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Assignment {
-    /// The driver's name in the registry.
-    pub(super) driver: String,
-    /// Its table, as TOML.
-    pub(super) settings: String,
     /// Requests that are worked on at once.
     pub(super) threads: usize,
 }

@@ -1,8 +1,9 @@
-//! The launcher starts workers and does nothing else. It holds no key, no connection and no configuration, so that the
-//! daemon itself need not be able to start processes.
+//! The launcher starts workers and does nothing else. It holds no key and no connection, so that the daemon itself need not be
+//! able to start processes.
 //!
-//! The daemon asks over a socket that keeps packets apart, and hands the worker's end of its socket over with the
-//! question. The answer is the worker's process id. Since a confined daemon cannot start the launcher again, it is two
+//! The daemon names a backend over a socket that keeps packets apart, and hands the worker's end of its socket over with the
+//! question. What runs then, as whom and with what around it is not the daemon's to say: the launcher, which may be root where the
+//! daemon is not, reads it in the configuration. The answer is the worker's process id. Since a confined daemon cannot start the launcher again, it is two
 //! processes: one serves, and the other starts it anew when it ends; when that other one ends, the one that serves takes
 //! its part.
 
@@ -11,6 +12,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -36,33 +38,38 @@ const QUESTION: usize = 64 << 10;
 
 /// What the daemon asks.
 #[derive(Debug, Serialize, Deserialize)]
-struct Question<S> {
+struct Question {
     /// Its answer has the same: one that came too late is nobody's.
     number: u64,
-    what: What<S>,
+    what: What,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum What<S> {
-    /// For a worker; its socket comes along.
-    Start(S),
+enum What {
+    /// For a worker of the backend of that name; its socket comes along.
+    Start(String),
     /// For the end of one, which may be of another user than the daemon.
     Kill(u32),
 }
 
-/// How a worker is to be started.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Start {
-    /// Shown in its arguments, for operators.
-    pub(super) backend: String,
-    /// All of its environment.
-    pub(super) environment: BTreeMap<String, String>,
+/// How a backend's workers are started, by the configuration.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The driver's name in the registry.
+    pub driver: String,
+    /// Its table, as TOML.
+    pub settings: String,
+    /// What is around it of the vendor's.
+    pub environment: BTreeMap<String, String>,
     /// Whom it runs as; as the launcher if none.
-    pub(super) user: Option<User>,
+    pub user: Option<User>,
 }
 
+/// The environment variable by which a worker hears its driver's table.
+pub const SETTINGS: &str = "CLAVIGER_WORKER_SETTINGS";
+
 /// A user of the system.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy)]
 pub struct User {
     /// Its number.
     pub uid: u32,
@@ -84,6 +91,8 @@ impl User {
 
 /// The daemon's side.
 pub struct Launcher {
+    /// The arguments that say where the backends stand.
+    backends: Vec<PathBuf>,
     running: Mutex<Option<Running>>,
 }
 
@@ -93,9 +102,17 @@ struct Running {
 }
 
 impl Launcher {
-    /// A launcher that is started when it is first needed, and again if it is lost.
-    pub fn new() -> Self {
-        Self { running: Mutex::new(None) }
+    /// A launcher for the backends of a daemon's configuration, which is started when it is first needed, and again if it is lost.
+    pub fn of(config: &Path) -> Self {
+        let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
+        Self { backends: vec!["--config".into(), config], running: Mutex::new(None) }
+    }
+
+    /// The same for a file of which nothing but its backends is read.
+    pub fn of_backends(config: &Path) -> Self {
+        let mut launcher = Self::of(config);
+        launcher.backends.push("--backends-only".into());
+        launcher
     }
 
     /// Starts it now, while the daemon still can.
@@ -104,7 +121,7 @@ impl Launcher {
     /// If the process cannot be started.
     pub fn start(&self) -> io::Result<()> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        *running = Some(spawn()?);
+        *running = Some(self.spawn()?);
         Ok(())
     }
 
@@ -114,17 +131,17 @@ impl Launcher {
     }
 
     /// Has a worker started with `socket` as its standard input; its process id.
-    pub(super) fn worker(&self, start: &Start, socket: OwnedFd) -> io::Result<u32> {
+    pub(super) fn worker(&self, backend: &str, socket: OwnedFd) -> io::Result<u32> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(launcher) = &*running {
-            match ask(&launcher.socket, What::Start(start), Some(&socket)) {
+            match ask(&launcher.socket, What::Start(backend.to_owned()), Some(&socket)) {
                 Ok(id) => return Ok(id),
                 Err(Refused::Worker(error)) => return Err(error),
                 // Both of its processes are gone.
                 Err(Refused::Launcher(error)) => tracing::warn!(%error, "the launcher is gone"),
             }
         }
-        let launcher = spawn().map_err(|error| {
+        let launcher = self.spawn().map_err(|error| {
             let words = format!("the launcher is gone, and a confined daemon starts none: restart it ({error})");
             io::Error::other(words)
         })?;
@@ -133,7 +150,7 @@ impl Launcher {
             let _ = lost.process.wait();
         }
         let launcher = running.as_ref().ok_or_else(|| io::Error::other("no launcher"))?;
-        ask(&launcher.socket, What::Start(start), Some(&socket)).map_err(|refused| match refused {
+        ask(&launcher.socket, What::Start(backend.to_owned()), Some(&socket)).map_err(|refused| match refused {
             Refused::Worker(error) | Refused::Launcher(error) => error,
         })
     }
@@ -148,11 +165,21 @@ impl Launcher {
             tracing::warn!(worker, %error, "a worker could not be ended");
         }
     }
-}
 
-impl Default for Launcher {
-    fn default() -> Self {
-        Self::new()
+    fn spawn(&self) -> io::Result<Running> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        // One that does not answer is as good as gone.
+        set_socket_timeout(&ours, Timeout::Recv, Some(ANSWER))?;
+        set_socket_timeout(&ours, Timeout::Send, Some(ANSWER))?;
+        let process = Command::new(std::env::current_exe()?)
+            .arg("launcher")
+            .args(&self.backends)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            // What ends the daemon at a terminal lets it drain first: its workers are still needed then.
+            .process_group(0)
+            .spawn()?;
+        Ok(Running { socket: ours, process })
     }
 }
 
@@ -163,22 +190,7 @@ enum Refused {
     Launcher(io::Error),
 }
 
-fn spawn() -> io::Result<Running> {
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    // One that does not answer is as good as gone.
-    set_socket_timeout(&ours, Timeout::Recv, Some(ANSWER))?;
-    set_socket_timeout(&ours, Timeout::Send, Some(ANSWER))?;
-    let process = Command::new(std::env::current_exe()?)
-        .arg("launcher")
-        .stdin(Stdio::from(theirs))
-        .stdout(Stdio::null())
-        // What ends the daemon at a terminal lets it drain first: its workers are still needed then.
-        .process_group(0)
-        .spawn()?;
-    Ok(Running { socket: ours, process })
-}
-
-fn ask(launcher: &OwnedFd, what: What<&Start>, socket: Option<&OwnedFd>) -> Result<u32, Refused> {
+fn ask(launcher: &OwnedFd, what: What, socket: Option<&OwnedFd>) -> Result<u32, Refused> {
     static QUESTIONS: AtomicU64 = AtomicU64::new(0);
     let number = QUESTIONS.fetch_add(1, Ordering::Relaxed);
     let question =
@@ -207,23 +219,32 @@ fn ask(launcher: &OwnedFd, what: What<&Start>, socket: Option<&OwnedFd>) -> Resu
     }
 }
 
-/// The launcher's side: starts workers until the daemon closes its end. `serves` says which of its two processes this is.
+/// How the workers of a backend are started; an error, if there is no such backend.
+pub type StartOf<'a> = dyn FnMut(&str) -> io::Result<Start> + 'a;
+
+/// The launcher's side: starts workers, each as `start_of` says, until the daemon closes its end. `serves` says which of its two
+/// processes this is.
 ///
 /// # Errors
 /// If the socket fails.
-pub fn launch(serves: bool) -> io::Result<()> {
-    if serves && !serve_while_kept()? {
+pub fn launch(serves: bool, start_of: &mut StartOf<'_>) -> io::Result<()> {
+    if serves && !serve_while_kept(start_of)? {
         return Ok(());
     }
     keep()
 }
 
+/// What the one of the two processes that serves is told.
+const SERVES: &str = "--serves";
+
 /// Starts a process that serves, and another whenever one ends before the daemon does.
 fn keep() -> io::Result<()> {
     loop {
         let socket = rustix::stdio::stdin().try_clone_to_owned()?;
+        let asked = std::env::args_os().skip(1).filter(|argument| argument != SERVES);
         let serving = Command::new(std::env::current_exe()?)
-            .args(["launcher", "--serves"])
+            .args(asked)
+            .arg(SERVES)
             .stdin(Stdio::from(socket))
             .stdout(Stdio::null())
             .spawn()?;
@@ -242,7 +263,7 @@ fn keep() -> io::Result<()> {
 }
 
 /// Serves until the daemon closes its end, or until nobody keeps this process: whether that is it.
-fn serve_while_kept() -> io::Result<bool> {
+fn serve_while_kept(start_of: &mut StartOf<'_>) -> io::Result<bool> {
     let socket = rustix::stdio::stdin().try_clone_to_owned()?;
     let keeper = rustix::process::getppid();
     set_socket_timeout(&socket, Timeout::Recv, Some(LOOK))?;
@@ -268,12 +289,12 @@ fn serve_while_kept() -> io::Result<bool> {
             RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
             _ => None,
         });
-        let Ok(Question { number, what }) = postcard::from_bytes::<Question<Start>>(&question[..received.bytes]) else {
+        let Ok(Question { number, what }) = postcard::from_bytes::<Question>(&question[..received.bytes]) else {
             // Of the same program there is none that cannot be read; nobody waits for its answer.
             continue;
         };
         let done = match what {
-            What::Start(start) => start_worker(&start, handed).map(|worker| {
+            What::Start(backend) => start_worker(&backend, start_of, handed).map(|worker| {
                 let id = worker.id();
                 workers.push(worker);
                 id
@@ -297,13 +318,16 @@ fn end_worker(worker: u32) -> io::Result<()> {
     Ok(pidfd_send_signal(&handle, Signal::KILL)?)
 }
 
-fn start_worker(start: &Start, socket: Option<OwnedFd>) -> io::Result<Child> {
+fn start_worker(backend: &str, start_of: &mut StartOf<'_>, socket: Option<OwnedFd>) -> io::Result<Child> {
     let socket = socket.ok_or_else(|| io::Error::other("no socket was handed over"))?;
+    let start = start_of(backend)?;
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .args(["worker", "--backend", &start.backend])
+        // The name is shown to operators.
+        .args(["worker", "--backend", backend, "--driver", &start.driver])
         .env_clear()
         .envs(&start.environment)
+        .env(SETTINGS, &start.settings)
         .stdin(Stdio::from(socket))
         .stdout(Stdio::null())
         .current_dir("/");

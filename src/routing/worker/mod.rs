@@ -12,6 +12,6 @@ mod slot;
 mod workers;
 
 pub use frame::read_response;
-pub use launcher::{Launcher, User, launch};
+pub use launcher::{Launcher, SETTINGS, Start, StartOf, User, launch};
 pub use serve::serve;
 pub(super) use workers::{Options, Workers};

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::frame::{Assignment, Reply, Request, Response, Task, read, write};
-use super::launcher::{Launcher, Start};
+use super::launcher::Launcher;
 
 /// How long a frame may take to be written.
 const WRITE: Duration = Duration::from_secs(2);
@@ -43,11 +43,11 @@ impl Process {
     /// Starts a worker and tells it what it is.
     pub(super) fn start(
         launcher: &Arc<Launcher>,
-        start: &Start,
+        backend: &str,
         assignment: &Assignment,
     ) -> std::io::Result<Arc<Self>> {
         let (ours, theirs) = UnixStream::pair()?;
-        let id = launcher.worker(start, theirs.into())?;
+        let id = launcher.worker(backend, theirs.into())?;
         let pid = Pid::from_raw(id as i32).ok_or_else(|| std::io::Error::other("no process id"))?;
         // The worker waits for its assignment, so it is still there.
         let handle = pidfd_open(pid, PidfdFlags::empty())?;
@@ -68,7 +68,7 @@ impl Process {
         });
         let (waiting, epoch, dead) =
             (Arc::clone(&process.waiting), Arc::clone(&process.epoch), Arc::clone(&process.dead));
-        let backend = start.backend.clone();
+        let backend = backend.to_owned();
         std::thread::Builder::new().name(format!("worker {backend}")).spawn(move || {
             let why = listen(ours, &waiting, &epoch);
             let why =

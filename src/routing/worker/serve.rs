@@ -10,19 +10,19 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new
 
 use super::frame::{Assignment, Bytes, Reply, Request, Response, Task, read, write};
 
-/// Serves until the daemon closes its end.
+/// Serves a driver of the registry, by its table as TOML, until the daemon closes its end.
 ///
 /// # Errors
 /// If the frames are not what they should be, or the driver's table is wrong.
-pub fn serve() -> io::Result<()> {
+pub fn serve(driver: &str, settings: &str) -> io::Result<()> {
     let socket = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
     jail()?;
     // No buffer in between: it would keep the keys that passed through it.
     let mut from = socket.try_clone()?;
     let Some(assignment) = read::<Assignment>(&mut from)? else { return Ok(()) };
-    let driver = claviger_hsm_registry::find(&assignment.driver)
-        .ok_or_else(|| io::Error::other(format!("this build has no driver `{}`", assignment.driver)))?;
-    let settings: toml::Table = assignment.settings.parse().map_err(io::Error::other)?;
+    let driver = claviger_hsm_registry::find(driver)
+        .ok_or_else(|| io::Error::other(format!("this build has no driver `{driver}`")))?;
+    let settings: toml::Table = settings.parse().map_err(io::Error::other)?;
     let opened = (driver.open)(settings, None);
     let to = Arc::new(Mutex::new(socket));
     let (queue, tasks) = channel::<Request>();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use claviger_hsm_api::{DriverError, Fault, KeyHandle};
 
 use super::frame::{Assignment, Task};
-use super::launcher::{Launcher, Start};
+use super::launcher::Launcher;
 use super::process::Process;
 use super::workers::{NAME, Options};
 
@@ -173,19 +173,15 @@ impl Slot {
         state.not_before = Instant::now() + pause.min(LONGEST_PAUSE);
         state.failures += 1;
         let options = &crew.options;
-        let start =
-            Start { backend: options.backend.clone(), environment: options.environment.clone(), user: options.user };
         let sessions = options.settings.get("sessions").and_then(toml::Value::as_integer);
         let assignment = Assignment {
-            driver: options.driver.clone(),
-            settings: options.settings.to_string(),
             threads: sessions.and_then(|sessions| usize::try_from(sessions).ok()).unwrap_or(8).clamp(2, 64),
         };
         let failed = |error: std::io::Error| DriverError::backend(NAME, "start", error);
-        let process = Process::start(&crew.launcher, &start, &assignment).map_err(failed)?;
+        let process = Process::start(&crew.launcher, &options.backend, &assignment).map_err(failed)?;
         state.process = Some(Arc::clone(&process));
         let (slot, crew) = (Arc::clone(self), Arc::clone(crew));
-        let trying = std::thread::Builder::new().name(format!("trying {}", start.backend));
+        let trying = std::thread::Builder::new().name(format!("trying {}", options.backend));
         trying.spawn(move || slot.try_out(&crew, &process)).map(drop).map_err(failed)
     }
 

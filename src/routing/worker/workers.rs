@@ -13,7 +13,7 @@ use claviger_hsm_api::{
 use zeroize::Zeroizing;
 
 use super::frame::{Bytes, Reply, Task, fits};
-use super::launcher::{Launcher, User};
+use super::launcher::Launcher;
 use super::process::Process;
 use super::slot::{Crew, Slot, TICK, TRYING};
 use crate::routing::proof::proof_by;
@@ -30,8 +30,6 @@ pub(in crate::routing) struct Options {
     pub(in crate::routing) backend: String,
     pub(in crate::routing) driver: String,
     pub(in crate::routing) settings: toml::Table,
-    pub(in crate::routing) environment: std::collections::BTreeMap<String, String>,
-    pub(in crate::routing) user: Option<User>,
     /// Processes that serve one module.
     pub(in crate::routing) count: usize,
     /// Of a call.
