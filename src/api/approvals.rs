@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, Request, State as Shared};
+use axum::extract::{Query, Request, State as Shared};
 use claviger_client::{Proposal as View, ProposalFilter, ProposalLine, ProposalList, ProposalVote, Vote as Said};
 use claviger_key_ceremonies::{Signed, Vote};
 
 use super::problem::Problems;
-use super::{Refusal, State, body, execute};
+use super::{InPath, Refusal, State, body, execute};
 use crate::operation::Operation;
 use crate::service::{Caller, Outcome, Proposal};
 
@@ -40,7 +40,7 @@ pub(super) async fn list_proposals(
 pub(super) async fn show_proposal(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Json<View>, Refusal> {
     one(execute(&state.service, caller, Operation::ShowProposal { id }).await?)
 }
@@ -52,7 +52,7 @@ pub(super) async fn show_proposal(
 pub(super) async fn vote(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     request: Request,
 ) -> Result<Json<View>, Refusal> {
     let Said { vote, certificate, signature } = body(request, &state.limits).await?;

@@ -1,7 +1,7 @@
 //! `/v1/ceremonies`.
 
 use axum::Json;
-use axum::extract::{Path, Query, Request, State as Shared};
+use axum::extract::{Query, Request, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::problem::Problems;
-use super::{Refusal, State, body, execute};
+use super::{InPath, Refusal, State, body, execute};
 use crate::operation::{CeremonyRequest, Operation, StepInput};
 use crate::service::{Caller, Outcome};
 
@@ -72,7 +72,7 @@ pub(super) async fn list_ceremonies(
 pub(super) async fn show_ceremony(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     query: Result<Query<CeremonyAfter>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Ceremony>, Refusal> {
     let Query(CeremonyAfter { after }) = query.map_err(Refusal::query)?;
@@ -86,7 +86,7 @@ pub(super) async fn show_ceremony(
 pub(super) async fn join_ceremony(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Json<Ceremony>, Refusal> {
     one(ask(&state, caller, CeremonyRequest::Join { id }).await?)
 }
@@ -98,7 +98,7 @@ pub(super) async fn join_ceremony(
 pub(super) async fn take_step(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     request: Request,
 ) -> Result<Response, Refusal> {
     let TakeStep { turn, confirm, component, wrapped, kcv, lost } = body(request, &state.limits).await?;
@@ -120,7 +120,7 @@ pub(super) async fn take_step(
 pub(super) async fn sign_ceremony(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     request: Request,
 ) -> Result<Json<Ceremony>, Refusal> {
     let SignCeremony { time, certificate, signature } = body(request, &state.limits).await?;
@@ -136,7 +136,7 @@ pub(super) async fn sign_ceremony(
 pub(super) async fn cancel_ceremony(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     request: Request,
 ) -> Result<Json<Ceremony>, Refusal> {
     let CancelCeremony { reason } = body(request, &state.limits).await?;

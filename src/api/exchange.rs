@@ -1,14 +1,14 @@
 //! `/v1/keys`: from other parties and to them.
 
 use axum::Json;
-use axum::extract::{Path, Request, State as Shared};
+use axum::extract::{Request, State as Shared};
 use axum::http::StatusCode;
 use claviger_client::{ExportKey, ExportedKey, HeldElsewhere as Named, Key, PublicKey, UnwrapKey, WrappedKey as Came};
 use claviger_hsm_api::{EnvelopeForm, KcvRule, WrappedKey};
 
 use super::keys::{key_ref, key_request, one, word};
 use super::problem::Problems;
-use super::{Refusal, State, body, bytes, execute};
+use super::{InPath, Refusal, State, body, bytes, execute};
 use crate::operation::{ExportForm, HeldElsewhere, Operation, UnwrapRequest};
 use crate::service::{Caller, Outcome};
 
@@ -46,7 +46,7 @@ fn elsewhere(held: Named) -> Result<HeldElsewhere, Refusal> {
 pub(super) async fn export(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     request: Request,
 ) -> Result<Json<ExportedKey>, Refusal> {
     let form = form(body(request, &state.limits).await?)?;
@@ -62,7 +62,7 @@ pub(super) async fn export(
 pub(super) async fn show_public_key(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Json<PublicKey>, Refusal> {
     match execute(&state.service, caller, Operation::ShowPublicKey { id }).await? {
         Outcome::Bytes(point) => Ok(Json(PublicKey { public_key: format!("04{}", hex::encode_upper(point)) })),

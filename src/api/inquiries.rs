@@ -2,11 +2,11 @@
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State as Shared};
+use axum::extract::{Query, State as Shared};
 use claviger_client::{Caller as Known, CallerList, Grant, GrantList, JobBlinding, WhoCan};
 
 use super::problem::Problems;
-use super::{Refusal, State, execute};
+use super::{InPath, Refusal, State, execute};
 use crate::operation::Operation;
 use crate::policy::Principal;
 use crate::service::{Caller, Outcome, Standing};
@@ -29,7 +29,7 @@ pub(super) async fn principals(Shared(state): Shared<State>, caller: Caller) -> 
 pub(super) async fn blinding(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(job): Path<String>,
+    InPath(job): InPath,
 ) -> Result<Json<JobBlinding>, Refusal> {
     match execute(&state.service, caller, Operation::ProveVerdicts { job: job.clone() }).await? {
         Outcome::Blinding(blinding) => Ok(Json(JobBlinding { job, blinding: blinding.to_hex().to_string() })),
@@ -45,7 +45,7 @@ pub(super) async fn blinding(
 pub(super) async fn who_can(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     asked: Result<Query<WhoCan>, QueryRejection>,
 ) -> Result<Json<GrantList>, Refusal> {
     let Query(WhoCan { action }) = asked.map_err(Refusal::query)?;

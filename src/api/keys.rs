@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use axum::Json;
-use axum::extract::{Path, Query, Request, State as Shared};
+use axum::extract::{Query, Request, State as Shared};
 use axum::http::StatusCode;
 use claviger_client::{
     AdoptKey, ComputeKcv, DisperseKey, ImportKey, KcvResult, Key, KeyFilter, KeyList, KeyReference, NewKey,
@@ -14,7 +14,7 @@ use claviger_hsm_api::{KcvRule, KeyName, Secret};
 use super::problem::Problems;
 use super::rows::members;
 use super::transactions::read_record;
-use super::{Refusal, State, body, bytes, execute};
+use super::{InPath, Refusal, State, body, bytes, execute};
 use crate::keyring::{Entry, Validity, over_at};
 use crate::operation::{KeyRef, KeyRequest, Operation, Raise, span};
 use crate::service::{Caller, Outcome, ServiceError, factor};
@@ -73,7 +73,7 @@ pub(super) async fn adopt(
 pub(super) async fn replicate(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     request: Request,
 ) -> Result<(StatusCode, Json<Key>), Refusal> {
     let ReplicateKey { to, under } = body(request, &state.limits).await?;
@@ -112,7 +112,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Json<Key>, Refusal> {
     one(execute(&state.service, caller, Operation::ShowKey { id }).await?)
 }
@@ -123,7 +123,7 @@ pub(super) async fn show(
 pub(super) async fn set_state(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     request: Request,
 ) -> Result<Json<Key>, Refusal> {
     let SetKeyState { state: wanted } = body(request, &state.limits).await?;
@@ -137,7 +137,7 @@ pub(super) async fn set_state(
 pub(super) async fn raise_ceiling(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     request: Request,
 ) -> Result<Json<Key>, Refusal> {
     let RaiseCeiling { ceiling, lasting } = body(request, &state.limits).await?;
@@ -154,7 +154,7 @@ pub(super) async fn raise_ceiling(
 pub(super) async fn lower_ceiling(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Json<Key>, Refusal> {
     one(execute(&state.service, caller, Operation::LowerCeiling { id }).await?)
 }
@@ -182,7 +182,7 @@ pub(super) async fn disperse(
 pub(super) async fn compute_kcv(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     request: Request,
 ) -> Result<Json<KcvResult>, Refusal> {
     let ComputeKcv { function, input, take } = body(request, &state.limits).await?;

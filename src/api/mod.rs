@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::{FromRequestParts, Path, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use claviger_card_schemes::{Field, FieldSet};
@@ -72,7 +72,8 @@ pub struct State {
     servers((url = "/", description = "The daemon that serves this document")),
     info(
         title = "Claviger",
-        description = "Key management and HSM abstraction for transit-card operators. Every call needs a client certificate (mutual TLS 1.3)."
+        description = "Key management and HSM abstraction for transit-card operators. Every call needs a client certificate (mutual TLS 1.3). \
+            Errors are problem documents (RFC 9457) with a stable code; what is no HTTP, or has too long an address or header, is answered by 400, 414 or 431 without a body."
     )
 )]
 struct Description;
@@ -140,6 +141,7 @@ pub fn router(state: State) -> Router {
             Refusal::new(405, "no_method", "this address does not take this method")
         })
         .layer(axum::Extension(status::Document(document)))
+        .layer(axum::middleware::from_fn(status::of_one_host))
         .layer(axum::middleware::from_fn_with_state(state.clone(), status::let_in))
         .layer(axum::middleware::from_fn_with_state(state.clone(), status::written_down))
         .layer(axum::middleware::from_fn(status::count))
@@ -159,6 +161,17 @@ impl<S: Sync> FromRequestParts<S> for Caller {
                 "this client certificate has the URI of no principal of the configuration, or has been revoked or ended since it was shown",
             )
         })
+    }
+}
+
+/// What stands in the place of `{id}` in an address.
+struct InPath(String);
+
+impl<S: Sync + Send> FromRequestParts<S> for InPath {
+    type Rejection = Refusal;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let read = Path::<String>::from_request_parts(parts, state).await;
+        read.map(|Path(text)| Self(text)).map_err(|_| Refusal::new(400, "bad_path", "the address is not UTF-8"))
     }
 }
 
@@ -247,6 +260,11 @@ fn parse<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Result<T, Refusal> {
     let what = match wrong.classify() {
         serde_json::error::Category::Data => without_value(&wrong.to_string()),
         _ => "is not JSON".to_owned(),
+    };
+    let path = match what.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        Some(missing) if path == "." => missing.to_owned(),
+        Some(missing) => format!("{path}.{missing}"),
+        None => path,
     };
     Err(Refusal::new(400, "bad_body", format!("the body at `{path}`, line {line} column {column}: {what}")).at(path))
 }

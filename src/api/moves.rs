@@ -1,11 +1,11 @@
 //! `/v1/keys/{id}/move`.
 
 use axum::Json;
-use axum::extract::{Path, Request, State as Shared};
+use axum::extract::{Request, State as Shared};
 use claviger_client::{KeyMove, MoveKey};
 
 use super::problem::Problems;
-use super::{Refusal, State, body, execute};
+use super::{InPath, Refusal, State, body, execute};
 use crate::keyring::MoveStep;
 use crate::operation::Operation;
 use crate::service::{Caller, Moving, Outcome};
@@ -16,7 +16,7 @@ use crate::service::{Caller, Moving, Outcome};
 pub(super) async fn move_key(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
     request: Request,
 ) -> Result<Json<KeyMove>, Refusal> {
     let MoveKey { step, to } = body(request, &state.limits).await?;
@@ -38,7 +38,7 @@ pub(super) async fn move_key(
 pub(super) async fn show_move(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Json<KeyMove>, Refusal> {
     view(execute(&state.service, caller, Operation::ShowMove { id }).await?)
 }

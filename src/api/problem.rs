@@ -19,6 +19,8 @@ pub(super) struct Problems;
 const EXAMPLES: &[(u16, &str, &str, Option<&str>)] = &[
     (400, "bad_body", "the body at `tenant`, line 1 column 12: expected a string", Some("tenant")),
     (400, "bad_query", "the query of the address: missing field `tenant`", None),
+    (400, "bad_path", "the address is not UTF-8", None),
+    (400, "bad_host", "the request does not name its host once", None),
     (400, "upload_failed", "the body broke off", None),
     (403, "denied", "no policy permits the caller to `generate_key` here", None),
     (

@@ -1,12 +1,12 @@
 //! `/v1/schemes`.
 
 use axum::Json;
-use axum::extract::{Path, State as Shared};
+use axum::extract::State as Shared;
 use claviger_card_schemes::CardScheme;
 use claviger_client::{Scheme, SchemeItem, SchemeLayout, SchemeRole, SchemeTransaction};
 
 use super::problem::Problems;
-use super::{Refusal, State, execute};
+use super::{InPath, Refusal, State, execute};
 use crate::operation::Operation;
 use crate::service::{Caller, Outcome};
 
@@ -16,7 +16,7 @@ use crate::service::{Caller, Outcome};
 pub(super) async fn show(
     Shared(state): Shared<State>,
     caller: Caller,
-    Path(id): Path<String>,
+    InPath(id): InPath,
 ) -> Result<Json<Scheme>, Refusal> {
     match execute(&state.service, caller, Operation::ShowScheme { id }).await? {
         Outcome::Scheme(scheme) => Ok(Json(describe(&scheme))),

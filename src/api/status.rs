@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State as Shared};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -130,6 +130,14 @@ pub(super) async fn written_down(Shared(state): Shared<State>, request: Request,
         Err(error) if request.uri().path().starts_with("/v1/") => Refusal::from(error).into_response(),
         _ => next.run(request).await,
     }
+}
+
+/// HTTP/1.1 requests name their host once (RFC 9112, section 3.2): of two, another on the way may have gone by the other.
+pub(super) async fn of_one_host(request: Request, next: Next) -> Response {
+    if request.version() == Version::HTTP_11 && request.headers().get_all(header::HOST).iter().count() != 1 {
+        return Refusal::new(400, "bad_host", "the request does not name its host once").into_response();
+    }
+    next.run(request).await
 }
 
 /// Lets a caller's requests in as its limits say, whatever they ask, and before their bodies are read.

@@ -25,7 +25,8 @@ pub(super) enum Policy {
     /// Hold policies against the schema; without a daemon
     ///
     /// A set has at least one policy, and each policy an @id and a @reason. What the configuration calls networks and windows
-    /// is not seen here: a name that it does not have is none that this finds.
+    /// is not seen here: a name that it does not have is none that this finds. The roles that it prints are those that the
+    /// policies speak of; one that is misspelt stands there as it is written.
     #[command(after_help = "Examples:\n  claviger policy check\n  claviger policy check /etc/claviger/policies")]
     Check(Source),
     /// Run the cases that say what policies decide; without a daemon. Exits 1 if one is decided otherwise
@@ -151,9 +152,18 @@ impl Source {
             if let Some(why) = authorizer.locks_out(&[]) {
                 bail!("{name}: {why}");
             }
-            let policies = authorizer.policies();
-            output.result(&json!({ "set": name, "policies": policies }), || {
-                format!("{name}: {} policies fit the schema", policies.len())
+            let (policies, roles) = (authorizer.policies(), authorizer.roles());
+            let object =
+                json!({ "set": name, "policies": policies, "callers": roles.callers, "key_roles": roles.keys });
+            output.result(&object, || {
+                let mut lines = format!("{name}: {} policies fit the schema", policies.len());
+                for (whose, roles) in [("callers", roles.callers), ("keys", roles.keys)] {
+                    let listed = roles.into_iter().collect::<Vec<_>>().join(", ");
+                    if !listed.is_empty() {
+                        lines += &format!("\n  roles of {whose}: {listed}");
+                    }
+                }
+                lines
             });
         }
         Ok(ExitCode::SUCCESS)

@@ -226,3 +226,17 @@ impl KeyRecord {
 pub fn over_at(raised: Raised) -> Timestamp {
     i64::try_from(raised.until).ok().and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{ORIGINS, PLACES};
+
+    /// Policies are checked by these words before they are used.
+    #[test]
+    fn policies_know_every_origin_and_place() {
+        use Origin::{Adopted, Components, Dispersed, Generated, Unwrapped};
+        assert_eq!(ORIGINS, [Generated, Components, Dispersed, Adopted, Unwrapped].map(Origin::as_str));
+        assert_eq!(PLACES, [Place::OnPrem, Place::Hosted, Place::Cloud].map(Place::as_str));
+    }
+}

@@ -141,6 +141,9 @@ impl BackendInWords {
 pub struct Case {
     /// What it shows.
     pub name: String,
+    /// What else must be decided so: the same request with each of these in the place of its own.
+    #[serde(default)]
+    pub also: Also,
     /// Of which set: `production` or `dev`; none if there is only one.
     #[serde(default)]
     pub set: Option<String>,
@@ -150,6 +153,16 @@ pub struct Case {
     pub expect: Expected,
     /// The policy that decides; `default` if none permits it.
     pub by: String,
+}
+
+/// What a case is about beside its own request.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Also {
+    /// Other actions.
+    pub actions: Vec<String>,
+    /// Other roles of the key.
+    pub roles: Vec<String>,
 }
 
 /// A decision.
@@ -180,6 +193,9 @@ pub enum RequestError {
     /// Not an action of the schema.
     #[error("`{0}` is not an action of the schema")]
     Action(String),
+    /// Roles of no key.
+    #[error("`also.roles` are roles of a key, and the request names none")]
+    NoKey,
 }
 
 /// What a policy set says.
@@ -288,15 +304,33 @@ impl KeyInWords {
 }
 
 impl Case {
-    /// What is wrong with the decision, if it is another.
+    /// What is wrong with the first decision that is another.
     ///
     /// # Errors
     /// [`RequestError`].
     pub fn fails(&self, authorizer: &Authorizer) -> Result<Option<String>, RequestError> {
-        let said = self.request.ask(authorizer)?;
-        let right = said.allowed == (self.expect == Expected::Allow) && said.policies.contains(&self.by);
-        let word = if said.allowed { "allow" } else { "deny" };
-        Ok((!right).then(|| format!("it is {word} by {}, not by {}", said.policies.join(", "), self.by)))
+        for (named, request) in self.requests()? {
+            let said = request.ask(authorizer)?;
+            if said.allowed != (self.expect == Expected::Allow) || !said.policies.contains(&self.by) {
+                let word = if said.allowed { "allow" } else { "deny" };
+                return Ok(Some(format!("{named}it is {word} by {}, not by {}", said.policies.join(", "), self.by)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Its own request, and the others with what tells them apart.
+    fn requests(&self) -> Result<Vec<(String, Request)>, RequestError> {
+        let mut requests = vec![(String::new(), self.request.clone())];
+        for action in &self.also.actions {
+            requests.push((format!("`{action}`: "), Request { action: action.clone(), ..self.request.clone() }));
+        }
+        for role in &self.also.roles {
+            let mut request = self.request.clone();
+            request.key.as_mut().ok_or(RequestError::NoKey)?.role.clone_from(role);
+            requests.push((format!("role {role}: "), request));
+        }
+        Ok(requests)
     }
 }
 

@@ -49,7 +49,7 @@ pub struct Backing {
 pub const ELSEWHERE: &str = "elsewhere";
 /// The driver that is the daemon itself: nothing leaves it.
 pub const EMBEDDED: &str = "software";
-const NOTHING: &str = "nothing";
+pub(super) const NOTHING: &str = "nothing";
 
 impl Default for Circumstances {
     fn default() -> Self {
@@ -101,6 +101,9 @@ pub enum BatchSize {
 }
 
 impl BatchSize {
+    /// Every class.
+    pub(super) const ALL: [Self; 4] = [Self::One, Self::Small, Self::Large, Self::Stream];
+
     /// The class of a number of rows; zero is a stream's.
     pub fn of(rows: u64) -> Self {
         match rows {

@@ -9,6 +9,7 @@ mod circumstances;
 mod decisions;
 mod principal;
 mod sets;
+mod vocabulary;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -27,6 +28,9 @@ use decisions::{Answer, Decisions, Question};
 pub use principal::{Kind, Principal, PrincipalError};
 use sets::Loaded;
 pub use sets::{CASES, PolicyError, PolicySource, digest};
+pub use vocabulary::Roles;
+#[cfg(test)]
+pub(crate) use vocabulary::{ORIGINS, PLACES};
 
 use crate::audit::InForce;
 
@@ -265,10 +269,9 @@ impl Authorizer {
         &self.texts
     }
 
-    /// Whether a role stands in any of its policies.
-    pub fn speaks_of(&self, role: &str) -> bool {
-        let quoted = format!("\"{role}\"");
-        self.texts.iter().any(|(_, text)| text.contains(&quoted))
+    /// The roles that stand in its policies.
+    pub fn roles(&self) -> Roles {
+        Roles::of(self.policies.policies())
     }
 
     /// Which set it is, by name and digest.

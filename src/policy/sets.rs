@@ -6,7 +6,7 @@ use cedar_policy::{PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
-use super::DEFAULT;
+use super::{DEFAULT, vocabulary};
 use crate::audit::InForce;
 
 /// Where policies come from.
@@ -171,6 +171,7 @@ pub(super) fn load(source: &PolicySource) -> Result<Loaded, PolicyError> {
                 return Err(syntax(format!("the @id `{DEFAULT}` is what refusals name that no policy made")));
             }
             said("reason").ok_or_else(|| bare(format!("policy `{name}`"), "reason"))?;
+            vocabulary::check(policy).map_err(|error| syntax(format!("policy `{name}`: {error}")))?;
             policies.add(policy.new_id(PolicyId::new(name))).map_err(|error| syntax(error.to_string()))?;
         }
     }

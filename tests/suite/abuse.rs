@@ -91,6 +91,25 @@ async fn an_answer_reaches_a_caller_that_is_still_sending() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_address_or_a_host_cannot_be_is_a_problem_too() {
+    let daemon = daemon().await;
+    let mut stream = connect(&daemon).await;
+    for (head, code) in [
+        ("GET /v1/keys/%FF HTTP/1.1\r\nhost: x\r\n\r\n", "bad_path"),
+        ("GET /v1/keys/%00 HTTP/1.1\r\nhost: x\r\n\r\n", "no_key"),
+        ("GET /healthz HTTP/1.1\r\n\r\n", "bad_host"),
+        ("GET /healthz HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n", "bad_host"),
+    ] {
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 16 << 10];
+        let length = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+        let problem = answer.contains("application/problem+json") && answer.contains(&format!(":{code}\""));
+        assert!(answer.starts_with("HTTP/1.1 4") && problem, "{head}{answer}");
+    }
+}
+
 /// How long the daemon keeps a connection that does something slowly.
 async fn held<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut stream: S, drip: &[u8], reads: bool) -> Duration {
     let begun = Instant::now();

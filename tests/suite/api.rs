@@ -40,6 +40,7 @@ async fn bodies_are_checked_before_anything_else_and_never_told() {
     assert!(!refused.detail.contains("12345"), "{}", refused.detail);
     let refused = problem(officer.post::<Key>("/v1/keys", &json!({ "tenant": "demo" })).await);
     assert!(refused.code == "bad_body" && refused.detail.contains("missing field `scheme`"), "{}", refused.detail);
+    assert_eq!(refused.field.as_deref(), Some("scheme"));
     let refused = problem(officer.post::<Key>("/v1/keys", &json!({ "tenant": "demo", "scheme": 5 })).await);
     assert_eq!(refused.field.as_deref(), Some("scheme"));
     assert!(refused.detail.ends_with("expected a string"), "{}", refused.detail);

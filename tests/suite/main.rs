@@ -28,6 +28,7 @@ mod matrix;
 mod openapi;
 mod packaging;
 mod policies;
+mod policy_cases;
 mod policy_changes;
 mod proofs;
 mod purse;
