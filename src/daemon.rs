@@ -16,7 +16,9 @@ use tokio::sync::watch;
 use crate::api;
 use crate::config::{Config, ConfigError};
 use crate::confinement::out_of_reach;
-use crate::permissions::{Loose, only_its_owner_reads, only_one_person_reads, only_we_change, only_we_write_in};
+use crate::permissions::{
+    Loose, only_its_owner_reads, only_one_person_reads, only_we_change, only_we_enter, only_we_write_in,
+};
 use crate::policy::{Authorizer, PolicyError, PolicySource};
 use crate::routing::Launcher;
 use crate::seal::{Opener, SealError};
@@ -102,6 +104,7 @@ impl Daemon {
         make_private_directory(&config.data)?;
         // Whoever writes there has the store, and can put another log in the place of this one.
         only_we_write_in(&config.data)?;
+        only_we_enter(&config.data)?;
         let (routing, signing) = (config.routing(), config.audit.clone());
         let service = Service::open(&config.data, rules, schemes, routing, signing, launcher).await?;
         if let Some(path) = &config.seal.key_file {
@@ -194,6 +197,7 @@ fn is_strict(path: &Path, config: &Config) -> Result<(), Loose> {
     }
     only_its_owner_reads(&tls.key)?;
     if let Some(file) = config.seal.key_file.as_deref().filter(|file| file.exists()) {
+        only_we_change(file)?;
         only_one_person_reads(file)?;
     }
     if let PolicySource::Directory(directory) = config.policy_source() {

@@ -1,7 +1,8 @@
 //! Files that others could change or read: a daemon does not go by them.
 
+use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::process::geteuid;
 
@@ -42,6 +43,12 @@ pub enum Loose {
         /// The file.
         path: PathBuf,
     },
+    /// Others may look into it.
+    #[error("{path} is open to others: chmod 700, or 750 for a group of the daemon's own")]
+    Entered {
+        /// The directory.
+        path: PathBuf,
+    },
     /// It is one person's or the daemon's own, and others may read or write it.
     #[error("{path} holds a secret of its owner alone that others can read: chmod 600")]
     Shared {
@@ -54,19 +61,60 @@ const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 /// A group may be let read, as Debian does with keys of certificates.
 const OTHERS_READ: u32 = 0o027;
+/// As the kernel follows at most.
+const MOST_LINKS: usize = 40;
 
-fn mode(path: &Path) -> Result<u32, Loose> {
-    let about = std::fs::metadata(path).map_err(|error| Loose::Look { path: path.to_owned(), error })?;
-    Ok(about.permissions().mode())
+fn look<T>(path: &Path, found: std::io::Result<T>) -> Result<T, Loose> {
+    found.map_err(|error| Loose::Look { path: path.to_owned(), error })
 }
 
-/// Refuses a file or directory that its group or others may write, or that belongs to somebody who is neither root nor the
-/// process's user.
-///
-/// # Errors
-/// [`Loose`].
-pub fn only_we_write(path: &Path) -> Result<(), Loose> {
-    held_to(path, OTHERS_WRITE)
+fn mode(path: &Path) -> Result<u32, Loose> {
+    Ok(look(path, std::fs::metadata(path))?.permissions().mode())
+}
+
+/// Walks to a file or directory from the root on, as the kernel does, and refuses it if anything on the way belongs to somebody
+/// who is neither root nor the process's user, or can be written by others: they could lead to another. Of itself the same
+/// holds.
+fn walked(path: &Path) -> Result<Metadata, Loose> {
+    let whole = look(path, std::path::absolute(path))?;
+    let mut ahead: Vec<PathBuf> = steps(&whole);
+    let (mut at, mut links) = (PathBuf::from("/"), 0);
+    let mut about = look(&at, std::fs::symlink_metadata(&at))?;
+    loop {
+        if ![0, geteuid().as_raw()].contains(&about.uid()) {
+            return Err(Loose::Owned { path: at, owner: about.uid() });
+        }
+        if about.is_symlink() {
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Loose::Look { path: path.to_owned(), error: std::io::ErrorKind::TooManyLinks.into() });
+            }
+            let target = look(&at, std::fs::read_link(&at))?;
+            at.pop();
+            ahead.extend(steps(&target));
+        } else {
+            // In a directory as /tmp nobody removes what is another's.
+            let is_on_the_way = !ahead.is_empty();
+            if about.mode() & OTHERS_WRITE != 0 && !(is_on_the_way && about.mode() & STICKY != 0) {
+                return Err(Loose::Written { path: at });
+            }
+        }
+        let Some(step) = ahead.pop() else { return Ok(about) };
+        // Of an absolute link the root is a step, and takes the place of what was before.
+        if step == Path::new("..") {
+            at.pop()
+        } else {
+            at.push(step);
+            true
+        };
+        about = look(&at, std::fs::symlink_metadata(&at))?;
+    }
+}
+
+/// The steps of a path, the first one last.
+fn steps(path: &Path) -> Vec<PathBuf> {
+    let steps = path.components().filter(|step| *step != Component::CurDir);
+    steps.rev().map(|step| PathBuf::from(step.as_os_str())).collect()
 }
 
 /// Refuses what is no plain file, one that somebody else may change, and one in whose place somebody else may put another.
@@ -74,44 +122,32 @@ pub fn only_we_write(path: &Path) -> Result<(), Loose> {
 /// # Errors
 /// [`Loose`].
 pub fn only_we_change(file: &Path) -> Result<(), Loose> {
-    let failed = |error| Loose::Look { path: file.to_owned(), error };
-    // Of a link, where it stands and where it leads to.
-    let led_to = file.canonicalize().map_err(failed)?;
-    if !led_to.is_file() {
-        return Err(Loose::NoFile { path: file.to_owned() });
-    }
-    only_we_write(file)?;
-    let folder = |file: &Path| match file.parent() {
-        Some(folder) if folder != Path::new("") => folder.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    for folder in [folder(file), folder(&led_to)] {
-        // In a directory as /tmp nobody removes what is another's.
-        let others_write = if mode(&folder)? & STICKY == 0 { OTHERS_WRITE } else { 0 };
-        held_to(&folder, others_write)?;
-    }
-    Ok(())
+    if walked(file)?.is_file() { Ok(()) } else { Err(Loose::NoFile { path: file.to_owned() }) }
 }
 
-/// Refuses a directory, and everything in it, that somebody else may write.
+/// Refuses a directory that somebody else may write or put another in the place of, and one in which anything is that somebody
+/// else may write, or that is neither a plain file nor a directory.
 ///
 /// # Errors
 /// [`Loose`].
 pub fn only_we_write_in(directory: &Path) -> Result<(), Loose> {
-    only_we_write(directory)?;
-    let failed = |error| Loose::Look { path: directory.to_owned(), error };
-    for entry in std::fs::read_dir(directory).map_err(failed)? {
-        only_we_write(&entry.map_err(failed)?.path())?;
+    walked(directory)?;
+    for entry in look(directory, std::fs::read_dir(directory))? {
+        let path = look(directory, entry)?.path();
+        let about = walked(&path)?;
+        if !about.is_file() && !about.is_dir() {
+            return Err(Loose::NoFile { path });
+        }
     }
     Ok(())
 }
 
-fn held_to(path: &Path, others_write: u32) -> Result<(), Loose> {
-    let about = std::fs::metadata(path).map_err(|error| Loose::Look { path: path.to_owned(), error })?;
-    if ![0, geteuid().as_raw()].contains(&about.uid()) {
-        return Err(Loose::Owned { path: path.to_owned(), owner: about.uid() });
-    }
-    if about.mode() & others_write == 0 { Ok(()) } else { Err(Loose::Written { path: path.to_owned() }) }
+/// Refuses a directory that others than a group may look into.
+///
+/// # Errors
+/// [`Loose`].
+pub fn only_we_enter(directory: &Path) -> Result<(), Loose> {
+    if mode(directory)? & OTHERS_READ == 0 { Ok(()) } else { Err(Loose::Entered { path: directory.to_owned() }) }
 }
 
 /// Refuses a secret file of one person, or of the daemon alone, that anybody else may read or write, of their group too.
@@ -128,4 +164,66 @@ pub fn only_one_person_reads(path: &Path) -> Result<(), Loose> {
 /// [`Loose`].
 pub fn only_its_owner_reads(path: &Path) -> Result<(), Loose> {
     if mode(path)? & OTHERS_READ == 0 { Ok(()) } else { Err(Loose::Read { path: path.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn set(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    /// Wherever the way to a file can be turned, by a directory or by a link in one, it is looked at.
+    #[test]
+    fn every_step_of_the_way_is_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        std::fs::create_dir_all(at("real/deep")).unwrap();
+        std::fs::create_dir_all(at("links/own")).unwrap();
+        std::fs::write(at("real/deep/file"), "").unwrap();
+        symlink(at("real"), at("links/absolute")).unwrap();
+        symlink("../links/./absolute/deep", at("links/relative")).unwrap();
+        symlink("round", at("links/round")).unwrap();
+        let ways = ["real/deep/file", "links/absolute/deep/file", "links/relative/file", "links/own/../relative/file"];
+        for way in ways {
+            only_we_change(&at(way)).unwrap_or_else(|error| panic!("{way}: {error}"));
+        }
+        assert!(matches!(only_we_change(&at("links/round/file")), Err(Loose::Look { .. })));
+        assert!(matches!(only_we_change(&at("real/deep/none")), Err(Loose::Look { .. })));
+        assert!(matches!(only_we_change(&at("real/deep")), Err(Loose::NoFile { .. })));
+        for (open, led_by) in
+            [("real", &ways[..]), ("real/deep", &ways[..]), ("links", &ways[1..]), ("links/own", &ways[3..])]
+        {
+            set(&at(open), 0o775);
+            for way in ways {
+                let refused = matches!(only_we_change(&at(way)), Err(Loose::Written { path }) if path == at(open));
+                assert_eq!(refused, led_by.contains(&way), "{open} is open, by way of {way}");
+            }
+            // As in /tmp, others may make what is theirs and move nothing that is ours.
+            set(&at(open), 0o1777);
+            assert!(ways.iter().all(|way| only_we_change(&at(way)).is_ok()), "{open}");
+            set(&at(open), 0o755);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_we_write_is_nobody_elses_to_the_last_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        only_we_write_in(folder.path()).unwrap();
+        for (mode, open) in [(0o700, false), (0o750, false), (0o751, true), (0o704, true), (0o770, true)] {
+            set(folder.path(), mode);
+            assert_eq!(matches!(only_we_enter(folder.path()), Err(Loose::Entered { .. })), open, "{mode:o}");
+        }
+        // What lies in it, others do not write either, whatever a directory as /tmp protects.
+        set(folder.path(), 0o1777);
+        assert!(matches!(only_we_write_in(folder.path()), Err(Loose::Written { .. })));
+        set(folder.path(), 0o755);
+        set(&file, 0o602);
+        assert!(matches!(only_we_write_in(folder.path()), Err(Loose::Written { path }) if path == file));
+    }
 }

@@ -304,6 +304,7 @@ async fn files_that_are_too_open_are_refused() {
         (folder.path().join("data/claviger.db"), 0o664, "can be changed by others"),
         (folder.path().join("data"), 0o770, "can be changed by others"),
         (folder.path().join("data"), 0o702, "can be changed by others"),
+        (folder.path().join("data"), 0o755, "is open to others"),
         (pem("server-key.pem"), 0o644, "others can read"),
         (folder.path().join("storage.key"), 0o640, "chmod 600"),
     ] {
@@ -326,12 +327,14 @@ async fn files_that_are_too_open_are_refused() {
         std::os::unix::fs::chown(file, Some(0), None).unwrap();
     }
     // A pipe that nobody writes to holds nobody up.
-    let (authority, kept) = (pem("ca.pem"), folder.path().join("kept.pem"));
-    std::fs::rename(&authority, &kept).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, &authority, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-    let refused = cli(&["serve", "--config", &config]);
-    assert!(words(&refused).contains("ca.pem is no plain file"), "{}", words(&refused));
-    std::fs::rename(&kept, &authority).unwrap();
+    let kept = folder.path().join("kept");
+    for file in [pem("ca.pem"), folder.path().join("storage.key"), folder.path().join("data/audit.jsonl")] {
+        std::fs::rename(&file, &kept).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let refused = cli(&["serve", "--config", &config]);
+        assert!(words(&refused).contains(&format!("{} is no plain file", file.display())), "{}", words(&refused));
+        std::fs::rename(&kept, &file).unwrap();
+    }
     // And with all as it was, it serves.
     drop(serve(&config));
 }
