@@ -20,7 +20,7 @@ pub use error::ConfigError;
 use error::syntax;
 
 use crate::audit::AuditConfig;
-use crate::policy::{Network, PolicySource, Principal, Surroundings, Window};
+use crate::policy::{ELSEWHERE, Network, PolicySource, Principal, Surroundings, Window};
 use crate::routing::{BackendConfig, PinConfig, RoutingConfig, WrongTable, take_backends};
 use crate::service::{CallerLimits, QuotaConfig};
 
@@ -59,10 +59,10 @@ pub struct Config {
     #[serde(default, rename = "backend", deserialize_with = "read_apart")]
     pub backends: Vec<BackendConfig>,
     /// What policies call ranges of addresses.
-    #[serde(default, rename = "network")]
+    #[serde(default, rename = "network", deserialize_with = "names_apart")]
     pub networks: Vec<NetworkTable>,
     /// What policies call times of day.
-    #[serde(default, rename = "window")]
+    #[serde(default, rename = "window", deserialize_with = "names_apart")]
     pub windows: Vec<WindowTable>,
     /// How much single tenants may have done.
     #[serde(default, rename = "quota", deserialize_with = "one_for_each")]
@@ -173,8 +173,10 @@ pub struct PrincipalConfig {
 #[serde(deny_unknown_fields)]
 pub struct NetworkTable {
     /// As policies call it.
+    #[serde(deserialize_with = "network_name")]
     pub name: String,
     /// Ranges, as `10.1.0.0/16`.
+    #[serde(deserialize_with = "one_or_more")]
     pub addresses: Vec<IpNet>,
 }
 
@@ -185,7 +187,7 @@ pub struct WindowTable {
     /// As policies call it.
     pub name: String,
     /// On which days it opens; on every day if none is named.
-    #[serde(default = "every_day")]
+    #[serde(default = "every_day", deserialize_with = "one_or_more")]
     pub days: Vec<Day>,
     /// When it opens, as `22:00`.
     pub from: Time,
@@ -272,9 +274,57 @@ fn one_for_each<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<QuotaTa
     Ok(quotas)
 }
 
+/// What policies call by a name.
+trait Named {
+    /// As the table is called, and the name.
+    fn named(&self) -> (&'static str, &str);
+}
+
+impl Named for NetworkTable {
+    fn named(&self) -> (&'static str, &str) {
+        ("network", &self.name)
+    }
+}
+
+impl Named for WindowTable {
+    fn named(&self) -> (&'static str, &str) {
+        ("window", &self.name)
+    }
+}
+
+/// Of two of a name nobody could say which a policy means.
+fn names_apart<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Named>(from: D) -> Result<Vec<T>, D::Error> {
+    let tables = Vec::<T>::deserialize(from)?;
+    for (number, table) in tables.iter().enumerate() {
+        if tables[..number].iter().any(|other| other.named() == table.named()) {
+            let (what, name) = table.named();
+            return Err(serde::de::Error::custom(format!("two [[{what}]] tables have the name `{name}`")));
+        }
+    }
+    Ok(tables)
+}
+
+/// What has none is nowhere or never.
+fn one_or_more<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    let items = Vec::<T>::deserialize(from)?;
+    if items.is_empty() { Err(serde::de::Error::custom("must have at least one")) } else { Ok(items) }
+}
+
+fn network_name<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    if name.is_empty() || name == ELSEWHERE {
+        let wrong = format!("a network is not called `{name}`: `{ELSEWHERE}` is where no network is");
+        return Err(serde::de::Error::custom(wrong));
+    }
+    Ok(name)
+}
+
 fn principal_uri<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let uri = String::deserialize(from)?;
-    Principal::from_uri(&uri, [], []).map_err(serde::de::Error::custom)?;
+    let principal = Principal::from_uri(&uri, [], []).map_err(serde::de::Error::custom)?;
+    if Principal::host().is_some_and(|host| *host == principal) {
+        return Err(serde::de::Error::custom(format!("`{uri}` is whoever runs the host, and no caller")));
+    }
     Ok(uri)
 }
 

@@ -102,6 +102,7 @@ calls_at_once = 7
         ("\"two\"", "\"one\"", "tenant `one` has two [[quota]] tables"),
         ("\"two\"", "\"Two\"", "tenant `Two` must be lower-case"),
         ("service/one", "servant/one", "service, officer, auditor or node"),
+        ("service/one", "node/host", "whoever runs the host, and no caller"),
         ("calls_at_once = 7", "tenants = [\"demo\", \"\"]", "tenant `` must be lower-case"),
     ] {
         let error = parse(&WHOLE.replace(right, wrong)).unwrap_err().to_string();
@@ -128,7 +129,11 @@ clock = "+08:00"
     let surroundings = parse(WHOLE).unwrap().surroundings();
     assert_eq!((surroundings.networks.len(), surroundings.windows.len()), (1, 1));
     for (line, right, wrong) in [
+        (5, "depot", "elsewhere"),
+        (5, "depot", ""),
+        (6, "\"10.1.0.0/16\"", ""),
         (6, "10.1.0.0/16", "10.1.0.0/99"),
+        (9, "\"friday\"", ""),
         (9, "friday", "freitag"),
         (10, "22:00", "25:00"),
         (12, "+08:00", "Asia/Shanghai"),
@@ -136,6 +141,12 @@ clock = "+08:00"
     ] {
         let error = parse(&WHOLE.replace(right, wrong)).unwrap_err().to_string();
         assert!(error.contains(&format!("line {line}, ")), "{wrong}: {error}");
+    }
+    for (name, table) in [("depot", 4..7), ("night", 7..13)] {
+        let lines: Vec<&str> = WHOLE.lines().collect();
+        let twice = format!("{WHOLE}{}\n", lines[table.start - 1..table.end - 1].join("\n"));
+        let error = parse(&twice).unwrap_err().to_string();
+        assert!(error.contains(&format!("tables have the name `{name}`")), "{error}");
     }
 }
 

@@ -49,7 +49,7 @@ pub struct Backing {
 pub const ELSEWHERE: &str = "elsewhere";
 /// The driver that is the daemon itself: nothing leaves it.
 pub const EMBEDDED: &str = "software";
-pub(super) const NOTHING: &str = "nothing";
+const NOTHING: &str = "nothing";
 
 impl Default for Circumstances {
     fn default() -> Self {

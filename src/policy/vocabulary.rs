@@ -8,7 +8,6 @@ use claviger_hsm_api::{Algorithm, Exposure, KeyState};
 use serde_json::Value;
 
 use super::BatchSize;
-use super::circumstances::NOTHING;
 
 /// What a policy compares an attribute with, and is none of its words.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,15 +26,13 @@ const RANKS: &[&str] = &["dispersion", "card", "plain"];
 
 /// The words of an attribute, if they are a closed list.
 fn words_of(attribute: &str) -> Option<Vec<&'static str>> {
-    let exposures = Exposure::ALL.iter().map(|exposure| exposure.as_str());
     Some(match attribute {
         "resource.state" => KeyState::ALL.iter().map(|state| state.as_str()).collect(),
         "resource.algorithm" => Algorithm::ALL.iter().map(|algorithm| algorithm.as_str()).collect(),
-        "resource.ceiling" => exposures.collect(),
+        "resource.ceiling" | "context.exposure" => Exposure::ALL.iter().map(|exposure| exposure.as_str()).collect(),
         "resource.origin" => ORIGINS.to_vec(),
         "resource.rank" => RANKS.to_vec(),
         "resource.place" | "context.places" => PLACES.to_vec(),
-        "context.exposure" => exposures.chain([NOTHING]).collect(),
         "context.batch" => BatchSize::ALL.iter().map(|size| size.as_str()).collect(),
         _ => return None,
     })
@@ -133,7 +130,7 @@ mod tests {
             "context.places.containsAny([\"cloud\", \"clowd\"])",
             "resource.rank == \"Card\"",
             "resource.algorithm == \"aes\"",
-            "resource.ceiling == \"nothing\"",
+            "resource.ceiling == \"everything\"",
             "context.exposure == \"everything\"",
             "context.batch == \"big\"",
             "resource.origin == \"made\"",

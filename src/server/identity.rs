@@ -50,7 +50,9 @@ impl Principals {
     /// ambiguous is nobody.
     pub(super) fn of(&self, certificate: &CertificateDer<'_>) -> Option<Arc<Principal>> {
         let uris = uris(certificate);
-        let mut uris = uris.iter().filter(|uri| uri.starts_with("claviger://"));
+        // A scheme is the same in capitals (RFC 3986, section 3.1): such a name is ours, and no principal's.
+        let ours = |uri: &&String| uri.get(..9).is_some_and(|scheme| scheme.eq_ignore_ascii_case("claviger:"));
+        let mut uris = uris.iter().filter(ours);
         match (uris.next(), uris.next()) {
             (Some(uri), None) => self.0.get(uri.as_str()).cloned(),
             _ => None,
@@ -67,4 +69,43 @@ pub(super) fn uris(certificate: &CertificateDer<'_>) -> Vec<String> {
         _ => None,
     });
     uris.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_of_two_names_is_nobodys() {
+        let known = PrincipalConfig {
+            uri: "claviger://service/one".to_owned(),
+            roles: Vec::new(),
+            tenants: Vec::new(),
+            calls_per_second: None,
+            calls_at_once: None,
+        };
+        let principals = Principals::new(&[known]).unwrap();
+        let named = |uris: &[&str]| {
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            principals.of(certificate.der()).map(|principal| principal.to_string())
+        };
+        let one = Some("claviger://service/one".to_owned());
+        assert_eq!(named(&["claviger://service/one"]), one);
+        assert_eq!(named(&["https://example.org/one", "claviger://service/one"]), one);
+        for uris in [
+            &["claviger://service/two"][..],
+            &["claviger://service/one", "claviger://service/two"],
+            &["claviger://service/one", "claviger://service/one"],
+            &["CLAVIGER://service/two", "claviger://service/one"],
+            &["Claviger://service/one"],
+            &["claviger:service/two", "claviger://service/one"],
+            &[],
+        ] {
+            assert_eq!(named(uris), None, "{uris:?}");
+        }
+    }
 }

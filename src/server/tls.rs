@@ -14,6 +14,9 @@ use x509_parser::prelude::{ASN1Time, CertificateRevocationList, FromDer, X509Cer
 
 use crate::config::Tls;
 
+/// Seconds that an authority's clock may be ahead of ours.
+const CLOCKS_DIFFER: i64 = 300;
+
 /// Certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {reason}")]
@@ -67,8 +70,8 @@ struct RevocationList {
     list: CertificateRevocationListDer<'static>,
     /// The name of the authority, as it stands there.
     issuer: Vec<u8>,
-    /// When it was made, and which it is of the authority's: of two of a second the later.
-    since: (i64, Option<BigUint>),
+    /// Whether its time has come, when it was made, and which it is of the authority's: of two of a second the later.
+    since: (bool, i64, Option<BigUint>),
 }
 
 /// The newest list of each authority. If there are lists, each that certifies callers must have one: without it nobody of
@@ -129,7 +132,12 @@ fn revocations(path: &Path, authorities: &[CertificateDer<'_>]) -> Result<Vec<Re
         if read.next_update().is_some_and(|next| next < ASN1Time::now()) {
             tracing::warn!(path = %path.display(), issuer = %read.issuer(), "a newer revocation list should be there by now");
         }
-        let since = (read.last_update().timestamp(), read.crl_number().cloned());
+        let made = read.last_update().timestamp();
+        let has_come = made <= ASN1Time::now().timestamp() + CLOCKS_DIFFER;
+        if !has_come {
+            tracing::warn!(path = %path.display(), issuer = %read.issuer(), "a revocation list from the future: any other counts before it");
+        }
+        let since = (has_come, made, read.crl_number().cloned());
         let issuer = read.issuer().as_raw().to_vec();
         signed.push(RevocationList { list: list.clone(), issuer, since });
     }

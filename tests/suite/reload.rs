@@ -275,7 +275,9 @@ async fn revoked_certificates_and_a_second_authority_come_with_a_reload() {
     let older = revocation_list((2025, 9), &[], &issuer);
     // And of two of one second that with the greater number.
     let first = revocation_list((2026, 0), &[], &issuer);
-    for both in [older, first].iter().flat_map(|other| [format!("{other}{good}"), format!("{good}{other}")]) {
+    // One from the future is not the newer one until then.
+    let ahead = revocation_list((2090, 99), &[], &issuer);
+    for both in [older, first, ahead].iter().flat_map(|other| [format!("{other}{good}"), format!("{good}{other}")]) {
         std::fs::write(daemon.data().join("crl.pem"), both).unwrap();
         assert!(reload(&daemon, &with_list).await.contains("done"));
         assert!(listed(&daemon.client("officer")).await.is_err(), "a newer list has revoked it");

@@ -59,14 +59,12 @@ pub struct TokenName {
     pub serial: Option<String>,
 }
 
-/// `pin = { file = ".." }`, `{ env = ".." }` or `{ systemd-credential = ".." }`.
+/// `pin = { file = ".." }` or `{ systemd-credential = ".." }`. There is none of the environment: whoever reads `/proc` reads that.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum PinSource {
     /// The first line of a file.
     File(PathBuf),
-    /// An environment variable.
-    Env(String),
     /// A file of that name in `$CREDENTIALS_DIRECTORY`.
     SystemdCredential(String),
 }
@@ -133,15 +131,16 @@ impl PinSource {
         };
         let mut pin = match self {
             Self::File(path) => {
-                let mode = std::fs::metadata(path).map(|about| about.permissions().mode()).unwrap_or_default();
-                if mode & 0o077 != 0 {
+                let about = std::fs::metadata(path)
+                    .map_err(|error| failed(format!("the PIN file {} cannot be read: {error}", path.display())))?;
+                if !about.is_file() {
+                    return Err(failed(format!("the PIN file {} is no plain file", path.display())));
+                }
+                if about.permissions().mode() & 0o077 != 0 {
                     return Err(failed(format!("the PIN file {} is open to others: chmod 600", path.display())));
                 }
                 of_file(path)?
             }
-            Self::Env(name) => std::env::var_os(name)
-                .map(|pin| Zeroizing::new(std::os::unix::ffi::OsStringExt::into_vec(pin)))
-                .ok_or_else(|| failed(format!("the environment variable {name} with the PIN is not set")))?,
             Self::SystemdCredential(name) => {
                 let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
                     failed(format!("no CREDENTIALS_DIRECTORY: give the unit LoadCredential={name}:.."))
