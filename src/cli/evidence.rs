@@ -54,8 +54,26 @@ pub(super) struct Evidence {
 struct Held {
     #[serde(flatten)]
     key: Key,
+    /// Null if nobody has set one: it is used until its state says otherwise.
+    crypto_period: Option<CryptoPeriod>,
     /// When the log names it last, and for what.
     last_use: Option<(String, String)>,
+}
+
+/// When a key may be used (NIST SP 800-57 part 1, section 5.3); open where it is null.
+#[derive(Serialize)]
+struct CryptoPeriod {
+    protect_from: Option<String>,
+    protect_until: Option<String>,
+    verify_until: Option<String>,
+}
+
+impl CryptoPeriod {
+    fn of(key: &Key) -> Option<Self> {
+        let Key { protect_from, protect_until, verify_until, .. } = key.clone();
+        let any = [&protect_from, &protect_until, &verify_until].iter().any(|time| time.is_some());
+        any.then_some(Self { protect_from, protect_until, verify_until })
+    }
 }
 
 impl Evidence {
@@ -75,7 +93,11 @@ impl Evidence {
             let KeyList { keys } = client.get("/v1/keys", &filter).await?;
             let filter = ProposalFilter { tenant: Some(tenant.clone()) };
             approvals.extend(client.get::<ProposalList>("/v1/approvals", &filter).await?.proposals);
-            held.extend(keys.into_iter().map(|key| Held { last_use: last.get(&label(&key)).cloned(), key }));
+            held.extend(keys.into_iter().map(|key| Held {
+                crypto_period: CryptoPeriod::of(&key),
+                last_use: last.get(&label(&key)).cloned(),
+                key,
+            }));
         }
         let of_the_daemon = ProposalFilter { tenant: None };
         approvals.extend(client.get::<ProposalList>("/v1/approvals", &of_the_daemon).await?.proposals);

@@ -186,3 +186,21 @@ fn nothing_is_left_for_later() {
         }
     }
 }
+
+/// What the build takes from others comes from the one registry, whole as the lock file has it; `cargo deny` judges the rest.
+#[test]
+fn every_dependency_is_locked_by_its_digest() {
+    let lock: toml::Table = std::fs::read_to_string(root().join("Cargo.lock")).unwrap().parse().unwrap();
+    let packages = lock["package"].as_array().unwrap();
+    let others: Vec<_> = packages.iter().filter(|package| package.get("source").is_some()).collect();
+    assert!(others.len() > 100 && packages.len() - others.len() < 20, "{} of others", others.len());
+    for package in others {
+        let of = |name: &str| package.get(name).and_then(toml::Value::as_str).unwrap_or_default();
+        let digest = of("checksum");
+        assert!(of("source").starts_with("registry+"), "{} is from {}", of("name"), of("source"));
+        assert!(digest.len() == 64 && digest.bytes().all(|c| c.is_ascii_hexdigit()), "{}", of("name"));
+    }
+    let judge: toml::Table = std::fs::read_to_string(root().join("deny.toml")).unwrap().parse().unwrap();
+    let refused = ["unknown-registry", "unknown-git"].map(|what| judge["sources"][what].as_str());
+    assert_eq!(refused, [Some("deny"); 2]);
+}

@@ -120,6 +120,7 @@ async fn an_assessor_gets_what_there_is_to_show_and_no_secret() {
         |name: &str| -> serde_json::Value { serde_json::from_slice(&std::fs::read(out.join(name)).unwrap()).unwrap() };
     let keys = read("keys.json");
     assert_eq!((&keys[0]["role"], &keys[0]["last_use"][1]), (&"CMAC".into(), &"generate_mac".into()));
+    assert_eq!(keys[0].get("crypto_period"), Some(&serde_json::Value::Null), "that none was set is said");
     assert_eq!(read("approvals.json").as_array().unwrap().len(), 0);
     assert!(read("audit.json")["records"].as_u64().unwrap() > 3 && read("policies.json")["sha256"].is_string());
     assert_eq!(read("callers.json").as_array().unwrap().len(), 14);

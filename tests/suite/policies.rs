@@ -1,13 +1,13 @@
 //! What the shipped policies decide: named cases, every cell of a matrix, and that no route does without a decision.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+
 use std::sync::Arc;
 
 use claviger::policy::{ACTIONS, Authorizer, Circumstances, KeyResource, PolicySource, Principal, Resource};
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, cli, words};
+use crate::daemon::{Daemon, words};
 use crate::load::{CMAC, generic, into};
 use crate::policy_cases::shipped;
 use crate::purse::{DLK, card_key};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::daemon::{cli, words};
 
-pub fn shipped() -> PathBuf {
+pub(crate) fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
 }
 
