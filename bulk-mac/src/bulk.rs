@@ -1,11 +1,14 @@
 //! The one entry to the kernels.
 
+use std::ops::Range;
+
 #[cfg(target_arch = "x86_64")]
 use crate::bytewise::{aes::NiAes, des::FewDes, sm4::FewSm4};
 use crate::des::kernel::Des;
 #[cfg(target_arch = "x86_64")]
 use crate::gfni::{GfniAes, GfniSm4};
 use crate::job::{Cipher, Expected, Keys, Mac, Misfit, Texts};
+use crate::kernel::Kernel;
 use crate::platform::Platform;
 use crate::run;
 use crate::sliced::{Aes, SlicedKernel, Sm4};
@@ -33,56 +36,10 @@ enum Tier {
     Few(Avx2),
 }
 
-impl Tier {
-    /// The tier that is fastest for so many rows. A run costs the same however few rows fill it, so that a few are done
-    /// sooner in fewer lanes. The answer is the same.
-    fn for_rows(self, cipher: Cipher, rows: usize) -> Self {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(cpu) if rows <= few_beside_avx512(cipher) => Self::Few(cpu.into()),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(cpu) if rows <= few_beside_avx2(cipher) => Self::Few(cpu),
-            Self::Portable if rows <= u64::LANES => Self::Word,
-            _ => self,
-        }
-    }
-
-    fn platform(self) -> Platform {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => Platform::Avx512,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) | Self::Few(_) => Platform::Avx2,
-            Self::Portable | Self::Word => Platform::Portable,
-        }
-    }
-}
-
-/// Rows up to which few lanes are taken in place of AVX-512's: those of DES are 512, and its kernel was measured at what some sixteen
-/// rows would take. Those of the others are fewer and were not compared.
-#[cfg(target_arch = "x86_64")]
-fn few_beside_avx512(cipher: Cipher) -> usize {
-    match cipher {
-        Cipher::TripleDes => 8,
-        Cipher::Sm4 | Cipher::Aes128 => 0,
-    }
-}
-
-/// Rows up to which few lanes are done sooner than AVX2's, measured on a Zen 3: a TAC of DES with three blocks takes 3
-/// microseconds and 16 take 11, where 256 lanes take 12; 192 of SM4 with two take 30, where 256 lanes take 35.
-#[cfg(target_arch = "x86_64")]
-fn few_beside_avx2(cipher: Cipher) -> usize {
-    match cipher {
-        Cipher::TripleDes => 16,
-        Cipher::Sm4 => 192,
-        Cipher::Aes128 => 64,
-    }
-}
-
-/// Calls a function over the kernel of a cipher that suits a number of rows best on a tier.
+/// Calls a function over the kernel that a tier has of a cipher.
 macro_rules! with_kernel {
-    ($tier:expr, $cipher:expr, $rows:expr, |$kernel:ident| $call:expr) => {
-        match ($tier.for_rows($cipher, $rows), $cipher) {
+    ($tier:expr, $cipher:expr, |$kernel:ident| $call:expr) => {
+        match ($tier, $cipher) {
             #[cfg(target_arch = "x86_64")]
             (Tier::Avx512(cpu), Cipher::TripleDes) => {
                 let $kernel = Des(cpu);
@@ -156,6 +113,66 @@ macro_rules! with_kernel {
     };
 }
 
+impl Tier {
+    /// The tier that is fastest for so many rows. A run costs the same however few rows fill it, so that a few are done
+    /// sooner in fewer lanes. The answer is the same.
+    fn for_rows(self, cipher: Cipher, rows: usize) -> Self {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(cpu) if rows <= few_beside_avx512(cipher) => Self::Few(cpu.into()),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(cpu) if rows <= few_beside_avx2(cipher) => Self::Few(cpu),
+            Self::Portable if rows <= u64::LANES => Self::Word,
+            _ => self,
+        }
+    }
+
+    /// The rows of a call in parts, each with the tier that does it: those that fill whole runs, and what is left where a few
+    /// rows are done sooner than a run that is partly empty.
+    fn parts(self, cipher: Cipher, rows: usize) -> impl Iterator<Item = (Self, Range<usize>)> {
+        let left = rows % with_kernel!(self, cipher, |kernel| lanes_of(kernel));
+        let few = self.for_rows(cipher, left);
+        let is_one = std::mem::discriminant(&few) == std::mem::discriminant(&self);
+        let whole = if is_one { rows } else { rows - left };
+        [(self, 0..whole), (few, whole..rows)].into_iter().filter(|(_, rows)| !rows.is_empty())
+    }
+
+    fn platform(self) -> Platform {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Platform::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) | Self::Few(_) => Platform::Avx2,
+            Self::Portable | Self::Word => Platform::Portable,
+        }
+    }
+}
+
+/// Rows up to which few lanes are taken in place of AVX-512's: those of DES are 512, and its kernel was measured at what some sixteen
+/// rows would take. Those of the others are fewer and were not compared.
+#[cfg(target_arch = "x86_64")]
+fn few_beside_avx512(cipher: Cipher) -> usize {
+    match cipher {
+        Cipher::TripleDes => 8,
+        Cipher::Sm4 | Cipher::Aes128 => 0,
+    }
+}
+
+/// Rows up to which few lanes are done sooner than AVX2's, measured on a Zen 3: a TAC of DES with three blocks takes 3
+/// microseconds and 16 take 11, where 256 lanes take 12; 192 of SM4 with two take 30, where 256 lanes take 35.
+#[cfg(target_arch = "x86_64")]
+fn few_beside_avx2(cipher: Cipher) -> usize {
+    match cipher {
+        Cipher::TripleDes => 16,
+        Cipher::Sm4 => 192,
+        Cipher::Aes128 => 64,
+    }
+}
+
+fn lanes_of<K: Kernel>(_: K) -> usize {
+    K::LANES
+}
+
 impl BulkMac {
     /// The best platform of this machine.
     #[must_use]
@@ -189,7 +206,9 @@ impl BulkMac {
     /// A [`Misfit`].
     pub fn disperse(self, keys: &Keys<'_>, out: &mut [[u8; 16]]) -> Result<(), Misfit> {
         keys.check(out.len())?;
-        with_kernel!(self.0, keys.cipher, out.len(), |kernel| run::disperse(kernel, keys, out));
+        for (tier, rows) in self.0.parts(keys.cipher, out.len()) {
+            with_kernel!(tier, keys.cipher, |kernel| run::disperse(kernel, keys, rows.clone(), &mut out[rows]));
+        }
         Ok(())
     }
 
@@ -205,8 +224,10 @@ impl BulkMac {
         let rows = out.len() / block;
         keys.check(rows)?;
         texts.check(keys, mac, rows)?;
-        let write = |first: usize, found: &[u8]| out[first * block..][..found.len()].copy_from_slice(found);
-        with_kernel!(self.0, keys.cipher, rows, |kernel| run::macs(kernel, keys, mac, texts, rows, write));
+        let mut write = |first: usize, found: &[u8]| out[first * block..][..found.len()].copy_from_slice(found);
+        for (tier, rows) in self.0.parts(keys.cipher, rows) {
+            with_kernel!(tier, keys.cipher, |kernel| run::macs(kernel, keys, mac, texts, rows, &mut write));
+        }
         Ok(())
     }
 
@@ -232,7 +253,7 @@ impl BulkMac {
         keys.check(rows)?;
         texts.check(keys, mac, rows)?;
         let mut verdicts = Vec::with_capacity(rows);
-        let compare = |first: usize, found: &[u8]| {
+        let mut compare = |first: usize, found: &[u8]| {
             let expected = &expected.bytes[first * width..];
             if width == 4 {
                 // The width of a TAC, in one comparison a row.
@@ -246,7 +267,9 @@ impl BulkMac {
                 }));
             }
         };
-        with_kernel!(self.0, keys.cipher, rows, |kernel| run::macs(kernel, keys, mac, texts, rows, compare));
+        for (tier, rows) in self.0.parts(keys.cipher, rows) {
+            with_kernel!(tier, keys.cipher, |kernel| run::macs(kernel, keys, mac, texts, rows, &mut compare));
+        }
         Ok(verdicts)
     }
 }

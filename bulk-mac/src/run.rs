@@ -1,29 +1,31 @@
 //! Dispersion, chaining and columns, written once over [`Kernel`].
 
+use std::ops::Range;
+
 use zeroize::Zeroize;
 
 use crate::job::{Keys, LastStep, Mac, PerRow, Texts};
 use crate::kernel::Kernel;
 use crate::wipe::Room;
 
-/// The keys of all rows, 16 bytes each.
-pub(crate) fn disperse<K: Kernel>(kernel: K, keys: &Keys<'_>, out: &mut [[u8; 16]]) {
+/// The keys of those rows, 16 bytes each.
+pub(crate) fn disperse<K: Kernel>(kernel: K, keys: &Keys<'_>, rows: Range<usize>, out: &mut [[u8; 16]]) {
     let mut path = Path::new(kernel, keys, false);
     let mut found = Room::new(16 * K::LANES);
     for (number, out) in out.chunks_mut(K::LANES).enumerate() {
-        kernel.store_keys(path.walk(number * K::LANES, out.len()), &mut found.0);
+        kernel.store_keys(path.walk(rows.start + number * K::LANES, out.len()), &mut found.0);
         let out = out.as_flattened_mut();
         out.copy_from_slice(&found.0[..out.len()]);
     }
 }
 
-/// The last blocks of all rows' MACs, given to `each` run by run, with the number of a run's first row.
+/// The last blocks of those rows' MACs, given to `each` run by run, with the number of a run's first row.
 pub(crate) fn macs<K: Kernel>(
     kernel: K,
     keys: &Keys<'_>,
     mac: Mac,
     texts: &Texts<'_>,
-    rows: usize,
+    rows: Range<usize>,
     mut each: impl FnMut(usize, &[u8]),
 ) {
     let mut path = Path::new(kernel, keys, true);
@@ -37,8 +39,8 @@ pub(crate) fn macs<K: Kernel>(
         zero: kernel.blocks(),
         chain: kernel.blocks(),
     };
-    for first in (0..rows).step_by(K::LANES) {
-        let run = K::LANES.min(rows - first);
+    for first in rows.clone().step_by(K::LANES) {
+        let run = K::LANES.min(rows.end - first);
         let here = path.walk(first, run);
         if mac == Mac::Retail {
             kernel.split(here);
@@ -136,7 +138,7 @@ struct Path<'a, K: Kernel> {
     next: Box<K::Keys>,
     /// The masters' bytes.
     bytes: Room,
-    room: Vec<u8>,
+    room: Room,
 }
 
 impl<'a, K: Kernel> Path<'a, K> {
@@ -150,7 +152,7 @@ impl<'a, K: Kernel> Path<'a, K> {
             here: kernel.keys(),
             next: kernel.keys(),
             bytes: Room::new(16 * K::LANES),
-            room: vec![0; 8 * K::LANES],
+            room: Room::new(8 * K::LANES),
         }
     }
 
@@ -167,7 +169,7 @@ impl<'a, K: Kernel> Path<'a, K> {
                 self.kernel.schedule(&mut self.here);
             }
             let from = if from_master { &self.master } else { &self.here };
-            let inputs = window(column.as_flattened(), 8, first, rows, &mut self.room);
+            let inputs = window(column.as_flattened(), 8, first, rows, &mut self.room.0);
             if step < self.keys.levels.len() {
                 self.kernel.disperse(from, inputs, &mut self.next);
             } else {

@@ -15,7 +15,7 @@ use zeroize::Zeroize;
 use crate::kernel::{Kernel, with_complements};
 use crate::transpose::{MOST_LANES, from_planes, put_halves, take_halves, to_planes};
 use crate::vector::{Cpu, Vector, Work, zeros};
-use crate::wipe::wipe;
+use crate::wipe::{Room, wipe};
 
 /// 16 bytes of every lane.
 pub(crate) type Block<V> = [Byte<V>; 16];
@@ -57,10 +57,9 @@ impl<C: Cpu, S: Sliced> SlicedKernel<C, S> {
 
     /// `E(x || ~x)`.
     fn derive(self, from: &<Self as Kernel>::Keys, halves: &[u8], to: &mut <Self as Kernel>::Keys) {
-        // Factors and session inputs are public: their rows need no wiping.
-        let mut rows = vec![0; 16 * Self::LANES];
-        with_complements(halves, &mut rows);
-        self.0.call(Load { rows: &rows, block: &mut to.key });
+        let mut rows = Room::new(16 * Self::LANES);
+        with_complements(halves, &mut rows.0);
+        self.0.call(Load { rows: &rows.0, block: &mut to.key });
         self.encrypt(from, &mut to.key);
     }
 }
