@@ -2,8 +2,11 @@
 
 mod error;
 
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use claviger_hsm_api::KeyName;
@@ -346,6 +349,19 @@ fn read_apart<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<BackendCo
     IgnoredAny::deserialize(from).map(|_| Vec::new())
 }
 
+/// The text of a plain file: a pipe is not waited for, and a device not read to its end.
+fn plain_text(path: &Path) -> Result<String, ConfigError> {
+    let wrong = |error| ConfigError::Read { path: path.to_owned(), error };
+    let at_once = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let mut file = File::options().read(true).custom_flags(at_once).open(path).map_err(wrong)?;
+    if !file.metadata().map_err(wrong)?.is_file() {
+        return Err(wrong(std::io::Error::other("it is no plain file")));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(wrong)?;
+    Ok(text)
+}
+
 fn read<'t>(text: &'t str, path: &Path) -> Result<Spanned<DeTable<'t>>, ConfigError> {
     DeTable::parse(text).map_err(syntax(text, path))
 }
@@ -365,8 +381,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        Self::parse(&text, path)
+        Self::parse(&plain_text(path)?, path)
     }
 
     /// Reads the text of the file at `path`.
@@ -404,7 +419,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn load_backends(path: &Path) -> Result<Vec<BackendConfig>, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        let text = plain_text(path)?;
         let backends = backends(&mut read(&text, path)?, &text, path)?;
         let base = path.parent().unwrap_or(Path::new(""));
         Ok(backends.into_iter().map(|backend| backend.at(base)).collect())

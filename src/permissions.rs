@@ -73,15 +73,15 @@ fn mode(path: &Path) -> Result<u32, Loose> {
 }
 
 /// Walks to a file or directory from the root on, as the kernel does, and refuses it if anything on the way belongs to somebody
-/// who is neither root nor the process's user, or can be written by others: they could lead to another. Of itself the same
-/// holds.
-fn walked(path: &Path) -> Result<Metadata, Loose> {
+/// who is neither root nor the process's user, nor another who is trusted, or can be written by others: they could lead to another. Of
+/// itself the same holds.
+fn walked(path: &Path, also: Option<u32>) -> Result<Metadata, Loose> {
     let whole = look(path, std::path::absolute(path))?;
     let mut ahead: Vec<PathBuf> = steps(&whole);
     let (mut at, mut links) = (PathBuf::from("/"), 0);
     let mut about = look(&at, std::fs::symlink_metadata(&at))?;
     loop {
-        if ![0, geteuid().as_raw()].contains(&about.uid()) {
+        if ![0, geteuid().as_raw()].contains(&about.uid()) && also != Some(about.uid()) {
             return Err(Loose::Owned { path: at, owner: about.uid() });
         }
         if about.is_symlink() {
@@ -122,7 +122,15 @@ fn steps(path: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// [`Loose`].
 pub fn only_we_change(file: &Path) -> Result<(), Loose> {
-    if walked(file)?.is_file() { Ok(()) } else { Err(Loose::NoFile { path: file.to_owned() }) }
+    only_they_change(file, None)
+}
+
+/// The same of a file that another user may own as well.
+///
+/// # Errors
+/// [`Loose`].
+pub fn only_they_change(file: &Path, also: Option<u32>) -> Result<(), Loose> {
+    if walked(file, also)?.is_file() { Ok(()) } else { Err(Loose::NoFile { path: file.to_owned() }) }
 }
 
 /// Refuses a directory that somebody else may write or put another in the place of, and one in which anything is that somebody
@@ -131,10 +139,10 @@ pub fn only_we_change(file: &Path) -> Result<(), Loose> {
 /// # Errors
 /// [`Loose`].
 pub fn only_we_write_in(directory: &Path) -> Result<(), Loose> {
-    walked(directory)?;
+    walked(directory, None)?;
     for entry in look(directory, std::fs::read_dir(directory))? {
         let path = look(directory, entry)?.path();
-        let about = walked(&path)?;
+        let about = walked(&path, None)?;
         if !about.is_file() && !about.is_dir() {
             return Err(Loose::NoFile { path });
         }

@@ -27,6 +27,7 @@ mod transactions;
 mod under_way;
 mod unsealing;
 
+use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -175,6 +176,8 @@ pub struct Service {
     copying: tokio::sync::Mutex<()>,
     /// Held while something is proposed: of the same twice at once, one would be lost.
     proposing: tokio::sync::Mutex<()>,
+    /// Approvals that something was begun by, as the log has them.
+    used: Mutex<HashSet<String>>,
     /// What the store was made with, to tell it from others.
     installation: String,
     under_way: UnderWay,
@@ -216,6 +219,7 @@ impl Service {
         let installation = store.installation().await?;
         let keyring = Keyring::load(store.clone()).await?;
         let job_ids = JobIds::new().map_err(|_| ServiceError::Stopped)?;
+        let used = Mutex::new(audit.before().used.clone());
         let (rules, waiting) = policies::begin(&store, rules).await?;
         audit.append(reload::in_force(&rules, "start", "sealed")).await?;
         Ok(Arc::new(Self {
@@ -232,6 +236,7 @@ impl Service {
             router: OnceLock::new(),
             copying: tokio::sync::Mutex::default(),
             proposing: tokio::sync::Mutex::default(),
+            used,
             installation,
             under_way: UnderWay::default(),
             quotas,

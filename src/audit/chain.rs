@@ -1,13 +1,13 @@
 //! The hash chain, made and checked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{Event, InForce, Record, SignedHead};
+use super::{BEGUN, Event, InForce, Record, SignedHead};
 
 /// Where a log is not what was written.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,14 @@ pub enum ChainError {
         /// The public key, hexadecimal.
         key: String,
     },
+    /// The last checkpoint is gone.
+    #[error("the log ends with line {line}, before the checkpoint that signs record {signed}: it was cut off")]
+    CutBefore {
+        /// The last line.
+        line: u64,
+        /// The record that was signed.
+        signed: u64,
+    },
     /// Signed records are gone.
     #[error("the log ends with line {line}, and {signed} were signed: it was cut off")]
     Cut {
@@ -86,7 +94,8 @@ impl ChainError {
             | Self::Changed { line }
             | Self::Forged { line, .. }
             | Self::Rewritten { line, .. }
-            | Self::Cut { line, .. } => Some(*line),
+            | Self::Cut { line, .. }
+            | Self::CutBefore { line, .. } => Some(*line),
         }
     }
 }
@@ -110,6 +119,8 @@ pub struct Verified {
     pub torn: usize,
     /// Policy sets that were taken.
     pub sets: Sets,
+    /// Approvals that something was begun by.
+    pub used: HashSet<String>,
 }
 
 /// Records that a checkpoint may sign so long after they were written; a backend that keeps the key answers long before.
@@ -278,7 +289,7 @@ pub fn verify(path: &Path) -> Result<Verified, ChainError> {
 pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Result<Verified, ChainError> {
     let mut head = Head::empty();
     let (mut checkpoints, mut signed, mut keys) = (0, 0, Vec::new());
-    let (mut text, mut torn, mut sets) = (Vec::new(), 0, Sets::default());
+    let (mut text, mut torn, mut sets, mut used) = (Vec::new(), 0, Sets::default(), HashSet::new());
     let mut unsigned = Unsigned::default();
     if let Some(end) = end.filter(|end| !end.is_authentic()) {
         return Err(ChainError::FalseEnd { seq: end.seq });
@@ -317,6 +328,9 @@ pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Resul
             }
         }
         sets.saw(&record.event);
+        if record.event.outcome == BEGUN && !record.event.approval.is_empty() {
+            used.insert(record.event.approval.clone());
+        }
         unsigned.push(&record);
         head = Head { seq: record.seq, hash: claimed };
         if end.is_some_and(|end| end.seq == head.seq && end.hash != head.hash) {
@@ -325,7 +339,12 @@ pub fn verify_lines(mut reader: impl BufRead, end: Option<&SignedHead>) -> Resul
     }
     match end {
         Some(end) if end.seq > head.seq => Err(ChainError::Cut { line: head.seq, signed: end.seq }),
-        _ => Ok(Verified { head, checkpoints, signed, unsigned: unsigned.count, keys, end: end.cloned(), torn, sets }),
+        // A checkpoint is in the log before it is beside it.
+        Some(end) if end.seq > signed => Err(ChainError::CutBefore { line: head.seq, signed: end.seq }),
+        _ => {
+            let (unsigned, end) = (unsigned.count, end.cloned());
+            Ok(Verified { head, checkpoints, signed, unsigned, keys, end, torn, sets, used })
+        }
     }
 }
 

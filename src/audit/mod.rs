@@ -92,7 +92,7 @@ pub struct Event {
     /// Rows of a batch by verdict, or other counts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, u64>,
-    /// `done`, or the code of the error.
+    /// `begun` before something is changed; `done`, or the code of the error.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub outcome: String,
     /// Ties the records of one job together.
@@ -129,6 +129,9 @@ impl Event {
         self.counts.iter().filter(|(what, _)| !is_of_keys(what)).map(|(_, count)| count).sum()
     }
 }
+
+/// The outcome of what is about to be done. How it went says another record; if there is none, the daemon ended in between.
+pub(crate) const BEGUN: &str = "begun";
 
 /// What keys that were listed are counted by.
 pub(crate) const KEYS: &str = "keys";

@@ -18,7 +18,7 @@ use super::Global;
 use super::output::Output;
 use crate::audit::{self, InForce, Proof, Record, Verified};
 use crate::config::Config;
-use crate::policy;
+use crate::policy::{self, USES};
 
 /// What standards ask, in this project's reading, and where an answer lies.
 const MAPPING: &str = include_str!("../../docs/evidence-mapping.md");
@@ -231,8 +231,9 @@ fn told(log: &Path) -> anyhow::Result<Told> {
         if let Some(policies) = event.in_force {
             in_force = Some(Enforced { record: seq, time: time.clone(), policies });
         }
-        // What was let in and then failed, as for a key that is destroyed, was no use of it.
-        if event.decision == "allow" && ["done", "open", "running"].contains(&event.outcome.as_str()) {
+        // Neither was a question about it, nor its end; nor what was let in and then failed.
+        let is_use = USES.contains(&event.action.as_str());
+        if is_use && event.decision == "allow" && ["done", "open", "running"].contains(&event.outcome.as_str()) {
             for key in event.keys {
                 last.insert(key, (time.clone(), event.action.clone()));
             }

@@ -63,8 +63,9 @@ pub(super) enum Policy {
     Change(Change),
     /// Say what another policy set would grant and take away, over a daemon's callers and keys
     ///
-    /// Each is asked without approvals, from no configured network (`elsewhere`), with no window open, with one row, about each key
-    /// in its state and in its backends: a change that shows in other circumstances only is not found.
+    /// Each is asked without approvals and with one to nine, from no configured network (`elsewhere`), with no window open, with one
+    /// row and, of jobs, as a stream, about each key in its state and in its backends: a change that shows in other circumstances only
+    /// is not found.
     #[command(after_help = "Example:
   claviger --data ./dev --as auditor policy diff production ./policies-next/production --tenant demo")]
     Diff(diff::Diff),

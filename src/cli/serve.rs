@@ -7,14 +7,15 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use super::output::Output;
 use crate::config::Config;
 use crate::confinement;
 use crate::daemon::{Daemon, make_private_directory};
-use crate::routing::Launcher;
+use crate::permissions::{Loose, only_we_change};
+use crate::routing::{BackendConfig, Launcher};
 
 /// Run the daemon
 ///
@@ -74,6 +75,7 @@ pub(super) fn confined(
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     let settings = Config::load(config)?;
     make_private_directory(&settings.data)?;
+    is_the_launchers(config, &settings)?;
     let launcher = Arc::new(Launcher::of(config));
     launcher.start().context("the launcher of workers cannot be started")?;
     confinement::before_threads(&settings, config)?;
@@ -92,6 +94,19 @@ pub(super) fn confined(
             })
             .await;
         Ok(())
+    })
+}
+
+/// Whether whoever starts workers may go by the configuration. That is whom this process is now; the daemon may become another, and must not
+/// be able to say then what is started as this one.
+fn is_the_launchers(config: &Path, settings: &Config) -> anyhow::Result<()> {
+    let files = || -> Result<(), Loose> {
+        only_we_change(config)?;
+        settings.routing().backends.iter().try_for_each(BackendConfig::only_we_change_its_files)
+    };
+    files().with_context(|| match geteuid().is_root() {
+        true => "what root starts workers by must be root's alone",
+        false => "the launcher of workers goes by no such file",
     })
 }
 

@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::output::Output;
 use super::serve::log_to_stderr;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
+use crate::permissions::only_we_change;
 use crate::routing::BackendConfig;
 use crate::routing::worker::{SETTINGS, Start, launch, serve};
 
@@ -52,15 +53,18 @@ pub(super) struct Launch {
 
 impl Launch {
     pub(super) fn run(&self, output: &Output) -> ExitCode {
-        let mut known = self.backends().unwrap_or_default();
+        let mut known = Vec::new();
         let mut start_of = |name: &str| -> io::Result<Start> {
             // One that is wrong just now is not in force: a worker that was lost comes back by the last that was right.
-            if let Ok(backends) = self.backends() {
-                known = backends;
+            match self.backends() {
+                Ok(backends) => known = backends,
+                Err(error) if known.is_empty() => return Err(io::Error::other(format!("{error:#}"))),
+                Err(_) => {}
             }
             let backend = known.iter().find(|backend| backend.name == name);
             let backend =
                 backend.ok_or_else(|| io::Error::other(format!("the configuration has no backend `{name}`")))?;
+            backend.only_we_change_its_files().map_err(io::Error::other)?;
             backend.start().map_err(io::Error::other)
         };
         match launch(self.serves, &mut start_of) {
@@ -69,10 +73,12 @@ impl Launch {
         }
     }
 
-    fn backends(&self) -> Result<Vec<BackendConfig>, ConfigError> {
-        match self.backends_only {
-            true => Config::load_backends(&self.config),
-            false => Ok(Config::load(&self.config)?.routing().backends),
-        }
+    /// The configuration's backends. What root starts by is root's alone: the daemon, once it is another user, writes no word of it.
+    fn backends(&self) -> anyhow::Result<Vec<BackendConfig>> {
+        only_we_change(&self.config)?;
+        Ok(match self.backends_only {
+            true => Config::load_backends(&self.config)?,
+            false => Config::load(&self.config)?.routing().backends,
+        })
     }
 }

@@ -43,13 +43,19 @@ pub(super) fn syntax(text: &str, path: &Path) -> impl Fn(toml::de::Error) -> Con
         error.set_input(Some(text));
         let line = error.span().and_then(|span| Some(text.get(..span.start)?.matches('\n').count() + 1));
         let words = line.and_then(|line| text.lines().nth(line - 1)).unwrap_or_default().to_ascii_lowercase();
-        let secret = SECRETS.iter().any(|word| words.contains(word));
+        let table =
+            line.and_then(|line| text.lines().take(line).filter(|line| line.trim_start().starts_with('[')).last());
+        let in_seal =
+            table.is_some_and(|table| table.trim().starts_with(SEAL)) || words.trim_start().starts_with("seal");
+        let secret = in_seal || SECRETS.iter().any(|word| words.contains(word));
         ConfigError::Syntax { path: path.to_owned(), line, error: Box::new(error), secret, help: String::new() }
     }
 }
 
 /// Words beside which something may stand that is nobody's to read.
 const SECRETS: [&str; 4] = ["pin", "passphrase", "password", "secret"];
+/// The table in which every line may hold the storage key.
+const SEAL: &str = "[seal]";
 
 /// The error with its line; of one that may hold a secret, only what is wrong with a name in it.
 fn shown(error: &toml::de::Error, line: Option<usize>, secret: bool) -> String {
@@ -63,7 +69,7 @@ fn shown(error: &toml::de::Error, line: Option<usize>, secret: bool) -> String {
                 Some((_, expected)) => format!("expected {expected}"),
                 None => "it is of the wrong kind".to_owned(),
             };
-            format!("line {line}, which is not shown since a PIN or a passphrase may stand in it: {what}")
+            format!("line {line}, which is not shown since a PIN, a passphrase or a key may stand in it: {what}")
         }
         None => error.to_string(),
     }

@@ -114,6 +114,33 @@ pub const USES: [&str; 14] = [
     "verify_signature",
 ];
 
+/// Actions that leave something changed.
+pub const CHANGES: [&str; 23] = [
+    "generate_key",
+    "import_key",
+    "adopt_key",
+    "replicate_key",
+    "unwrap_key",
+    "assign_role",
+    "export_key",
+    "move_key",
+    "disperse_key",
+    "activate_key",
+    "suspend_key",
+    "deactivate_key",
+    "compromise_key",
+    "destroy_key",
+    "raise_ceiling",
+    "lower_ceiling",
+    "vote",
+    "open_ceremony",
+    "sign_ceremony",
+    "cancel_ceremony",
+    "set_terminal",
+    "change_policies",
+    "seal_with_shares",
+];
+
 /// What an operation is done to, as policies see it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Resource {

@@ -1,7 +1,7 @@
 //! Configured backends.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use super::health::Health;
 use super::lanes::{Lane, Lanes, Place as LanePlace};
 use super::worker::{Launcher, Options, Start, User, Workers};
 use crate::keyring::Place;
+use crate::permissions::{Loose, only_they_change, only_we_change};
 
 /// Where calls may go, and where they go first.
 #[derive(Debug, Clone, Default)]
@@ -280,6 +281,21 @@ impl BackendConfig {
         self
     }
 
+    /// Refuses a module or a PIN file that others could put another in the place of: a module is code that runs with the PIN.
+    ///
+    /// # Errors
+    /// [`Loose`].
+    pub(crate) fn only_we_change_its_files(&self) -> Result<(), Loose> {
+        let file = |value: Option<&toml::Value>| value.and_then(toml::Value::as_str).map(PathBuf::from);
+        let (module, pin) = (self.settings.get("module"), self.settings.get("pin").and_then(|pin| pin.get("file")));
+        if let Some(module) = file(module) {
+            only_we_change(&module)?;
+        }
+        // A PIN is its workers' own.
+        let user = self.user.as_deref().and_then(User::named).map(|user| user.uid);
+        file(pin).map_or(Ok(()), |pin| only_they_change(&pin, user))
+    }
+
     /// Calls that it takes at once: as many as its workers have sessions for calls.
     fn places(&self) -> usize {
         let sessions = self.settings.get("sessions").and_then(toml::Value::as_integer).unwrap_or(8);
@@ -309,8 +325,7 @@ impl BackendConfig {
                 .ok_or_else(|| DriverError::caller("worker", "configure", format!("there is no user `{name}`")))
         };
         // Of the daemon's environment a worker gets what says where its PIN is, and which kernels are forced.
-        let of_pin = self.settings.get("pin").and_then(|pin| pin.get("env")).and_then(toml::Value::as_str);
-        let inherited = ["CLAVIGER_KERNELS", "CREDENTIALS_DIRECTORY"].into_iter().chain(of_pin);
+        let inherited = ["CLAVIGER_KERNELS", "CREDENTIALS_DIRECTORY"].into_iter();
         let inherited = inherited.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
         Ok(Start {
             driver: self.driver.clone(),

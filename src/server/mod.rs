@@ -1,5 +1,6 @@
 //! TLS 1.3 with client certificates; a peer's certificate becomes a principal.
 
+mod greetings;
 mod identity;
 mod paced;
 mod places;
@@ -17,7 +18,6 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
@@ -25,6 +25,7 @@ use tower::ServiceExt;
 use crate::config::{Config, Limits};
 use crate::policy::Principal;
 use crate::service::Caller;
+use greetings::Greetings;
 pub use identity::{Principals, PrincipalsError};
 use paced::Paced;
 use places::Places;
@@ -37,7 +38,8 @@ use unread::Unread;
 
 /// A handshake that takes longer is not a client's.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Handshakes at once: whoever has not shown a certificate yet takes no place from those who have.
+/// Handshakes at once: whoever has not shown a certificate yet takes no place from those who have, nor, for longer than others take, from
+/// those who are about to.
 const HANDSHAKES: usize = 256;
 
 /// Who is let in, and as whom; replaced as a whole when the configuration is read again.
@@ -97,7 +99,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
-    let (handshakes, places) = (Arc::new(Semaphore::new(HANDSHAKES)), Arc::new(Places::new(limits.connections)));
+    let (greetings, places) = (Arc::new(Greetings::new(HANDSHAKES)), Arc::new(Places::new(limits.connections)));
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -114,16 +116,19 @@ pub async fn serve(
             }
         };
         let refused = || metrics::counter!("claviger_connections_refused_total").increment(1);
-        let Ok(greeting) = Arc::clone(&handshakes).try_acquire_owned() else {
-            refused();
-            continue;
-        };
+        let (greeting, makes_room) = greetings.begin();
         let tls = doors.borrow().tls.clone();
         let patience = Duration::from_secs(limits.request_seconds);
         let (doors, router, watcher, places) = (doors.clone(), router.clone(), graceful.watcher(), Arc::clone(&places));
         let turned_away = Arc::clone(&turned_away);
         tokio::spawn(async move {
-            let accepted = handshake(stream, tls).await;
+            let accepted = tokio::select! {
+                accepted = handshake(stream, tls) => accepted,
+                Ok(()) = makes_room => {
+                    refused();
+                    Err("others came, and it was the oldest".into())
+                }
+            };
             drop(greeting);
             match accepted {
                 Ok(stream) => {

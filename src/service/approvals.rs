@@ -1,7 +1,7 @@
 //! Operations that policy lets somebody do only when others have approved exactly that: proposed by being asked for,
 //! approved by signatures over their words, and done once.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use claviger_key_ceremonies::{Signed, Statement, Vote};
@@ -134,6 +134,10 @@ impl Service {
         if row.proposer != caller.principal.to_string() {
             return Err(ApprovalError::None.into());
         }
+        // The store may say otherwise: whoever writes in it takes nothing out of the log.
+        if self.used.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+            return Err(ApprovalError::Over("was used").into());
+        }
         let statement = open(&row)?;
         if statement.action != asked.action || statement.tenant != asked.tenant {
             return Err(ApprovalError::Differs(format!("`{}`", statement.action)).into());
@@ -177,7 +181,10 @@ impl Service {
             ApprovalError::Differs("the key was changed in this moment".to_owned())
         } else {
             match self.store.use_proposal(id).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone());
+                    return Ok(());
+                }
                 Err(StoreError::Conflict) => ApprovalError::Over("was used, or refused, in this moment"),
                 Err(error) => return Err(error.into()),
             }

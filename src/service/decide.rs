@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::audit::Event;
+use crate::audit::{BEGUN, Event};
 use crate::keyring::Entry;
-use crate::policy::{Backing, DEFAULT, Denial, Permit, Resource, USES};
+use crate::policy::{Backing, CHANGES, DEFAULT, Denial, Permit, Resource, USES};
 
 use super::approvals::{MOST_APPROVALS, Missing};
 use super::{Caller, Service, ServiceError};
@@ -40,7 +40,6 @@ impl Service {
                 });
             }
         };
-        self.use_approval(caller, &permit).await?;
         // Whatever a tenant has used, its keys can be suspended and looked at.
         let counted = USES.contains(&action);
         let quota = resources
@@ -52,7 +51,25 @@ impl Service {
             self.audit.append(refused(caller, action, resources, error.code())).await?;
             return Err(error);
         }
+        self.begin(caller, &permit, resources).await?;
+        self.use_approval(caller, &permit).await?;
         Ok(permit)
+    }
+
+    /// Writes down that something is about to be changed, by whom and with whose approval: whatever ends the daemon in between, nothing
+    /// was done of which the log does not know.
+    async fn begin(&self, caller: &Caller, permit: &Permit, resources: &[Resource]) -> Result<(), ServiceError> {
+        if !CHANGES.contains(&permit.action()) && caller.approved(permit.action()).is_none() {
+            return Ok(());
+        }
+        let event = Event {
+            tenant: resources.first().and_then(Resource::tenant).unwrap_or_default().to_owned(),
+            keys: resources.iter().filter_map(Resource::label).collect(),
+            outcome: BEGUN.to_owned(),
+            ..permitted(caller, permit, Event::default())
+        };
+        self.audit.append(event).await?;
+        Ok(())
     }
 
     /// The same on a thread that may wait.

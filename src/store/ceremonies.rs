@@ -10,7 +10,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn open_ceremony(&self, id: &str, tenant: &str, line: &str) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin().await?;
         sqlx::query("INSERT INTO ceremonies (id, tenant) VALUES (?, ?)")
             .bind(id)
             .bind(tenant)
@@ -33,7 +33,7 @@ impl Store {
             .bind(id)
             .bind(i64::try_from(n).unwrap_or(i64::MAX))
             .bind(line)
-            .execute(&self.pool)
+            .execute(self.writable()?)
             .await?;
         if added.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict) }
     }

@@ -7,12 +7,13 @@ mod ceremonies;
 mod proposals;
 mod terminals;
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Connection, Row, Sqlite, SqliteConnection, Transaction};
 
 pub use proposals::{ProposalRow, VoteRow};
 
@@ -31,6 +32,12 @@ pub enum StoreError {
     /// A terminal of a restored store, whose counter nobody has set yet.
     #[error("the store was restored from a backup: an officer must first say the last number that the terminal used")]
     Held,
+    /// Somebody took the file away, or put another in its place.
+    #[error("{0} is not the file that was opened any more: stop the daemon, and see to it")]
+    Gone(PathBuf),
+    /// The file cannot be looked at.
+    #[error("the store's file: {0}")]
+    File(#[from] std::io::Error),
     /// Written by a newer Claviger.
     #[error("the store has schema {found}, this version knows up to {known}")]
     TooNew {
@@ -75,6 +82,9 @@ pub struct ReplicaRow {
 #[derive(Clone)]
 pub struct Store {
     pool: SqlitePool,
+    path: PathBuf,
+    /// Which file that was when it was opened.
+    file: (u64, u64),
 }
 
 const SCHEMA: i64 = 7;
@@ -145,6 +155,12 @@ const MIGRATIONS: [&str; SCHEMA as usize] = [
 ",
 ];
 
+/// Which file it is, whatever it is called.
+fn which(path: &Path) -> std::io::Result<(u64, u64)> {
+    let about = std::fs::metadata(path)?;
+    Ok((about.dev(), about.ino()))
+}
+
 impl Store {
     /// Opens or makes the database and brings it to this version's schema.
     ///
@@ -159,8 +175,12 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10))
             .pragma("secure_delete", "ON");
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
-        let store = Self { pool };
+        // One whose transaction could be neither committed nor taken back, as when the disk was full, is of no use any more.
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }));
+        let pool = pool.connect_with(options).await?;
+        let store = Self { pool, path: path.to_owned(), file: which(path)? };
         store.migrate().await?;
         Ok(store)
     }
@@ -170,12 +190,25 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
-        sqlx::query("VACUUM INTO ?").bind(path.display().to_string()).execute(&self.pool).await?;
+        sqlx::query("VACUUM INTO ?").bind(path.display().to_string()).execute(self.writable()?).await?;
         Ok(())
     }
 
+    /// Where changes are made; nowhere, once the file was taken away or replaced: nobody would find them after the next start.
+    fn writable(&self) -> Result<&SqlitePool, StoreError> {
+        match which(&self.path) {
+            Ok(file) if file == self.file => Ok(&self.pool),
+            _ => Err(StoreError::Gone(self.path.clone())),
+        }
+    }
+
+    /// Begins a change of several steps, both or none of which are done.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.writable()?.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
     async fn migrate(&self) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin().await?;
         let found: i64 = sqlx::query("PRAGMA user_version").fetch_one(&mut *transaction).await?.try_get(0)?;
         if found > SCHEMA {
             return Err(StoreError::TooNew { found, known: SCHEMA });
@@ -195,7 +228,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn replace_meta(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE meta SET value = ? WHERE name = ?").bind(value).bind(name).execute(&self.pool).await?;
+        sqlx::query("UPDATE meta SET value = ? WHERE name = ?")
+            .bind(value)
+            .bind(name)
+            .execute(self.writable()?)
+            .await?;
         // What it was before opens something.
         self.scrub_log().await;
         Ok(())
@@ -216,7 +253,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn set_meta(&self, name: &str, value: &str) -> Result<(), StoreError> {
         let write = "INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value";
-        sqlx::query(write).bind(name).bind(value).execute(&self.pool).await?;
+        sqlx::query(write).bind(name).bind(value).execute(self.writable()?).await?;
         Ok(())
     }
 
@@ -228,7 +265,7 @@ impl Store {
         let done = sqlx::query("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)")
             .bind(name)
             .bind(value)
-            .execute(&self.pool)
+            .execute(self.writable()?)
             .await?;
         if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict) }
     }
@@ -239,7 +276,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn installation(&self) -> Result<String, StoreError> {
         sqlx::query("INSERT OR IGNORE INTO meta (name, value) VALUES ('installation', lower(hex(randomblob(16))))")
-            .execute(&self.pool)
+            .execute(self.writable()?)
             .await?;
         let found = sqlx::query("SELECT value FROM meta WHERE name = 'installation'").fetch_one(&self.pool).await?;
         Ok(found.try_get(0)?)
@@ -289,7 +326,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`] if a key of this identity is there.
     pub async fn insert_key(&self, key: &KeyRow, replicas: &[ReplicaRow]) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin().await?;
         let inserted =
             sqlx::query("INSERT INTO keys (id, identity, record_version, record, course) VALUES (?, ?, ?, ?, ?)")
                 .bind(&key.id)
@@ -315,7 +352,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn intend(&self, key_id: &str, backends: &[String]) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin().await?;
         for backend in backends {
             sqlx::query("INSERT OR IGNORE INTO intents (key_id, backend) VALUES (?, ?)")
                 .bind(key_id)
@@ -341,7 +378,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn forget(&self, key_id: &str, backend: &str) -> Result<(), StoreError> {
         let forget = sqlx::query("DELETE FROM intents WHERE key_id = ? AND backend = ?");
-        forget.bind(key_id).bind(backend).execute(&self.pool).await?;
+        forget.bind(key_id).bind(backend).execute(self.writable()?).await?;
         Ok(())
     }
 
@@ -355,7 +392,7 @@ impl Store {
             .bind(key.record_version)
             .bind(&key.id)
             .bind(key.record_version - 1)
-            .execute(&self.pool)
+            .execute(self.writable()?)
             .await?;
         if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict) }
     }
@@ -365,7 +402,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_replica(&self, replica: &ReplicaRow) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin().await?;
         write_replica(&mut transaction, replica).await?;
         transaction.commit().await?;
         if replica.opaque.is_empty() {
@@ -379,7 +416,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn set_course(&self, key_id: &str, course: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE keys SET course = ? WHERE id = ?").bind(course).bind(key_id).execute(&self.pool).await?;
+        sqlx::query("UPDATE keys SET course = ? WHERE id = ?")
+            .bind(course)
+            .bind(key_id)
+            .execute(self.writable()?)
+            .await?;
         Ok(())
     }
 

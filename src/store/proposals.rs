@@ -54,7 +54,7 @@ impl Store {
             .bind(&row.proposer)
             .bind(&row.statement)
             .bind(&row.state)
-            .execute(&self.pool)
+            .execute(self.writable()?)
             .await?;
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`] if the officer has spoken before, or the proposal is no longer open.
     pub async fn vote(&self, row: &VoteRow, refuses: bool) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin().await?;
         let state = if refuses { "refused" } else { "open" };
         let open = sqlx::query("UPDATE proposals SET state = ? WHERE id = ? AND state = 'open'")
             .bind(state)
@@ -135,7 +135,7 @@ impl Store {
     /// [`StoreError::Conflict`] if it is no longer open.
     pub async fn use_proposal(&self, id: &str) -> Result<(), StoreError> {
         let used = sqlx::query("UPDATE proposals SET state = 'used' WHERE id = ? AND state = 'open'");
-        let used = used.bind(id).execute(&self.pool).await?;
+        let used = used.bind(id).execute(self.writable()?).await?;
         if used.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict) }
     }
 }

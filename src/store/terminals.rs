@@ -13,7 +13,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Conflict`] when the counter is used up, [`StoreError::Held`] in a restored store where nobody has set it.
     pub async fn next_ttc(&self, tenant: &str, terminal_id: &str) -> Result<u32, StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin().await?;
         let restored = sqlx::query("SELECT 1 FROM meta WHERE name = ?").bind(RESTORED);
         let next = match restored.fetch_optional(&mut *transaction).await? {
             // Of a terminal that it has never heard of it knows just as little.
@@ -50,7 +50,8 @@ impl Store {
     pub async fn set_ttc(&self, tenant: &str, terminal_id: &str, last: u32) -> Result<(), StoreError> {
         let set = "INSERT INTO terminals (tenant, terminal_id, ttc, held) VALUES (?, ?, ?, 0)
             ON CONFLICT (tenant, terminal_id) DO UPDATE SET ttc = excluded.ttc, held = 0 WHERE excluded.ttc >= ttc";
-        let set = sqlx::query(set).bind(tenant).bind(terminal_id).bind(i64::from(last)).execute(&self.pool).await?;
+        let set =
+            sqlx::query(set).bind(tenant).bind(terminal_id).bind(i64::from(last)).execute(self.writable()?).await?;
         if set.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict) }
     }
 
@@ -60,7 +61,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn go_on_from_backup(&self, created: &str) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.begin().await?;
         sqlx::query("UPDATE terminals SET held = 1").execute(&mut *transaction).await?;
         sqlx::query("UPDATE proposals SET state = 'refused' WHERE state = 'open'").execute(&mut *transaction).await?;
         sqlx::query("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)")

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::source;
 use crate::cli::keys::line;
 use crate::cli::output::Output;
-use crate::policy::{ACTIONS, Authorizer, Backing, KeyResource, Principal, Resource, Said, Surroundings};
+use crate::policy::{ACTIONS, Authorizer, Backing, KeyResource, Principal, Resource, Surroundings};
 
 #[derive(Args)]
 pub(in crate::cli) struct Diff {
@@ -50,8 +50,23 @@ impl Diff {
         let surroundings = Arc::new(Surroundings { backends: known.collect(), ..Surroundings::default() });
         let subjects = subjects(&self.tenant, &keys, &surroundings);
         let now = Timestamp::now();
-        let circumstances = |resource: &Resource| {
-            surroundings.circumstances(Ipv4Addr::LOCALHOST.into(), 1, Backing::default(), resource, now)
+        let asked =
+            |set: &Authorizer, principal: &Principal, action: &'static str, resource: &Resource, rows, approvals| {
+                let backing = Backing { approvals, ceremony: false };
+                let circumstances =
+                    surroundings.circumstances(Ipv4Addr::LOCALHOST.into(), rows, backing, resource, now);
+                set.say(principal, action, resource, &circumstances)
+            };
+        // With how few approvals it is permitted, if it ever is, and by what.
+        let granted = |set: &Authorizer, principal: &Principal, action: &'static str, resource: &Resource, rows| {
+            let say = |approvals| asked(set, principal, action, resource, rows, approvals);
+            let alone = say(0);
+            if alone.allowed || !say(MOST_APPROVALS).allowed {
+                return (alone.allowed.then_some(0), alone.policies);
+            }
+            let few = (1..=MOST_APPROVALS).map(|approvals| (approvals, say(approvals)));
+            let enough = few.into_iter().find(|(_, said)| said.allowed);
+            enough.map_or((None, alone.policies), |(approvals, said)| (Some(approvals), said.policies))
         };
         let mut changes = 0;
         for caller in &principals {
@@ -60,11 +75,15 @@ impl Diff {
             for action in ACTIONS {
                 for Subject { name, parts } in &subjects {
                     let change = |(part, resource): &(String, Resource)| {
-                        let say = |set: &Authorizer| set.say(&principal, action, resource, &circumstances(resource));
-                        let (before, after) = (say(&old), say(&new));
-                        (before.allowed != after.allowed).then(|| (format!("{name}{part}"), before, after))
+                        let rows = if STREAMED.contains(action) { &[1, 0][..] } else { &[1] };
+                        rows.iter().find_map(|rows| {
+                            let say = |set| granted(set, &principal, action, resource, *rows);
+                            let (before, after) = (say(&old), say(&new));
+                            let how = if *rows == 0 { ", as a stream" } else { "" };
+                            (before.0 != after.0).then(|| (format!("{name}{part}{how}"), before, after))
+                        })
                     };
-                    let mut changed: Vec<(String, Said, Said)> = parts.iter().filter_map(change).collect();
+                    let mut changed: Vec<(String, Granted, Granted)> = parts.iter().filter_map(change).collect();
                     if let [(_, before, after), ..] = &changed[..]
                         && changed.len() == parts.len()
                     {
@@ -72,16 +91,42 @@ impl Diff {
                     }
                     for (on, before, after) in changed {
                         changes += 1;
-                        let (sign, by) = if after.allowed { ("+", &after.policies) } else { ("-", &before.policies) };
-                        let change = json!({ "principal": uri, "action": action, "on": on, "granted": after.allowed,
-                            "policies": by });
-                        output.result(&change, || format!("{sign} {uri}  {action}  {on}  ({})", by.join(", ")));
+                        let more = after.0.is_some_and(|after| before.0.is_none_or(|before| after < before));
+                        let (sign, by) = if more { ("+", &after.1) } else { ("-", &before.1) };
+                        let change = json!({ "principal": uri, "action": action, "on": on, "granted": more,
+                            "approvals_before": before.0, "approvals_after": after.0, "policies": by });
+                        output.result(&change, || {
+                            let approvals = in_words(before.0, after.0);
+                            format!("{sign} {uri}  {action}  {on}{approvals}  ({})", by.join(", "))
+                        });
                     }
                 }
             }
         }
-        output.say(format!("{changes} grants change"));
+        output.say(format!("{changes} grants change, asked from no configured network and with no window open"));
         Ok(if changes == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+}
+
+/// More than so many others are never asked for.
+const MOST_APPROVALS: u64 = 9;
+/// What comes as a stream as well.
+const STREAMED: [&str; 2] = ["verify_transactions", "personalise_cards"];
+
+/// With how many approvals it is permitted, if it is at all, and by which policies.
+type Granted = (Option<u64>, Vec<String>);
+
+/// How many approvals are asked for now, and were before, where either asks for any.
+fn in_words(before: Option<u64>, after: Option<u64>) -> String {
+    let word = |approvals: Option<u64>| match approvals {
+        None => "never".to_owned(),
+        Some(0) => "alone".to_owned(),
+        Some(1) => "with 1 approval".to_owned(),
+        Some(approvals) => format!("with {approvals} approvals"),
+    };
+    match (before, after) {
+        (None, Some(0)) | (Some(0), None) => String::new(),
+        (before, after) => format!(", {} and before {}", word(after), word(before)),
     }
 }
 
