@@ -111,7 +111,7 @@ impl TryFrom<String> for CredentialName {
     type Error = &'static str;
     fn try_from(name: String) -> Result<Self, &'static str> {
         match name.is_empty() || name.starts_with('.') || name.contains('/') {
-            true => Err("a credential's name has no `/` and does not begin with `.`"),
+            true => Err(error::CREDENTIAL),
             false => Ok(Self(name)),
         }
     }

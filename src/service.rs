@@ -219,7 +219,6 @@ impl Service {
         let installation = store.installation().await?;
         let keyring = Keyring::load(store.clone()).await?;
         let job_ids = JobIds::new().map_err(|_| ServiceError::Stopped)?;
-        let used = Mutex::new(audit.before().used.clone());
         let (rules, waiting) = policies::begin(&store, rules).await?;
         audit.append(reload::in_force(&rules, "start", "sealed")).await?;
         Ok(Arc::new(Self {
@@ -229,6 +228,7 @@ impl Service {
             waiting: tokio::sync::Mutex::new(waiting),
             policies_settled: OnceLock::new(),
             schemes,
+            used: Mutex::new(audit.before().used.clone()),
             audit,
             signing,
             routing: Mutex::new(routing),
@@ -236,7 +236,6 @@ impl Service {
             router: OnceLock::new(),
             copying: tokio::sync::Mutex::default(),
             proposing: tokio::sync::Mutex::default(),
-            used,
             installation,
             under_way: UnderWay::default(),
             quotas,

@@ -43,19 +43,25 @@ pub(super) fn syntax(text: &str, path: &Path) -> impl Fn(toml::de::Error) -> Con
         error.set_input(Some(text));
         let line = error.span().and_then(|span| Some(text.get(..span.start)?.matches('\n').count() + 1));
         let words = line.and_then(|line| text.lines().nth(line - 1)).unwrap_or_default().to_ascii_lowercase();
-        let table =
-            line.and_then(|line| text.lines().take(line).filter(|line| line.trim_start().starts_with('[')).last());
-        let in_seal =
-            table.is_some_and(|table| table.trim().starts_with(SEAL)) || words.trim_start().starts_with("seal");
-        let secret = in_seal || SECRETS.iter().any(|word| words.contains(word));
+        let secret = line.is_some_and(|line| is_in_seal(text, line)) || SECRETS.iter().any(|word| words.contains(word));
         ConfigError::Syntax { path: path.to_owned(), line, error: Box::new(error), secret, help: String::new() }
     }
 }
 
 /// Words beside which something may stand that is nobody's to read.
 const SECRETS: [&str; 4] = ["pin", "passphrase", "password", "secret"];
-/// The table in which every line may hold the storage key.
-const SEAL: &str = "[seal]";
+
+/// What is wrong with a credential's name, and says nothing of what it is.
+pub(super) const CREDENTIAL: &str = "a credential's name has no `/` and does not begin with `.`";
+
+/// Whether a line is of the table in which any may hold the storage key.
+fn is_in_seal(text: &str, line: usize) -> bool {
+    let bare = |line: &str| line.replace([' ', '\t'], "");
+    let mut lines: Vec<String> = text.lines().take(line).map(bare).collect();
+    let own = lines.pop().unwrap_or_default();
+    let table = lines.iter().rev().find(|line| line.starts_with('['));
+    own.starts_with("seal=") || own.starts_with("seal.") || table.is_some_and(|table| table.starts_with("[seal]"))
+}
 
 /// The error with its line; of one that may hold a secret, only what is wrong with a name in it.
 fn shown(error: &toml::de::Error, line: Option<usize>, secret: bool) -> String {
@@ -64,7 +70,7 @@ fn shown(error: &toml::de::Error, line: Option<usize>, secret: bool) -> String {
             let message = error.message();
             let of_a_name = message.starts_with("unknown field ") || message.starts_with("missing field ");
             let what = match message.split_once(", expected ") {
-                _ if of_a_name => message.to_owned(),
+                _ if of_a_name || message == CREDENTIAL => message.to_owned(),
                 // What stands there instead may be the PIN.
                 Some((_, expected)) => format!("expected {expected}"),
                 None => "it is of the wrong kind".to_owned(),

@@ -150,6 +150,23 @@ clock = "+08:00"
     }
 }
 
+/// Whoever writes the storage key itself into the file does not find it in a log.
+#[test]
+fn a_key_in_the_place_of_its_file_is_not_shown() {
+    const KEY: &str = "00112233445566778899AABBCCDDEEFF";
+    for seal in [
+        "[seal]\nkey = \"KEY\"",
+        "[seal]\n\nkey_file = 0xKEY",
+        "seal = { storage = \"KEY\" }",
+        "[ seal ]\nkey_hex = [\"KEY\"]",
+    ] {
+        let whole = "listen = \"127.0.0.1:0\"\ndata = \"data\"\ntls = { certificate = \"a\", key = \"b\", client_ca = \"c\" }\n";
+        let text = format!("{whole}{}\n", seal.replace("KEY", KEY));
+        let error = Config::parse(&text, std::path::Path::new("claviger.toml")).unwrap_err().to_string();
+        assert!(error.contains("is not shown") && !error.contains("00112233"), "{error}");
+    }
+}
+
 #[test]
 fn what_is_for_workers_is_not_for_the_embedded_backend() {
     let error = error("[[backend]]\nname = \"here\"\ndriver = \"software\"\nworkers = 2\n");

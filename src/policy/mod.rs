@@ -3,6 +3,7 @@
 //! [`Authorizer::authorize`] is the only maker of a [`Permit`], and nothing reaches a backend without
 //! one. The rules are Cedar policies, checked against the published schema when they are loaded.
 
+mod actions;
 mod cases;
 mod change;
 mod circumstances;
@@ -19,6 +20,7 @@ use cedar_policy::{
     PolicySet, Request, RestrictedExpression, Schema,
 };
 
+pub use actions::{ACTIONS, CHANGES, USES};
 pub use cases::{Case, Cases, Expected, KeyInWords, Request as PolicyRequest, RequestError, Said, action};
 pub use change::{Accepted, CHANGE, PolicyChange};
 pub use circumstances::{
@@ -33,113 +35,6 @@ pub use vocabulary::Roles;
 pub(crate) use vocabulary::{ORIGINS, PLACES};
 
 use crate::audit::InForce;
-
-/// Every action of the schema; a test holds the two together.
-pub const ACTIONS: &[&str] = &[
-    "generate_key",
-    "import_key",
-    "adopt_key",
-    "replicate_key",
-    "unwrap_key",
-    "assign_role",
-    "export_key",
-    "move_key",
-    "disperse_key",
-    "activate_key",
-    "suspend_key",
-    "deactivate_key",
-    "compromise_key",
-    "destroy_key",
-    "raise_ceiling",
-    "lower_ceiling",
-    "verify_transactions",
-    "authorise_purse",
-    "verify_purse",
-    "psam_debit",
-    "card_command",
-    "write_key",
-    "authenticate_card",
-    "personalise_cards",
-    "generate_mac",
-    "verify_mac",
-    "encrypt",
-    "decrypt",
-    "sign",
-    "verify_signature",
-    "list_keys",
-    "show_key",
-    "show_public_key",
-    "show_move",
-    "compute_kcv",
-    "who_can",
-    "enter_tenant",
-    "list_proposals",
-    "show_proposal",
-    "vote",
-    "list_ceremonies",
-    "show_ceremony",
-    "check_ceremony",
-    "open_ceremony",
-    "take_step",
-    "sign_ceremony",
-    "cancel_ceremony",
-    "set_terminal",
-    "unseal",
-    "random",
-    "show_scheme",
-    "list_backends",
-    "list_principals",
-    "prove_verdicts",
-    "back_up",
-    "show_policies",
-    "change_policies",
-    "seal_with_shares",
-];
-
-/// Actions that use keys for somebody's items, in the order of [`ACTIONS`]: what a tenant's quota counts.
-pub const USES: [&str; 14] = [
-    "verify_transactions",
-    "authorise_purse",
-    "verify_purse",
-    "psam_debit",
-    "card_command",
-    "write_key",
-    "authenticate_card",
-    "personalise_cards",
-    "generate_mac",
-    "verify_mac",
-    "encrypt",
-    "decrypt",
-    "sign",
-    "verify_signature",
-];
-
-/// Actions that leave something changed.
-pub const CHANGES: [&str; 23] = [
-    "generate_key",
-    "import_key",
-    "adopt_key",
-    "replicate_key",
-    "unwrap_key",
-    "assign_role",
-    "export_key",
-    "move_key",
-    "disperse_key",
-    "activate_key",
-    "suspend_key",
-    "deactivate_key",
-    "compromise_key",
-    "destroy_key",
-    "raise_ceiling",
-    "lower_ceiling",
-    "vote",
-    "open_ceremony",
-    "sign_ceremony",
-    "cancel_ceremony",
-    "set_terminal",
-    "change_policies",
-    "seal_with_shares",
-];
 
 /// What an operation is done to, as policies see it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

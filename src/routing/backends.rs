@@ -288,12 +288,15 @@ impl BackendConfig {
     pub(crate) fn only_we_change_its_files(&self) -> Result<(), Loose> {
         let file = |value: Option<&toml::Value>| value.and_then(toml::Value::as_str).map(PathBuf::from);
         let (module, pin) = (self.settings.get("module"), self.settings.get("pin").and_then(|pin| pin.get("file")));
-        if let Some(module) = file(module) {
-            only_we_change(&module)?;
-        }
         // A PIN is its workers' own.
         let user = self.user.as_deref().and_then(User::named).map(|user| user.uid);
-        file(pin).map_or(Ok(()), |pin| only_they_change(&pin, user))
+        let checks =
+            [file(module).map(|module| only_we_change(&module)), file(pin).map(|pin| only_they_change(&pin, user))];
+        checks.into_iter().flatten().try_for_each(|checked| match checked {
+            // What is not there is missed by the worker, and may come.
+            Err(Loose::Look { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            checked => checked,
+        })
     }
 
     /// Calls that it takes at once: as many as its workers have sessions for calls.

@@ -109,6 +109,12 @@ async fn a_thousand_changes_are_found_where_they_are() {
             "{found}"
         );
     }
+    // Nor may the last line be missing, a checkpoint that signs all of those.
+    let found = check(&whole[..signed]).unwrap_err();
+    assert!(
+        matches!(found, ChainError::CutBefore { line, signed: of } if line == signed as u64 && of == line),
+        "{found}"
+    );
 }
 
 /// Whoever can write the file can make hashes, but not signatures.

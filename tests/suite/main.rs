@@ -17,6 +17,7 @@ mod ceremonies;
 mod confinement;
 mod contract;
 mod daemon;
+mod disturbances;
 mod exchange;
 mod faults;
 mod formats;

@@ -227,6 +227,26 @@ fn of_several_records_with_one_id_the_auditor_says_which() {
     assert!(words(&nowhere).contains("is at 1, but at"), "{}", words(&nowhere));
 }
 
+/// Of a job that was broken off what it answered is proved, though the file and its verdicts went on in another.
+#[test]
+fn what_a_job_answered_before_it_was_broken_off_is_proved() {
+    let mut all = verified();
+    let longer = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap();
+        let more: String = text.lines().skip(1).take(5).map(|line| format!("more-{line}\n")).collect();
+        all.daemon.file(name, (text + &more).as_bytes())
+    };
+    (all.records, all.verdicts) = (longer(&all.records, "longer.csv"), longer(&all.verdicts, "longer-verdicts.csv"));
+    let (first, verdict) = one_of_each(&all.verdicts).remove(0);
+    let out = all.out();
+    let made = all.prove("auditor", &first, &out);
+    assert!(made.status.success(), "{}", words(&made));
+    let (code, said) = check(&out, &all.log);
+    assert!(code == Some(0) && said.contains(&verdict), "{said}");
+    let after = all.prove("auditor", &format!("more-{first}"), &format!("{out}-2"));
+    assert!(words(&after).contains("the job verified no record"), "{}", words(&after));
+}
+
 /// The CSV as an Arrow file of texts.
 fn as_arrow(csv: &Path, to: &Path) {
     use arrow_array::{ArrayRef, RecordBatch, StringArray};

@@ -39,7 +39,7 @@ fn relax(config: &str) {
 }
 
 /// A configuration in `folder` with the certificates of a development daemon.
-fn configure(folder: &Path, certificates: &Daemon, seal: &str) -> String {
+pub(crate) fn configure(folder: &Path, certificates: &Daemon, seal: &str) -> String {
     let pem = |name: &str| certificates.data().join(name).display().to_string();
     let principals: String =
         [("service", "clearing", "clearing"), ("officer", "officer", "officer"), ("officer", "officer-2", "officer")]
@@ -418,7 +418,8 @@ async fn a_key_says_when_it_may_be_used() {
     assert_eq!((made.protect_from, made.protect_until, made.verify_until), (from, until, verify));
     let shown = words(&daemon.cli("officer", &["keys", "show", &made.id]));
     let log = std::fs::read_to_string(daemon.data().join("audit.jsonl")).unwrap();
-    let record = log.lines().find(|line| line.contains("\"action\":\"generate_key\"")).unwrap();
+    let record =
+        log.lines().find(|line| line.contains("\"action\":\"generate_key\"") && !line.contains("\"begun\"")).unwrap();
     for (word, time) in ["protects from", "protects until", "verifies until"].into_iter().zip(times) {
         let said = format!("{word} {time}");
         assert!(shown.contains(&said) && record.contains(&said), "{said}: {shown} {record}");

@@ -86,6 +86,7 @@ impl Diff {
                     let mut changed: Vec<(String, Granted, Granted)> = parts.iter().filter_map(change).collect();
                     if let [(_, before, after), ..] = &changed[..]
                         && changed.len() == parts.len()
+                        && parts.len() > 1
                     {
                         changed = vec![(name.clone(), before.clone(), after.clone())];
                     }
