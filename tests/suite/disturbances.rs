@@ -236,6 +236,26 @@ fn a_module_or_a_pin_that_others_could_replace_is_not_gone_by() {
     }
 }
 
+/// What root starts workers by is root's: the daemon that has become another user writes no word of it. Only root can show that.
+#[test]
+fn a_launcher_that_is_root_goes_by_no_other_users_configuration() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let certificates = Daemon::start();
+    let folder = tempfile::tempdir().unwrap();
+    let config = crate::serving::configure(folder.path(), &certificates, "[seal]\nkey_file = \"k\"");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("user = \"nobody\"\n{text}")).unwrap();
+    for theirs in [Path::new(&config), folder.path()] {
+        std::os::unix::fs::chown(theirs, Some(65534), None).unwrap();
+        let said = words(&cli(&["serve", "--config", &config]));
+        assert!(said.contains("what root starts workers by must be root's alone"), "{said}");
+        assert!(said.contains(&format!("{} belongs to user 65534", theirs.display())), "{said}");
+        std::os::unix::fs::chown(theirs, Some(0), None).unwrap();
+    }
+}
+
 /// A pipe or a device in the place of the configuration holds nobody up.
 #[test]
 fn a_configuration_is_a_plain_file() {
