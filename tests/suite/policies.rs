@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use std::sync::Arc;
 
-use claviger::policy::{ACTIONS, Authorizer, Circumstances, KeyResource, PolicySource, Principal, Resource};
+use claviger::policy::{
+    ACTIONS, Authorizer, CHANGES, Circumstances, KeyResource, PolicySource, Principal, Resource, USES,
+};
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, words};
@@ -22,6 +24,11 @@ fn every_action_of_the_schema_is_known() {
         let names = statement.split([';', '[']).next().unwrap();
         let names = names.split(" in ").next().unwrap().split("appliesTo").next().unwrap();
         found.extend(names.split(',').map(|name| name.trim().to_owned()));
+        // What manages keys is written down before it is done, and what uses them counts in quotas.
+        for name in names.split(',').map(str::trim).filter(|name| !groups.contains(name)) {
+            assert!(!statement.contains("in [manage_keys]") || CHANGES.contains(&name), "{name} changes something");
+            assert_eq!(statement.contains("in [use_keys]"), USES.contains(&name), "{name}");
+        }
     }
     found.retain(|name| !groups.contains(&name.as_str()));
     assert_eq!(found, ACTIONS.iter().map(|action| (*action).to_owned()).collect());
